@@ -1,0 +1,133 @@
+"""Every error Rankline raises on purpose, and the exit status each one ends a command with.
+
+    RanklineError                      1
+    ├── UsageError                     2   a wrong option or value
+    ├── InputError                     3   input missing, malformed, or too small
+    │   ├── MissingColumnsError
+    │   ├── BadRowsError
+    │   ├── TooLittleDataError
+    │   ├── ArtifactError                  another format, a wrong checksum, a missing file
+    │   ├── UnknownUserError               (also a KeyError)
+    │   ├── UnknownItemError               (also a KeyError)
+    │   └── RowRangeError                  (also an IndexError)
+    ├── NotFittedError                 1   (also a ValueError and an AttributeError, as scikit-learn's)
+    └── ServerError                    4   a server that can't be used
+        ├── UnreachableError               nothing answers: the only one a file may stand in for
+        ├── RefusedError                   it answers, and says no
+        ├── QueryError                     it answers, and the query fails
+        └── LockedError                    the embedded warehouse is in use
+
+A message is one line: what happened, where, and what to do next. It never holds a password.
+An interrupted command ends with 130.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "ArtifactError",
+    "BadRowsError",
+    "InputError",
+    "LockedError",
+    "MissingColumnsError",
+    "NotFittedError",
+    "QueryError",
+    "RanklineError",
+    "RefusedError",
+    "RowRangeError",
+    "ServerError",
+    "TooLittleDataError",
+    "UnknownItemError",
+    "UnknownUserError",
+    "UnreachableError",
+    "UsageError",
+]
+
+
+class RanklineError(Exception):
+    """The root: everything below it is shown as one line, without a traceback."""
+
+    exit_status = 1
+
+    def __str__(self) -> str:
+        # KeyError would quote its message; the message is the whole text here.
+        return str(self.args[0]) if self.args else self.__class__.__name__
+
+
+class UsageError(RanklineError, ValueError):
+    """A wrong option or value."""
+
+    exit_status = 2
+
+
+class InputError(RanklineError, ValueError):
+    """Input that is missing, malformed, or too small."""
+
+    exit_status = 3
+
+
+class MissingColumnsError(InputError):
+    """Required columns are not there; the message names those that were found."""
+
+    def __init__(self, missing: Sequence[str], found: Sequence[str], where: str = "") -> None:
+        place = f" in {where}" if where else ""
+        super().__init__(
+            f"Missing required columns: {list(missing)}{place} (found: {list(found)}). "
+            "Name them with --user-column, --item-column, …, or alias them in the query."
+        )
+        self.missing = list(missing)
+        self.found = list(found)
+
+
+class BadRowsError(InputError):
+    """Rows that no score can be read from: missing ids, NaN, infinite or negative scores."""
+
+
+class TooLittleDataError(InputError):
+    """Fewer interactions than the least to train on."""
+
+
+class ArtifactError(InputError):
+    """Model artifacts of another format, with a wrong checksum, or with a file missing."""
+
+
+class UnknownUserError(InputError, KeyError):
+    """A user id that the model was not trained on."""
+
+
+class UnknownItemError(InputError, KeyError):
+    """An item id that the model was not trained on."""
+
+
+class RowRangeError(InputError, IndexError):
+    """A row or column number outside the factors."""
+
+
+class NotFittedError(RanklineError, ValueError, AttributeError):
+    """A prediction was asked of an estimator that was not fitted."""
+
+    def __init__(self, message: str = "Model must be fitted before making predictions") -> None:
+        super().__init__(message)
+
+
+class ServerError(RanklineError):
+    """A server (warehouse or MLflow) that can't be used."""
+
+    exit_status = 4
+
+
+class UnreachableError(ServerError):
+    """Nothing answers at the server's address."""
+
+
+class RefusedError(ServerError):
+    """The server answers and refuses: a wrong password, a missing grant, another protocol."""
+
+
+class QueryError(ServerError):
+    """The server answers and the query fails."""
+
+
+class LockedError(ServerError):
+    """The embedded warehouse is in use by another process."""

@@ -1,0 +1,1 @@
+"""Compiled kernels on raw arrays; the only room that may import numba."""

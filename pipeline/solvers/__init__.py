@@ -1,0 +1,1 @@
+"""The alternation of half-steps and its stopping rule, on arrays."""
