@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,9 @@ from scipy import sparse
 from pipeline.errors import BadRowsError, InputError, TooLittleDataError, UsageError
 from pipeline.ids import IdMap
 from pipeline.interactions import Interactions
+from pipeline.spec import Duplicates, Transform
 
 __all__ = [
-    "Duplicates",
-    "Transform",
     "UserItems",
     "aggregate",
     "content_digest",
@@ -29,9 +28,6 @@ __all__ = [
     "in_order",
     "to_matrix",
 ]
-
-Duplicates = Literal["last", "sum", "max", "mean"]
-Transform = Literal["none", "log1p", "binary"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,123 @@
+"""scikit-learn's NMF, one iteration at a time, so that there is a loss to show and a place to stop.
+
+The start, the steps and the stopping rule (the sum of projected gradients against that of the
+first iteration) are scikit-learn's own compiled ones, so the factors are those of
+`sklearn.decomposition.NMF(...).fit(X)`, bit for bit; a test holds them equal. The public interface
+reports neither a loss nor that sum, hence the three private names below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipeline.errors import UsageError
+
+__all__ = ["FittedFactors", "OnIteration", "as_estimator", "fit_nmf"]
+
+OnIteration = Callable[[int, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedFactors:
+    """Attributes
+    ----------
+    user_factors : W, (n_users, k) float32
+    item_factors : H, (k, n_items) float32
+    losses : ‖X − WH‖_F after each iteration, (n_iter,)
+    converged : whether `tol` was reached before `max_iter`
+    """
+
+    user_factors: NDArray[np.float32]
+    item_factors: NDArray[np.float32]
+    losses: NDArray[np.float64]
+    converged: bool
+
+    @property
+    def n_iter(self) -> int:
+        """Iterations done, one of W and one of H each."""
+        return int(self.losses.size)
+
+
+def fit_nmf(
+    x: sparse.csr_matrix,
+    *,
+    n_components: int,
+    init: str = "random",
+    max_iter: int = 200,
+    tol: float = 1e-4,
+    random_state: int = 42,
+    alpha_w: float = 0.0,
+    alpha_h: float | Literal["same"] = "same",
+    l1_ratio: float = 0.0,
+    on_iteration: OnIteration | None = None,
+) -> FittedFactors:
+    """Factors of `x` by coordinate descent; parameters as in `sklearn.decomposition.NMF`.
+
+    Parameters
+    ----------
+    x : csr (n_users, n_items), ≥ 0
+    on_iteration : called with the number of iterations done and the loss
+
+    Raises
+    ------
+    UsageError
+        In scikit-learn's words, for parameters that do not fit the matrix.
+    """
+    from sklearn.decomposition import _nmf as sk
+
+    n_users, n_items = x.shape
+    try:
+        w, h = sk._initialize_nmf(x, n_components, init=init, random_state=random_state)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    ht = np.ascontiguousarray(h.T)
+    alpha_h = alpha_w if alpha_h == "same" else alpha_h
+    # scikit-learn scales each penalty by the size of the other side.
+    l1_w, l2_w = n_items * alpha_w * l1_ratio, n_items * alpha_w * (1 - l1_ratio)
+    l1_h, l2_h = n_users * alpha_h * l1_ratio, n_users * alpha_h * (1 - l1_ratio)
+    rng = np.random.RandomState(0)  # unused without shuffling
+    squares = float(np.dot(x.data.astype(np.float64), x.data))
+    losses: list[float] = []
+    first = 0.0
+    converged = False
+    for n_iter in range(1, max_iter + 1):
+        violation = sk._update_coordinate_descent(x, w, ht, l1_w, l2_w, False, rng)
+        violation += sk._update_coordinate_descent(x.T, ht, w, l1_h, l2_h, False, rng)
+        losses.append(_loss(x, w, ht, squares))
+        if on_iteration is not None:
+            on_iteration(n_iter, losses[-1])
+        if n_iter == 1:
+            first = violation
+        if first == 0 or violation / first <= tol:
+            converged = True
+            break
+    return FittedFactors(
+        np.ascontiguousarray(w, np.float32), np.ascontiguousarray(ht.T, np.float32), np.array(losses), converged
+    )
+
+
+def _loss(x: sparse.csr_matrix, w: NDArray[Any], ht: NDArray[Any], squares: float) -> float:
+    """‖X − WH‖_F = √(‖X‖² − 2⟨XHᵀ, W⟩ + ⟨WᵀW, HHᵀ⟩)."""
+    cross = float(np.einsum("ij,ij->", x @ ht, w, dtype=np.float64))
+    w64, h64 = w.astype(np.float64), ht.astype(np.float64)
+    gram = float(np.sum((w64.T @ w64) * (h64.T @ h64)))
+    return float(np.sqrt(max(squares - 2 * cross + gram, 0.0)))
+
+
+def as_estimator(fitted: FittedFactors, params: dict[str, Any], n_features: int) -> Any:
+    """A fitted `sklearn.decomposition.NMF` that holds the item factors: what users of it load."""
+    from sklearn.decomposition import NMF
+
+    estimator = NMF(**params)
+    estimator.components_ = fitted.item_factors
+    estimator.n_components_ = fitted.item_factors.shape[0]
+    estimator.n_features_in_ = n_features
+    estimator.n_iter_ = fitted.n_iter
+    estimator.reconstruction_err_ = float(fitted.losses[-1]) if fitted.n_iter else float("nan")
+    return estimator

@@ -1,0 +1,164 @@
+"""What a command is asked to do: the one list that the command line, MLproject and the jobs follow.
+
+Each field is an option (``max_iter`` is ``--max-iter``, ``RANKLINE_MAX_ITER`` and the parameter
+``max_iter`` of MLproject); its default and its help stand here alone. Nothing heavy is imported:
+``rankline --help`` reads this file.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pipeline.errors import UsageError
+
+__all__ = ["Duplicates", "FileFormat", "Init", "OnBadRows", "ReadSpec", "ScoreSpec", "Source", "TrainSpec", "Transform"]
+
+Duplicates = Literal["last", "sum", "max", "mean"]
+FileFormat = Literal["csv", "parquet", "json"]
+Init = Literal["random", "nndsvd", "nndsvda", "nndsvdar"]
+OnBadRows = Literal["error", "drop"]
+Source = Literal["auto", "warehouse", "file"]
+Transform = Literal["none", "log1p", "binary"]
+UnknownUsers = Literal["skip", "popular"]
+
+
+def _help(text: str) -> dict[str, str]:
+    return {"help": text}
+
+
+def _check(spec: Any, name: str, ok: bool, what: str) -> None:
+    if not ok:
+        raise UsageError(f"{name} must be {what}, got {getattr(spec, name)!r}")
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """What to train. Raises UsageError where a value makes no sense."""
+
+    n_components: int | Literal["auto"] = field(
+        default="auto", metadata=_help("Latent factors; auto: min(10, min(users, items) - 1).")
+    )
+    init: Init = field(default="random", metadata=_help("Start of the factorisation."))
+    max_iter: int = field(default=200, metadata=_help("Most iterations."))
+    tol: float = field(
+        default=1e-4, metadata=_help("Stop when the projected gradient falls to this share of its first value.")
+    )
+    random_state: int = field(default=42, metadata=_help("Seed of the start and of the holdout."))
+    alpha_W: float = field(default=0.0, metadata=_help("Regularisation of the user factors."))  # noqa: N815
+    alpha_H: float | Literal["same"] = field(  # noqa: N815 (scikit-learn's names)
+        default="same", metadata=_help("Regularisation of the item factors; same: as alpha_W.")
+    )
+    l1_ratio: float = field(default=0.0, metadata=_help("Share of L1 in the regularisation, 0 to 1."))
+    transform: Transform = field(
+        default="none", metadata=_help("Scores in the matrix: as they are, log(1 + score), or 1 for a score > 0.")
+    )
+    duplicates: Duplicates = field(
+        default="last", metadata=_help("How several interactions of one user and item become one.")
+    )
+    min_interactions: int | None = field(
+        default=None, metadata=_help("Leave out users with fewer interactions (5 is usual).")
+    )
+    max_interactions: int | None = field(
+        default=None, metadata=_help("Leave out users with more interactions (10000 is usual).")
+    )
+    min_data: int = field(default=100, metadata=_help("Refuse to train on fewer interactions."))
+    holdout: float = field(
+        default=0.2, metadata=_help("Share of each user's interactions held out to measure by; 0: none.")
+    )
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{one.name} must be finite, got {value!r}")
+        _check(self, "n_components", self.n_components == "auto" or self.n_components >= 1, "auto or at least 1")
+        _check(self, "init", self.init in get_args(Init), f"one of {get_args(Init)}")
+        _check(self, "max_iter", self.max_iter >= 1, "at least 1")
+        _check(self, "tol", self.tol >= 0, "at least 0")
+        _check(self, "random_state", 0 <= self.random_state < 2**32, "from 0 to 2**32 - 1")
+        _check(self, "alpha_W", self.alpha_W >= 0, "at least 0")
+        _check(self, "alpha_H", self.alpha_H == "same" or self.alpha_H >= 0, "same or at least 0")
+        _check(self, "l1_ratio", 0 <= self.l1_ratio <= 1, "from 0 to 1")
+        _check(self, "transform", self.transform in get_args(Transform), f"one of {get_args(Transform)}")
+        _check(self, "duplicates", self.duplicates in get_args(Duplicates), f"one of {get_args(Duplicates)}")
+        low, high = self.min_interactions, self.max_interactions
+        _check(self, "min_interactions", low is None or low >= 1, "at least 1, or none")
+        _check(self, "max_interactions", high is None or high >= (low or 1), f"at least {low or 1}, or none")
+        _check(self, "min_data", self.min_data >= 0, "at least 0")
+        _check(self, "holdout", 0 <= self.holdout < 1, "at least 0 and below 1")
+
+    def components_for(self, shape: tuple[int, int]) -> int:
+        """The number of factors for a matrix of this shape: ``auto`` resolved."""
+        return max(1, min(10, min(shape) - 1)) if self.n_components == "auto" else self.n_components
+
+    def estimator_params(self, n_components: int) -> dict[str, Any]:
+        """Parameters of `sklearn.decomposition.NMF`."""
+        names = ("init", "max_iter", "tol", "random_state", "alpha_W", "alpha_H", "l1_ratio")
+        return {"n_components": n_components, **{name: getattr(self, name) for name in names}}
+
+
+@dataclass(frozen=True)
+class ReadSpec:
+    """Where the interactions come from. Raises UsageError where options conflict."""
+
+    source: Source = field(
+        default="auto",
+        metadata=_help(
+            "auto: the file, where --input is given and RANKLINE_WAREHOUSE is not set; else the warehouse, "
+            "and the file only where no warehouse answers."
+        ),
+    )
+    query: Path | None = field(
+        default=None,
+        metadata=_help("A .sql file of your own: user_id, item_id, score and optionally at. Default: the mart."),
+    )
+    input: Path | None = field(default=None, metadata=_help("A .csv, .csv.gz, .parquet, .json or .jsonl file."))
+    format: FileFormat | None = field(default=None, metadata=_help("Format of --input. Default: by its extension."))
+    user_column: str | None = field(default=None, metadata=_help("Column of the user ids. Default: user_id, userId, …"))
+    item_column: str | None = field(
+        default=None, metadata=_help("Column of the item ids. Default: item_id, movieId, …")
+    )
+    rating_column: str | None = field(
+        default=None, metadata=_help("Column of the scores. Default: rating, score, …; where there is none, 1.0 each.")
+    )
+    timestamp_column: str | None = field(
+        default=None, metadata=_help("Column of the times. Default: timestamp, at, … where there is one.")
+    )
+    on_bad_rows: OnBadRows = field(
+        default="error", metadata=_help("error: stop and show the first five; drop: leave out, count, keep a sample.")
+    )
+
+    def __post_init__(self) -> None:
+        _check(self, "source", self.source in get_args(Source), f"one of {get_args(Source)}")
+        _check(self, "on_bad_rows", self.on_bad_rows in get_args(OnBadRows), f"one of {get_args(OnBadRows)}")
+        if self.source == "file" and self.input is None:
+            raise UsageError("--source file needs --input PATH")
+        if self.source == "warehouse" and self.input is not None:
+            raise UsageError("--source warehouse reads no --input; leave one of them out")
+
+
+@dataclass(frozen=True)
+class ScoreSpec:
+    """What to score and publish. Raises UsageError where a value makes no sense."""
+
+    model: str | None = field(
+        default=None,
+        metadata=_help(
+            "rankline@champion, rankline/3, runs:/RUN_ID or a folder of artifacts. Default: the champion, else the newest."
+        ),
+    )
+    k: int = field(default=10, metadata=_help("Items a user, at most."))
+    unknown: UnknownUsers = field(
+        default="skip", metadata=_help("Users of the warehouse who are not in the model: skip, or popular for them.")
+    )
+    query: Path | None = field(
+        default=None,
+        metadata=_help("The .sql file that says what is seen by now. Default: the mart, where there is one."),
+    )
+
+    def __post_init__(self) -> None:
+        _check(self, "k", 1 <= self.k <= 65535, "from 1 to 65535")
+        _check(self, "unknown", self.unknown in get_args(UnknownUsers), f"one of {get_args(UnknownUsers)}")

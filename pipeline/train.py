@@ -1,0 +1,187 @@
+"""`train(interactions, spec) → Trained`: the whole of training; knows no MLflow and no warehouse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifact import FactorModel
+from pipeline.errors import TooLittleDataError
+from pipeline.evaluate import evaluate_ranking, evaluate_ratings
+from pipeline.interactions import Interactions
+from pipeline.matrix import UserItems, aggregate, content_digest, filter_users, in_order, to_matrix
+from pipeline.metrics import all_cells_errors
+from pipeline.models.popular import popular_model
+from pipeline.models.sklearn_nmf import FittedFactors, as_estimator, fit_nmf
+from pipeline.report import Report
+from pipeline.scorer import Scorer
+from pipeline.spec import TrainSpec
+from pipeline.splits import holdout
+
+__all__ = ["Progress", "Stages", "TrainSpec", "Trained", "train"]
+
+
+class Progress(Protocol):
+    """Told how far a stage is; `total` is None where it can't be known."""
+
+    def __call__(self, stage: str, done: int, total: int | None, note: str = "") -> None:
+        """Called as often as the work likes; whoever draws decides how often to draw."""
+
+
+def _silent(stage: str, done: int, total: int | None, note: str = "") -> None:
+    """No progress shown."""
+
+
+class Stages:
+    """Wall-clock seconds by stage: ``with stages("fit"): …``."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add the time of the block to the stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Attributes
+    ----------
+    model : fitted on everything; `meta` holds spec, found facts and metrics
+    report : metrics by their logged names, and what was left out and why
+    losses : ‖V − WH‖_F after each iteration of that fit
+    data_digest : sha256 of all interactions that were read
+    found : what was used or found: n_components_used, matrix_shape, …
+    seconds : by stage
+    """
+
+    model: FactorModel
+    matrix: UserItems
+    report: Report
+    fitted: FittedFactors
+    data_digest: str
+    found: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    spec: TrainSpec
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """‖V − WH‖_F after each iteration."""
+        return self.fitted.losses
+
+    def estimator(self) -> Any:
+        """The fitted `sklearn.decomposition.NMF`."""
+        return as_estimator(self.fitted, self.spec.estimator_params(self.model.n_components), len(self.matrix.items))
+
+
+def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Trained:
+    """Judge the model on a holdout, then fit the one that ships on everything.
+
+    Raises
+    ------
+    TooLittleDataError
+        With fewer than `spec.min_data` interactions, before or after the filters.
+    UsageError
+        For parameters that do not fit the matrix.
+    """
+    stages = Stages()
+    with stages("matrix"):
+        progress("matrix", 0, None)
+        if len(x) < spec.min_data:
+            raise TooLittleDataError(
+                f"Too little data: {len(x)} interaction(s), and at least {spec.min_data} are needed. "
+                "Give more data, or lower --min-data."
+            )
+        x = in_order(x)
+        digest = content_digest(x)
+        x = filter_users(aggregate(x, spec.duplicates), spec.min_interactions, spec.max_interactions)
+        matrix = to_matrix(x, spec.transform, spec.min_data)
+    n_components = spec.components_for(matrix.scores.shape)
+
+    report = Report()
+    if spec.holdout:
+        with stages("holdout"):
+            report = _judge(x, spec, n_components, progress)
+    else:
+        report = Report(messages=("holdout metrics left out: nothing is held out (--holdout 0)",))
+
+    with stages("fit"):
+        fitted = _fit(matrix, spec, n_components, progress, "fit")
+    with stages("measure"):
+        progress("measure", 0, None)
+        report = report | _fit_report(matrix, fitted)
+    if not fitted.converged:
+        sentence = (
+            f"the fit stopped at max_iter = {spec.max_iter} before tol = {spec.tol:g} was reached: "
+            "more iterations may lower the loss a little (--max-iter)"
+        )
+        report = report | Report(messages=(sentence,))
+
+    found = {
+        "algorithm": "NMF",
+        "n_components_used": n_components,
+        "matrix_shape": f"{len(matrix.users)}x{len(matrix.items)}",
+        "n_users": len(matrix.users),
+        "n_items": len(matrix.items),
+        "n_interactions": int(matrix.scores.nnz),
+    }
+    meta = {
+        "algorithm": "NMF",
+        "parameters": {**asdict(spec), "n_components_used": n_components},
+        "metrics": dict(report.metrics),
+        "data_digest": digest,
+    }
+    model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores, meta)
+    return Trained(model, matrix, report, fitted, digest, found, stages.seconds, spec)
+
+
+def _fit(matrix: UserItems, spec: TrainSpec, n_components: int, progress: Progress, stage: str) -> FittedFactors:
+    progress(stage, 0, spec.max_iter)
+    params = spec.estimator_params(n_components)
+    params["alpha_w"], params["alpha_h"] = params.pop("alpha_W"), params.pop("alpha_H")
+    return fit_nmf(
+        matrix.scores,
+        **params,
+        on_iteration=lambda n, loss: progress(stage, n, spec.max_iter, f"loss {loss:.6g}"),
+    )
+
+
+def _judge(x: Interactions, spec: TrainSpec, n_components: int, progress: Progress) -> Report:
+    """Fit on the training side alone, and measure it beside most popular on the held-out side."""
+    split = holdout(x, spec.holdout, spec.random_state)
+    matrix = to_matrix(split.train, spec.transform)
+    fitted = _fit(matrix, spec, n_components, progress, "holdout fit")
+    progress("holdout evaluation", 0, None)
+    scorer = Scorer(FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores))
+    popular = Scorer(popular_model(matrix), source="popular")
+    return (
+        evaluate_ratings(scorer, split, spec.transform)
+        | evaluate_ranking(scorer, split)
+        | evaluate_ranking(popular, split, prefix="holdout_popular_")
+    )
+
+
+def _fit_report(matrix: UserItems, fitted: FittedFactors) -> Report:
+    found = all_cells_errors(matrix.scores, fitted.user_factors, fitted.item_factors)
+    return Report(
+        {
+            "reconstruction_error": float(found.reconstruction_error),
+            "rmse": float(found.rmse),
+            "mae": float(found.mae),
+            "observed_rmse": found.observed.rmse,
+            "observed_mae": found.observed.mae,
+            "sparsity": matrix.sparsity,
+            "n_iter": float(fitted.n_iter),
+        }
+    )

@@ -1,0 +1,2 @@
+-- Purpose: the database of the events as they come in.
+CREATE DATABASE IF NOT EXISTS raw

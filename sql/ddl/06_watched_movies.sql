@@ -1,0 +1,10 @@
+-- Purpose: implicit feedback.
+-- Grain:   a viewing event; a user may watch a movie again.
+CREATE TABLE IF NOT EXISTS raw.watched_movies
+(
+    user_id    Int64 COMMENT 'user',
+    movie_id   Int64 COMMENT 'item',
+    watched_at DateTime64(3, 'UTC') COMMENT 'when, milliseconds'
+)
+ORDER BY (user_id, movie_id, watched_at)
+COMMENT 'Viewing events'
