@@ -159,9 +159,7 @@ class InteractionsBuilder:
         self._gathered_rows = self._gathered_bytes = 0
         if not gathered:
             return
-        columns = {
-            role: _chunked([picked[i] for picked, _ in gathered]) for i, role in enumerate(self._names)
-        }
+        columns = {role: _chunked([picked[i] for picked, _ in gathered]) for i, role in enumerate(self._names)}
         try:
             users, user_words, bad_users = self._ids[0].read(columns["user"])
             items, item_words, bad_items = self._ids[1].read(columns["item"])
@@ -294,7 +292,7 @@ def _text(value: Any) -> str | None:
 
 
 def _quoted(value: Any) -> str:
-    return ascii(_text(value)[:40]) if isinstance(value, str | bytes) else str(value)
+    return ascii((_text(value) or "")[:40]) if isinstance(value, str | bytes) else str(value)
 
 
 def _one_line(error: BaseException) -> str:
@@ -302,7 +300,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _why_id(value: Any) -> str:
-    if value is None or value != value:  # noqa: PLR0124  NaN, pandas' null
+    if value is None or (isinstance(value, float) and np.isnan(value)):
         return "is missing"
     if value == "" or value == b"":
         return "is empty"
