@@ -147,7 +147,8 @@ class ScoreSpec:
     model: str | None = field(
         default=None,
         metadata=_help(
-            "rankline@champion, rankline/3, runs:/RUN_ID or a folder of artifacts. Default: the champion, else the newest."
+            "rankline@champion, rankline/3, runs:/RUN_ID or a folder of artifacts. "
+            "Default: the champion, else the newest."
         ),
     )
     k: int = field(default=10, metadata=_help("Items a user, at most."))

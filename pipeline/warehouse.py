@@ -99,6 +99,18 @@ class Warehouse:
         with _translated(self.address):
             return list(self._client.query(text, parameters=dict(parameters or {})).named_results())
 
+    def run(self, text: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Any one statement: its column names and rows, both empty where it has no result."""
+        with _translated(self.address):
+            if (
+                re.match(r"\s*(?:--[^\n]*\n\s*)*\(*\s*(SELECT|WITH|SHOW|DESC|DESCRIBE|EXPLAIN|EXISTS)\b", text, re.I)
+                is None
+            ):
+                self._client.command(text)
+                return [], []
+            result = self._client.query(text)
+            return list(result.column_names), [tuple(row) for row in result.result_rows]
+
     def table(self, text: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """The whole result as one Arrow table."""
         with _translated(self.address):

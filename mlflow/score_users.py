@@ -1,0 +1,11 @@
+"""`mlflow run . -e score`: rank for every user and publish the table."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pipeline.cli import main  # noqa: E402 (the project root comes first)
+
+if __name__ == "__main__":
+    main(["score", *sys.argv[1:]])

