@@ -16,7 +16,7 @@ from pipeline.sources.values import is_text, plain, to_numpy
 __all__ = ["IdColumn"]
 
 _INT32 = np.iinfo(np.int32)
-_CANONICAL = r"^(?:0|-?[1-9][0-9]{0,18})$"
+_POWERS_OF_TEN = 10 ** np.arange(1, 19, dtype=np.int64)
 # Up to this many values, or twice as many as there are rows, a look-up table beats hashing.
 _TABLE = 1 << 22
 
@@ -39,6 +39,7 @@ class IdColumn:
         self.infer = infer
         self.kind: Literal["int", "str"] | None = None
         self._chunks: list[NDArray[Any]] = []
+        self._text_chunks: set[int] = set()
         self._merged: pa.Array = pa.array([], pa.large_string())
         self._pending: list[tuple[int, pa.Array]] = []
         self._n_pending = 0
@@ -52,7 +53,8 @@ class IdColumn:
             column = plain(column)
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if is_text(kind) or _is_binary(kind):
-            return self._read_text(column)
+            numbers = _canonical_integers(column) if self.infer and is_text(column.type) else None
+            return self._read_text(column) if numbers is None else (numbers, None, None)
         column = plain(column)
         if pa.types.is_null(kind):
             return np.zeros(len(column), np.int64), None, np.ones(len(column), bool)
@@ -116,6 +118,7 @@ class IdColumn:
         if good is not None:
             values = values[good]
         if words is not None:
+            self._text_chunks.add(len(self._chunks))
             self._pending.append((len(self._chunks), words))
             self._n_pending += len(words)
         elif values.size and values.min() >= _INT32.min and values.max() <= _INT32.max:
@@ -141,7 +144,8 @@ class IdColumn:
         n = sum(chunk.size for chunk in self._chunks)
         if not n:
             return np.empty(0, np.int32), IdMap(np.empty(0, np.int64))
-        if self.kind == "str":
+        if self._pending or len(self._merged):
+            self._numbers_to_text()
             ids, table = self._rank_text()
             return self._translate(n, table, 0), IdMap(ids)
         low = min(int(chunk.min()) for chunk in self._chunks if chunk.size)
@@ -158,6 +162,14 @@ class IdColumn:
         distinct = np.sort(pc.unique(values).to_numpy())
         codes = pc.index_in(values, pa.array(distinct)).to_numpy()
         return codes, IdMap(distinct)
+
+    def _numbers_to_text(self) -> None:
+        """Blocks of canonical integers become text again, where other blocks turned out to be text."""
+        for i, chunk in enumerate(self._chunks):
+            if i not in self._text_chunks:
+                encoded = pa.array(chunk).dictionary_encode()
+                self._chunks[i] = encoded.indices.to_numpy()
+                self._pending.append((i, encoded.dictionary.cast(pa.large_string())))
 
     def _translate(self, n: int, table: NDArray[np.int32], low: int) -> NDArray[np.int32]:
         """``table[chunk - low]`` of all chunks, each let go once it is done."""
@@ -178,7 +190,7 @@ class IdColumn:
         for chunk in self._chunks:
             used[chunk] = True
         words, self._merged = self._merged.filter(pa.array(used)), None
-        if self.infer and (numbers := _integers(words)) is not None:
+        if self.infer and (numbers := _canonical_integers(pa.chunked_array([words]))) is not None:
             order = np.argsort(numbers)
             ids: NDArray[Any] = numbers[order]
         else:
@@ -237,12 +249,14 @@ def _uuid_texts(words: pa.Array) -> pa.Array:
     return pc.if_else(words.is_valid(), result, pa.scalar(None, result.type))
 
 
-def _integers(words: pa.Array) -> NDArray[np.int64] | None:
+def _canonical_integers(words: pa.ChunkedArray) -> NDArray[np.int64] | None:
     """The words as int64 where each is an integer as Python would print it, else None."""
-    if not pc.all(pc.match_substring_regex(words, _CANONICAL)).as_py():
+    if words.null_count:
         return None
     try:
         values: NDArray[np.int64] = words.cast(pa.int64()).to_numpy()
     except pa.ArrowInvalid:
         return None
-    return values
+    # "007", "+7", "-0" are longer than what would be printed.
+    size = 1 + np.searchsorted(_POWERS_OF_TEN, np.abs(values), side="right") + (values < 0)
+    return values if np.array_equal(size, pc.binary_length(words).to_numpy()) else None
