@@ -6,6 +6,7 @@ Heavy imports wait until a command needs them: ``rankline --help`` answers at on
 from __future__ import annotations
 
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def _options(*specs: type) -> Callable[[Callable[..., None]], Callable[..., None
                     help=one.metadata["help"],
                     metavar=_metavar(hints[one.name]),
                     parser=_parser(hints[one.name]),
-                    show_default="none" if one.default is None else str(one.default),
+                    show_default=True,
                     rich_help_panel={"ReadSpec": "Where the interactions come from", "TrainSpec": "What to train"}.get(
                         spec.__name__, "What to score"
                     ),
@@ -313,31 +314,25 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         Console.failed(str(error), arguments)
         status = error.exit_status
+    except typer.Abort:
+        Console.failed("interrupted", arguments)
+        status = INTERRUPTED
+    except typer.TyperException as error:
+        # A wrong option or value; asking for nothing shows the help, and has no message.
+        Console.failed(f"{error.format_message()} (rankline --help, or rankline COMMAND --help)", arguments)
+        status = getattr(error, "exit_code", 2)
     except BrokenPipeError:
+        # Whoever read our output has gone (`rankline sql … | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except Exception as error:
-        status = _unexpected(error, arguments)
+        if _debugging(arguments):
+            raise
+        Console.failed(f"{type(error).__name__}: {error} (a fault of Rankline: --debug shows where)", arguments)
+        status = 1
     sys.stdout.flush()
     sys.exit(status)
 
 
-def _unexpected(error: Exception, arguments: list[str]) -> int:
-    """A usage error in click's words (2), or a fault of ours in one line (1)."""
-    import click
-
-    if isinstance(error, click.exceptions.Abort):
-        Console.failed("interrupted", arguments)
-        return INTERRUPTED
-    if isinstance(error, click.ClickException):
-        error.show()
-        return error.exit_code
-    if _debugging(arguments):
-        raise error
-    Console.failed(f"{type(error).__name__}: {error} (a fault of Rankline: --debug shows where)", arguments)
-    return 1
-
-
 def _debugging(arguments: list[str]) -> bool:
-    import os
-
     return "--debug" in arguments or os.environ.get("RANKLINE_DEBUG", "").lower() in ("1", "true", "yes")

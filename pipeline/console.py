@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -54,8 +55,6 @@ class Console:
     @staticmethod
     def failed(message: str, arguments: list[str]) -> None:
         """The one line that a failed command ends with."""
-        import os
-
         as_json = (
             "json" in arguments or "--log-format=json" in arguments or os.environ.get("RANKLINE_LOG_FORMAT") == "json"
         )
@@ -178,9 +177,9 @@ class Console:
         liked.add_column("title")
         for row in listing.liked:
             liked.add_row(f"{row['score']:g}", row["title"] or str(row["item_id"]))
-        from rich.columns import Columns
-
-        self._print(Columns([liked, table], padding=(0, 3)))
+        beside = Table.grid(padding=(0, 3))
+        beside.add_row(liked, table)
+        self._print(beside)
 
     def shown(self, shown: Shown, settings: Any) -> None:
         """A version at a glance."""
@@ -194,8 +193,8 @@ class Console:
         self._print("")
         for row in shown.published:
             self._print(
-                f"table: analytics.recommendations in {shown.address}: {row['n_rows']:,} rows, {row['n_users']:,} users, "
-                f"version {row['model_version']}"
+                f"table: analytics.recommendations in {shown.address}: {row['n_rows']:,} rows, "
+                f"{row['n_users']:,} users, version {row['model_version']}"
             )
         self._print('read it: rankline sql "SELECT * FROM analytics.recommendations WHERE user_id = 1 ORDER BY rank"')
         self._print(f"runs: {_ui_command(settings)}")
@@ -224,7 +223,8 @@ class Console:
     def _metrics(self, title: str, metrics: dict[str, float]) -> None:
         from rich.table import Table
 
-        table = Table(title=title, title_justify="left")
+        self._print(title)
+        table = Table()
         for name, justify in (("metric", "left"), ("this model", "right"), ("most popular", "right")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for name, value in metrics.items():
@@ -238,7 +238,7 @@ class Console:
         from rich.console import Console as Terminal
 
         terminal = Terminal(
-            width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=isinstance(what, str)
+            width=None if sys.stdout.isatty() else 140, highlight=False, soft_wrap=isinstance(what, str)
         )
         terminal.print(what, markup=False) if isinstance(what, str) else terminal.print(what)
 

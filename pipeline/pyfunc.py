@@ -9,7 +9,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from pipeline.errors import InputError, MissingColumnsError
 from pipeline.scorer import Scorer
@@ -19,7 +19,7 @@ __all__ = ["Recommender", "signature_for"]
 DEFAULTS = {"k": 10, "exclude_seen": True, "unknown": "error"}
 
 
-class Recommender(PythonModel):  # type: ignore[misc]
+class Recommender(PythonModel):
     """Ranks through the same `Scorer` as the batch job."""
 
     def load_context(self, context: PythonModelContext) -> None:

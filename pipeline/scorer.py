@@ -117,7 +117,7 @@ class Scorer:
             if unknown == "error":
                 raise UnknownUserError(
                     f"Unknown user {user_id!r}: not among the {len(self.users)} users of the model. "
-                    "unknown='popular' gives the most popular items instead."
+                    "unknown='popular' (--unknown popular) gives the most popular items instead."
                 )
             top = self.popular_rows(1, k, allow=allowed, deny=denied)
         else:

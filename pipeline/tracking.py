@@ -51,6 +51,10 @@ def open_store(uri: str, project_root: Path) -> None:
         _ping(uri)
     mlflow.set_tracking_uri(uri)
     if uri.startswith("sqlite:"):
+        import logging
+
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         # The first use makes the tables, and two first uses at once break each other.
         with (project_root / ".mlflow.lock").open("w") as lock, _as_server_error(uri):
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -196,7 +200,9 @@ class Run:
         from mlflow.data.code_dataset_source import CodeDatasetSource
         from mlflow.data.meta_dataset import MetaDataset
 
-        dataset = MetaDataset(CodeDatasetSource({"source": source, **tags}), name=name, digest=digest[:32])
+        dataset = MetaDataset(  # type: ignore[abstract]
+            CodeDatasetSource({"source": source, **tags}), name=name, digest=digest[:32]
+        )
         with _as_server_error(self._uri):
             mlflow.log_input(dataset, context="training")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -179,6 +180,8 @@ def connect(dsn: str, connect_timeout: int = 10, read_timeout: int = 300) -> War
         return _connect_embedded(parts, address)
     import clickhouse_connect
 
+    # It logs the traceback of what is raised anyway, and translated below.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     known = {"verify", "ca_cert"}
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := sorted(set(options) - known):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.sources.warehouse import init
@@ -92,8 +93,8 @@ def _sample() -> dict[str, pa.Table]:
     }
 
 
-def _one_in_ten(users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+def _one_in_ten(users: NDArray[np.int64], movies: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which ratings are loaded as viewings: by a fixed hash of user and movie (Knuth's multiplier)."""
     with np.errstate(over="ignore"):
         mixed = (users.astype(np.uint64) << np.uint64(32) | movies.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed >> np.uint64(32)) % np.uint64(10) == 0
+    return np.asarray((mixed >> np.uint64(32)) % np.uint64(10) == 0)

@@ -99,7 +99,8 @@ def seen_now(
 
 def _ids(column: pa.ChunkedArray, kind: str) -> NDArray[np.generic]:
     values = column.to_numpy()
-    return values.astype(str if kind == "str" else np.int64, copy=False)
+    result: NDArray[np.generic] = values.astype(str if kind == "str" else np.int64, copy=False)
+    return result
 
 
 def titles(warehouse: Warehouse, items: list[int | str]) -> dict[str, str]:

@@ -1,0 +1,55 @@
+# The few commands there are; CI runs these and nothing else. `make help` lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(CURDIR)/$(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Options for the job, e.g. make train ARGS="-P n_components=20"
+ARGS   ?=
+
+# One store for every command here, wherever it is typed from.
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+export MLFLOW_DISABLE_TELEMETRY ?= true
+# `mlflow run --env-manager local` takes the first python it finds.
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help setup train score ui test lint bench clean
+
+help:  ## these lines
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv and install what is pinned
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or newer is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@echo "installing into $(VENV) (some 2 GB; minutes the first time, never again until the pins change)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+train: $(STAMP)  ## sample (if the embedded warehouse is empty) -> model -> table, and a look at it
+	@version=$$(mktemp) && trap 'rm -f "$$version"' EXIT && \
+	RANKLINE_VERSION_FILE="$$version" mlflow run . --env-manager local --experiment-name rankline $(ARGS) && \
+	rankline score --model "$$(cat "$$version")" && \
+	rankline show --model "$$(cat "$$version")"
+
+score: $(STAMP)  ## publish the champion's (else the newest version's) recommendations
+	@rankline score $(ARGS)
+
+ui: $(STAMP)  ## the runs in a browser, on this machine alone
+	@mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host 127.0.0.1 --port $(or $(PORT),5000)
+
+test: $(STAMP)  ## all set-up, then all tests
+	@python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+lint: $(STAMP)  ## ruff, mypy, import-linter
+	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo
+
+bench: $(STAMP)  ## side by side with the peers, on this machine
+	@for program in benchmarks/[a-z]*.py; do python $$program || exit 1; done
+
+clean:  ## what tools left behind; never data, runs or .venv
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	@find pipeline mlflow tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
