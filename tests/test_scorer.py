@@ -259,6 +259,11 @@ def test_k_is_at_least_one(checkerboard, k):
         Scorer(checkerboard.model).recommend(10, k)
 
 
+@pytest.mark.xfail(strict=True, raises=MemoryError, reason="the list is made k long before it is filled")
+def test_k_far_past_the_number_of_items(checkerboard):
+    assert len(Scorer(checkerboard.model).recommend(10, 10**12).items) == 11
+
+
 # ---- blocks -----------------------------------------------------------------------------------------
 
 
