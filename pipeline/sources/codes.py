@@ -16,7 +16,7 @@ from pipeline.sources.values import is_text, plain, to_numpy
 __all__ = ["IdColumn"]
 
 _INT32 = np.iinfo(np.int32)
-_POWERS_OF_TEN = 10 ** np.arange(1, 19, dtype=np.int64)
+_POWERS_OF_TEN = np.uint64(10) ** np.arange(1, 19, dtype=np.uint64)
 # Up to this many values, or twice as many as there are rows, a look-up table beats hashing.
 _TABLE = 1 << 22
 
@@ -258,5 +258,5 @@ def _canonical_integers(words: pa.ChunkedArray) -> NDArray[np.int64] | None:
     except pa.ArrowInvalid:
         return None
     # "007", "+7", "-0" are longer than what would be printed.
-    size = 1 + np.searchsorted(_POWERS_OF_TEN, np.abs(values), side="right") + (values < 0)
+    size = 1 + np.searchsorted(_POWERS_OF_TEN, np.abs(values).view(np.uint64), side="right") + (values < 0)
     return values if np.array_equal(size, pc.binary_length(words).to_numpy()) else None

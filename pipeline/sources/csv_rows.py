@@ -65,7 +65,10 @@ class _Blocks:
         if not text.strip():
             raise InputError(f"{where}: line 1 is empty, and it should name the columns")
         self.delimiter = next((d for d in ",;\t" if d in text), ",")
-        names = [name.strip() for name in next(csv.reader([text], delimiter=self.delimiter), [])]
+        try:
+            names = [name.strip() for name in next(csv.reader([text], delimiter=self.delimiter), [])]
+        except csv.Error:  # Most often lines that end in carriage returns alone.
+            raise InputError(f"{where}: line 1 is no CSV header: save the file with ordinary line ends") from None
         found = find_columns(names, columns, where)
         # The columns go by their position, so that a name that comes twice does no harm elsewhere.
         self.labels = [str(i) for i in range(len(names))]

@@ -182,7 +182,10 @@ def _cells(values: list[Any]) -> pa.Array:
             return pa.array(values, pa.float64())
     except (OverflowError, pa.ArrowInvalid):
         pass
-    texts = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
+    texts = [
+        None if v is None else v if isinstance(v, str) else repr(v) if isinstance(v, float) else json.dumps(v)
+        for v in values
+    ]
     return pa.array([t if t is None else t.encode(errors="replace").decode() for t in texts], pa.large_string())
 
 

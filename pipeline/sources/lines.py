@@ -74,11 +74,12 @@ def _last_break(block: bytes, quotes: bool) -> int:
 
 def first_break(block: bytes) -> int:
     """Position after the line break that ends the first record (between quotes it does not)."""
-    start = 0
+    start = n_quotes = 0
     while (end := block.find(b"\n", start)) >= 0:
-        if block.count(b'"', 0, end) % 2 == 0:
-            return end + 1
+        n_quotes += block.count(b'"', start, end)
         start = end + 1
+        if n_quotes % 2 == 0:
+            return start
     return len(block)
 
 
