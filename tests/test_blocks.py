@@ -214,6 +214,11 @@ def test_nulls_of_every_form_are_bad_ids():
     assert (nothing.n_rows, nothing.n_bad, len(nothing.interactions)) == (2, 2, 0)
     broken = read({"user_id": pa.array([b"\xff", b"a"]), "item_id": [1, 2]}, on_bad_rows="drop")
     assert broken.bad_rows[0]["reason"] == "user_id is not UTF-8"
+    unchecked = pa.array([b"\xff", b"a"]).view(pa.string())
+    for column in (unchecked, pa.DictionaryArray.from_arrays(pa.array([0, 1]), unchecked)):
+        result = read({"user_id": column, "item_id": [1, 2]}, on_bad_rows="drop")
+        assert result.bad_rows[0]["reason"] == "user_id is not UTF-8"
+        assert rows_of(result) == [("a", 2, 1.0, None)]
     assert rows_of(broken) == [("a", 2, 1.0, None)]
 
 

@@ -231,6 +231,7 @@ GOOD = b"user_id,item_id\n" + b"1,2\n" * 2000
         ("x.csv", b"user_id,item_id\r1,2\r", "ordinary line ends"),
         ("x.csv", b"user_id,item_id\n1,2\n\xe9,3\n", "line 3 is not UTF-8"),
         ("x.csv", "user_id,item_id\n1,2\n".encode("utf-16"), "line 1 is not UTF-8"),
+        ("x.csv", b"user_id,item_id,title\n1,2\n1,2,\xe9,\n", "line 3 is not UTF-8"),
         ("x.csv.gz", b"user_id,item_id\n1,2\n", "is no gzip file"),
         ("x.csv.gz", gzip.compress(GOOD)[:-20], "broken gzip"),
         ("x.csv.gz", gzip.compress(GOOD)[:-8] + bytes(8), "broken gzip"),
@@ -343,6 +344,7 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch
     unzip = gzip.GzipFile.read
     monkeypatch.setattr(gzip.GzipFile, "read", lambda self, n: read.append(n) or unzip(self, n))
     for name, start, message in (
+        ("x.csv", b"user_id,item_id,title\n1,2\n1,2,\xe9,\n", "line 3 is not UTF-8"),
         ("x.csv.gz", b"user_id,item_id\n1,", "longer than 1 MiB"),
         ("y.csv.gz", b'user_id,item_id\n1,"', "longer than 1 MiB"),
         ("x.jsonl.gz", b'{"user_id": 1, "item_id": 1}\n{"user_id": "', "longer than 1 MiB"),
@@ -406,8 +408,10 @@ def test_a_damaged_file_gives_rows_or_an_error_of_ours(tmp_path, name, data, blo
         try:
             result = read_file(path, on_bad_rows="drop")
         except InputError as error:
-            assert "\n" not in str(error)
-            assert str(path) in str(error)
+            message = str(error)
         else:
+            message = str(path)
             assert result.n_rows == len(result.interactions) + result.n_bad
             json.dumps(result.bad_rows, allow_nan=False)
+    assert "\n" not in message
+    assert str(path) in message

@@ -281,7 +281,9 @@ def _python(scalar: pa.Scalar) -> Any:
     try:
         return scalar.as_py()
     except (ValueError, OverflowError):  # A time that Python's datetime can't hold, text that is not UTF-8.
-        return str(getattr(scalar, "value", "?"))
+        if isinstance(scalar, pa.DictionaryScalar):
+            return _python(scalar.value)
+        return scalar.as_buffer().to_pybytes() if hasattr(scalar, "as_buffer") else str(scalar.value)
 
 
 def _text(value: Any) -> str | None:

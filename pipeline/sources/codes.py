@@ -216,14 +216,14 @@ def _is_uuid(kind: pa.DataType) -> bool:
 
 
 def _texts(words: pa.Array) -> pa.Array:
-    """Distinct ids as large_string: 16 bytes are a UUID, other binary is UTF-8 (null where it is not)."""
-    if is_text(words.type):
-        return words.cast(pa.large_string())
+    """Distinct ids as large_string: 16 bytes are a UUID, all else is UTF-8 (null where it is not)."""
     if _is_uuid(words.type):
         return _uuid_texts(words)
     padded = pa.types.is_fixed_size_binary(words.type)
+    # By way of binary: Parquet and ClickHouse call text what was never checked to be UTF-8.
+    words = words.cast(pa.large_string() if is_text(words.type) else pa.large_binary()).cast(pa.large_binary())
     try:
-        words = words.cast(pa.large_binary()).cast(pa.large_string())
+        words = words.cast(pa.large_string())
     except pa.ArrowInvalid:
         words = pa.array([_decoded(word) for word in words.to_pylist()], pa.large_string())
     return pc.utf8_rtrim(words, "\0") if padded else words

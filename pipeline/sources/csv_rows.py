@@ -58,10 +58,8 @@ class _Blocks:
 
     def __init__(self, header: bytes, columns: Columns, where: str, builder: InteractionsBuilder) -> None:
         self.where, self.builder = where, builder
-        try:
-            text = header.decode()
-        except UnicodeDecodeError:
-            raise InputError(f"{where}: line 1 is not UTF-8 text: save the file as UTF-8") from None
+        self._check_utf8(header, 1)
+        text = header.decode()
         if not text.strip():
             raise InputError(f"{where}: line 1 is empty, and it should name the columns")
         self.delimiter = next((d for d in ",;\t" if d in text), ",")
@@ -82,6 +80,7 @@ class _Blocks:
 
     def add(self, block: bytes, line: int) -> None:
         """One block of whole records, the first of them on `line`."""
+        self._check_utf8(block, line)
         ragged: list[tuple[int, int]] = []
         table = None
         for time_type in dict.fromkeys([self.time_type, pa.string()] if self.time else [None]):
@@ -97,7 +96,8 @@ class _Blocks:
             try:
                 table = self._parse(block, dict.fromkeys(self.wanted, pa.string()), ragged, threads=False)
             except pa.ArrowInvalid as error:
-                self._refuse(block, line, error)
+                reason = str(error).split("\n", 1)[0]
+                raise InputError(f"{self.where}: the lines from {line} on are not CSV ({reason})") from None
         numbers = _Numbers(block, line, [record for record, _ in ragged])
         assert table is not None  # noqa: S101  for the type checker
         self.builder.add(table.rename_columns([self.wanted[c] for c in table.column_names]), numbers.of_rows)
@@ -134,14 +134,14 @@ class _Blocks:
             ),
         )
 
-    def _refuse(self, block: bytes, line: int, error: pa.ArrowInvalid) -> None:
-        try:
-            block.decode()
-        except UnicodeDecodeError as fault:
-            at = line + block.count(b"\n", 0, fault.start)
-            raise InputError(f"{self.where}: line {at} is not UTF-8 text: save the file as UTF-8") from None
-        reason = str(error).split("\n", 1)[0]
-        raise InputError(f"{self.where}: the lines from {line} on are not CSV ({reason})") from None
+    def _check_utf8(self, block: bytes, line: int) -> None:
+        """Of all columns: the parser checks the wanted ones alone, and shows a ragged line unchecked."""
+        if not block.isascii():
+            try:
+                block.decode()
+            except UnicodeDecodeError as fault:
+                at = line + block.count(b"\n", 0, fault.start)
+                raise InputError(f"{self.where}: line {at} is not UTF-8 text: save the file as UTF-8") from None
 
 
 class _Numbers:

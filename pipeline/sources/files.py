@@ -114,7 +114,7 @@ def _read_parquet(
                 builder.add(batch)
                 if progress is not None:
                     progress(builder.n_rows)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{where} is no good parquet file ({_one_line(error)}): make or fetch it again") from None
 
 
