@@ -319,7 +319,8 @@ def main(arguments: list[str] | None = None) -> None:
         status = INTERRUPTED
     except typer.TyperException as error:
         # A wrong option or value; asking for nothing shows the help, and has no message.
-        Console.failed(f"{error.format_message()} (rankline --help, or rankline COMMAND --help)", arguments)
+        if message := error.format_message():
+            Console.failed(f"{message} (rankline --help, or rankline COMMAND --help)", arguments)
         status = getattr(error, "exit_code", 2)
     except BrokenPipeError:
         # Whoever read our output has gone (`rankline sql … | head`).

@@ -74,6 +74,7 @@ def train_job(
     start = time.perf_counter()
     tracking.open_store(settings.tracking_uri, PROJECT_ROOT)
     with tracking.start_run(settings.tracking_uri, experiment, PROJECT_ROOT) as run:
+        run.name_if_made_up(f"NMF k={spec.n_components} · {_source_name(read_spec)}")
         run.params(_as_asked(spec, read_spec))
         with stages("read"):
             reporter.progress("read", 0, None)
@@ -92,7 +93,7 @@ def train_job(
 
         with stages("log"):
             reporter.progress("log", 0, None)
-            run.name_if_made_up(_run_name(trained, chosen))
+            run.name_if_made_up(_run_name(trained, read_spec, chosen))
             run.params(trained.found)
             run.tags({"data_digest": trained.data_digest})
             run.dataset(
@@ -139,9 +140,14 @@ def _source_tags(chosen: Chosen) -> dict[str, str | None]:
     }
 
 
-def _run_name(trained: Trained, chosen: Chosen) -> str:
-    source = chosen.query.name if chosen.query else Path(chosen.where).name
-    source = {"sql/queries/interactions.sql": "warehouse"}.get(source, Path(source).name)
+def _source_name(spec: ReadSpec) -> str:
+    """What is read, short enough for a run's name."""
+    path = spec.query or (spec.input if spec.source != "warehouse" else None)
+    return path.name if path is not None else "warehouse"
+
+
+def _run_name(trained: Trained, spec: ReadSpec, chosen: Chosen) -> str:
+    source = _source_name(spec) if chosen.source == "file" or spec.query is not None else "warehouse"
     transform = "" if trained.spec.transform == "none" else f" {trained.spec.transform}"
     return f"NMF k={trained.model.n_components}{transform} · {source} {trained.found['matrix_shape']}"
 

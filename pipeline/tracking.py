@@ -139,6 +139,7 @@ class Run:
         self.id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self._uri = uri
+        self._named_here = False
         self._client = mlflow.MlflowClient()
 
     @property
@@ -149,7 +150,8 @@ class Run:
     def name_if_made_up(self, name: str) -> None:
         """Give the run a readable name, unless a person has given it one."""
         with _as_server_error(self._uri):
-            if _MADE_UP.fullmatch(self.name):
+            self._named_here = self._named_here or _MADE_UP.fullmatch(self.name) is not None
+            if self._named_here:
                 self._client.set_tag(self.id, "mlflow.runName", name)
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -265,6 +267,7 @@ def start_run(
             active = mlflow.start_run(run_id=given)
     run = Run(active, uri)
     try:
+        _mark_experiment(run.experiment_id)
         run.tags({"code_version": __version__, "git_commit": git_commit(project_root)})
         yield run
     except KeyboardInterrupt:
@@ -287,6 +290,13 @@ def _end(run: Run, status: str, failure: str | None) -> None:
         # The store is gone: the error that led here is the one to show.
         if status == "FINISHED":
             raise
+
+
+def _mark_experiment(experiment_id: str) -> None:
+    """Have the UI open on runs and their metrics; it guesses at language models otherwise."""
+    client = mlflow.MlflowClient()
+    if "mlflow.experimentKind" not in client.get_experiment(experiment_id).tags:
+        client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
 
 
 def _experiment(name: str, uri: str, project_root: Path) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import BadRowsError, InputError, UsageError
+from pipeline.ids import MAX_ID_LENGTH
 from pipeline.interactions import Interactions
 from pipeline.sources.codes import IdColumn
 from pipeline.sources.columns import ROLES, Columns, find_columns
@@ -310,7 +311,7 @@ def _why_id(value: Any) -> str:
         return "holds a NUL character"
     if isinstance(value, bytes):
         return "is not UTF-8"
-    return "is too long"
+    return f"is longer than {MAX_ID_LENGTH} characters"
 
 
 def _why_score(value: Any) -> str:

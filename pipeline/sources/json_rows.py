@@ -150,6 +150,14 @@ class _Reader:
 
     def _ids(self, values: list[Any], name: str, rows: list[Row]) -> pa.Array:
         """Ids are all integers (1.0 too, as pandas writes them) or all text."""
+        kinds = set(map(type, values)) - {type(None)}
+        if not kinds:
+            return pa.nulls(len(values))
+        if kinds in ({int}, {str}):
+            try:
+                return pa.array(values, pa.int64() if kinds == {int} else pa.large_string())
+            except (OverflowError, UnicodeEncodeError, pa.ArrowInvalid):
+                pass  # The loop below says which line it is.
         values = [int(v) if isinstance(v, float) and v.is_integer() and abs(v) < 2**53 else v for v in values]
         text = next((isinstance(v, str) for v in values if v is not None), False)
         for value, (number, _) in zip(values, rows, strict=True):

@@ -1,0 +1,47 @@
+"""What the other programs here share: the machine in a line, peak memory, a measured child process."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+
+def describe(*packages: str) -> str:
+    """Processor, cores, Python and the packages that matter."""
+    cpu = platform.processor() or platform.machine()
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    cores = len(os.sched_getaffinity(0))
+    return f"{cpu}, {cores} cores, Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages)
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process so far, MB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def in_child(program: str, arguments: Sequence[str], runs: int) -> list[dict[str, float]]:
+    """Run `program arguments` so often, each in a process of its own; each prints one JSON object last."""
+    results = []
+    for _ in range(runs):
+        done = subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        results.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    return results
+
+
+def median(results: list[dict[str, float]], key: str) -> float:
+    """Median of one figure over the runs."""
+    return statistics.median(one[key] for one in results)
