@@ -168,6 +168,10 @@ def test_uuids_become_canonical_text():
     table = pa.table({"user_id": pa.ExtensionArray.from_storage(pa.uuid(), raw), "item_id": raw})
     assert [row[:2] for row in rows_of(read(table))] == [(str(v), str(v)) for v in values]
     assert [row[0] for row in rows_of(read(table.slice(1)))] == [str(v) for v in values[1:]]
+    words = pa.array([b"0" * 16, None, values[1].bytes], pa.binary(16)).slice(1)
+    column = pa.DictionaryArray.from_arrays(pa.array([1, 0]), words)
+    result = read({"user_id": column, "item_id": [1, 2]}, on_bad_rows="drop")
+    assert (rows_of(result), result.n_bad) == ([(str(values[1]), 1, 1.0, None)], 1)
     gap = pa.array([None, values[0].bytes], pa.binary(16))
     assert read({"user_id": gap, "item_id": [1, 2]}, on_bad_rows="drop").bad_rows[0]["reason"] == "user_id is missing"
 
@@ -220,6 +224,16 @@ def test_nulls_of_every_form_are_bad_ids():
         assert result.bad_rows[0]["reason"] == "user_id is not UTF-8"
         assert rows_of(result) == [("a", 2, 1.0, None)]
     assert rows_of(broken) == [("a", 2, 1.0, None)]
+
+
+def test_the_longest_id():
+    result = read({"user_id": ["é" * 256, "é" * 257, "n\0", ""], "item_id": range(4)}, on_bad_rows="drop")
+    assert [row[0] for row in rows_of(result)] == ["é" * 256]
+    assert [row["reason"] for row in result.bad_rows] == [
+        "user_id is longer than 256 characters",
+        "user_id holds a NUL character",
+        "user_id is empty",
+    ]
 
 
 @pytest.mark.parametrize(

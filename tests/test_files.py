@@ -327,6 +327,14 @@ def test_bad_cells_in_json(write, small_blocks):
             assert len(result.interactions) == 35
 
 
+def test_ids_that_are_null_at_first_may_be_text(write, small_blocks):
+    small_blocks(32)
+    objects = [{"user_id": None, "item_id": 1}] * 5 + [{"user_id": "a", "item_id": 1}]
+    for text in ("\n".join(map(json.dumps, objects)), json.dumps(objects)):
+        result = read_file(write(text, "x.json"), on_bad_rows="drop")
+        assert (rows_of(result), result.n_bad) == ([("a", 1, 1.0, None)], 5)
+
+
 def test_a_key_may_be_missing_but_not_turn_up_late(write, small_blocks):
     small_blocks(32)
     early = '{"user_id": 1, "item_id": 1}\n' * 5
