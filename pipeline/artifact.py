@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import tokenize
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +34,22 @@ USER_FACTORS, ITEM_FACTORS, SEEN, METADATA = FILES = (
     "movie_features.npy",
     "seen.npz",
     "metadata.json",
+)
+# What numpy's and zipfile's readers raise on damaged bytes, besides ValueError.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OSError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -60,6 +79,9 @@ class FactorModel:
             raise ArtifactError(f"Factors of shapes {w.shape} and {h.shape} can't be multiplied")
         if w.dtype != np.float32 or h.dtype != np.float32:
             raise ArtifactError(f"Factors must be float32, got {w.dtype} and {h.dtype}")
+        # min and max carry NaN and infinity without an array of flags.
+        if any(a.size and not (np.isfinite(a.min()) and np.isfinite(a.max())) for a in (w, h)):
+            raise ArtifactError("Factors must be finite")
         shape = (len(self.users), len(self.items))
         if (w.shape[0], h.shape[1]) != shape or self.seen.shape != shape:
             raise ArtifactError(
@@ -83,7 +105,8 @@ class FactorModel:
         total = np.zeros(rows.size, np.float64)
         for t in range(self.n_components):
             total += self.user_factors[rows, t].astype(np.float64) * self.item_factors[t, cols]
-        return total.astype(np.float32)
+        with np.errstate(over="ignore"):
+            return total.astype(np.float32)
 
     def user_embeddings(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Factors of the users in `rows`, (n, k)."""
@@ -105,31 +128,39 @@ class FactorModel:
     # ---- disk -------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:
-        """Write the four files into `folder` (made if missing), metadata last."""
+        """Write the four files into `folder` (made if missing), metadata last.
+
+        Each is written beside its place and moved there, so a model can be saved where it is mapped from.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / USER_FACTORS, np.ascontiguousarray(self.user_factors), allow_pickle=False)
-        np.save(folder / ITEM_FACTORS, np.ascontiguousarray(self.item_factors), allow_pickle=False)
-        np.savez(
-            folder / SEEN,
-            allow_pickle=False,
-            indptr=self.seen.indptr.astype(np.int64),
-            indices=self.seen.indices.astype(np.int32),
-            shape=np.array(self.seen.shape, np.int64),
-        )
+        with _replacing(folder / USER_FACTORS) as file:
+            np.save(file, np.ascontiguousarray(self.user_factors), allow_pickle=False)
+        with _replacing(folder / ITEM_FACTORS) as file:
+            np.save(file, np.ascontiguousarray(self.item_factors), allow_pickle=False)
+        with _replacing(folder / SEEN) as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                indptr=self.seen.indptr.astype(np.int64),
+                indices=self.seen.indices.astype(np.int32),
+                shape=np.array(self.seen.shape, np.int64),
+            )
         files = {name: _sha256(folder / name) for name in (USER_FACTORS, ITEM_FACTORS, SEEN)}
         metadata = {
             "format": FORMAT,
-            **self.meta,
+            **{key: value for key, value in self.meta.items() if key != "format"},
             "n_users": len(self.users),
             "n_items": len(self.items),
             "n_components": self.n_components,
             "files": files,
+            "id_digests": {"user_ids": self.users.digest, "movie_ids": self.items.digest},
             "user_ids": self.users.values.tolist(),
             "movie_ids": self.items.values.tolist(),
         }
         text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, indent=None, sort_keys=False)
-        (folder / METADATA).write_text(text + "\n", encoding="utf-8")
+        with _replacing(folder / METADATA) as file:
+            file.write((text + "\n").encode("utf-8"))
         return folder
 
     @classmethod
@@ -157,16 +188,21 @@ class FactorModel:
                 )
         try:
             mode: Literal["r"] | None = "r" if mapped else None
-            user_factors = np.load(folder / USER_FACTORS, allow_pickle=False, mmap_mode=mode)
-            item_factors = np.load(folder / ITEM_FACTORS, allow_pickle=False)
-            users, items = _ids(metadata["user_ids"]), _ids(metadata["movie_ids"])
+            user_factors = _load_array(folder / USER_FACTORS, mode)
+            item_factors = _load_array(folder / ITEM_FACTORS, None)
+            users, items = _ids(metadata, "user_ids"), _ids(metadata, "movie_ids")
             seen = _load_seen(folder / SEEN, mapped, (len(users), len(items)))
+            own = ("format", "files", "id_digests", "user_ids", "movie_ids")
+            meta = {k: v for k, v in metadata.items() if k not in own}
+            model = cls(user_factors, item_factors, users, items, seen, meta)
         except ArtifactError as error:
             raise ArtifactError(f"{folder}: {error}") from None
-        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ArtifactError(f"{folder}: the artifacts can't be read ({error})") from None
-        meta = {k: v for k, v in metadata.items() if k not in ("format", "files", "user_ids", "movie_ids")}
-        return cls(user_factors, item_factors, users, items, seen, meta)
+        except _UNREADABLE as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ArtifactError(f"{folder}: the artifacts can't be read ({reason})") from None
+        if mapped:
+            model.release()
+        return model
 
     def release(self) -> None:
         """Give back the memory of mapped pages already walked over (nothing else changes)."""
@@ -183,10 +219,33 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` once it is whole."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _load_array(path: Path, mode: Literal["r"] | None) -> NDArray[np.float32]:
+    array = np.load(path, allow_pickle=False, mmap_mode=mode)
+    if not isinstance(array, np.ndarray):
+        raise ArtifactError(f"{path.name} is not one array")
+    return array
+
+
+def _not_json(word: str) -> float:
+    raise ValueError(f"{word} is not JSON")
+
+
 def _read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / METADATA
     try:
-        metadata = json.loads(path.read_bytes())
+        metadata = json.loads(path.read_bytes(), parse_constant=_not_json)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing: {folder} does not hold a model's artifacts") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -202,24 +261,34 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def _ids(values: list[Any]) -> IdMap:
+def _ids(metadata: dict[str, Any], key: str) -> IdMap:
+    values = metadata[key]
     kinds = {type(value) for value in values}
     if kinds - {int} and kinds - {str}:
         raise ArtifactError("ids are neither all integers nor all strings")
     try:
-        return IdMap(as_ids(np.array(values, dtype=str if kinds == {str} else np.int64)))
+        ids = IdMap(as_ids(np.array(values, dtype=str if kinds == {str} else np.int64)))
     except (InputError, OverflowError) as error:
-        raise ArtifactError(str(error)) from None
+        raise ArtifactError(f"{key}: {error}") from None
+    digests = metadata.get("id_digests")
+    if ids.values.size and (not isinstance(digests, dict) or digests.get(key) != ids.digest):
+        raise ArtifactError(f"{key} have a wrong checksum: they are damaged or were changed after training")
+    return ids
 
 
 def _load_seen(path: Path, mapped: bool, shape: tuple[int, int]) -> sparse.csr_matrix:
+    if not zipfile.is_zipfile(path):
+        raise ArtifactError(f"{path.name} is not an .npz")
     with np.load(path, allow_pickle=False) as arrays:
-        indptr, stored_shape = arrays["indptr"], tuple(arrays["shape"].tolist())
+        indptr, stored_shape = arrays["indptr"], tuple(arrays["shape"].ravel().tolist())
         indices = None if mapped else arrays["indices"]
     if indices is None:
         indices = _map_member(path, "indices.npy")
     if stored_shape != shape:
         raise ArtifactError(f"{path.name} is for {stored_shape}, the ids for {shape}")
+    # Signed: the difference of falling unsigned integers is not negative, and scipy reads where it points.
+    if indptr.dtype != np.int64 or indices.ndim != 1:
+        raise ArtifactError(f"{path.name}: indptr must be int64 and the item rows one-dimensional")
     if indptr.shape != (shape[0] + 1,) or indptr[0] != 0 or indptr[-1] != indices.size or (np.diff(indptr) < 0).any():
         raise ArtifactError(f"{path.name}: indptr does not fit {indices.size} seen items")
     if indices.dtype != np.int32 or (indices.size and (indices.min() < 0 or indices.max() >= shape[1])):
@@ -250,6 +319,6 @@ def _map_member(path: Path, name: str) -> NDArray[Any]:
         start = info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
     if dtype.hasobject:
         raise ArtifactError(f"{path.name} holds objects")
-    if not shape[0]:
+    if len(shape) != 1 or not shape[0]:
         return np.empty(shape, dtype)
     return np.memmap(path, dtype=dtype, mode="r", offset=start + header, shape=shape)

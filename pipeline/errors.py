@@ -78,6 +78,11 @@ class MissingColumnsError(InputError):
         )
         self.missing = list(missing)
         self.found = list(found)
+        self.where = where
+
+    def __reduce__(self) -> tuple[type[MissingColumnsError], tuple[list[str], list[str], str]]:
+        # Pickle would pass the message alone, and a worker process could not send this back.
+        return type(self), (self.missing, self.found, self.where)
 
 
 class BadRowsError(InputError):

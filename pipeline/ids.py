@@ -25,6 +25,8 @@ def as_ids(values: ArrayLike) -> NDArray[Any]:
     guessed at (1.0 or "1"?) is refused.
     """
     array = np.asarray(values)
+    if array.dtype.kind == "U" and isinstance(values, (list, tuple)) and not all(isinstance(v, str) for v in values):
+        raise InputError("Ids must be all integers or all strings")
     if array.ndim != 1:
         raise InputError(f"Ids must be one-dimensional, got shape {array.shape}")
     if array.dtype.kind in "iu":
@@ -57,6 +59,10 @@ class IdMap:
             raise InputError("Ids must be unique and in ascending order")
         if values.dtype.kind == "U" and values.dtype.itemsize > 4 * MAX_ID_LENGTH:
             raise InputError(f"Ids must be at most {MAX_ID_LENGTH} characters long")
+        if values.dtype.kind == "U":
+            points = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False)).view(np.uint32)
+            if bool(((points >= 0xD800) & (points <= 0xDFFF)).any()):
+                raise InputError("Ids must be text that UTF-8 can hold; a lone surrogate is none")
         if values is ids:
             values = values.copy()
         values.flags.writeable = False
@@ -109,8 +115,10 @@ class IdMap:
             found = np.zeros(wanted.size, bool)
             rows = np.zeros(wanted.size, np.int64)
         else:
-            rows = np.minimum(np.searchsorted(self.values, wanted), len(self) - 1)
-            found = self.values[rows] == wanted
+            # Cut to this map's width: searchsorted would widen every id to the longest one asked for.
+            cut = wanted.astype(self.values.dtype, copy=False)
+            rows = np.minimum(np.searchsorted(self.values, cut), len(self) - 1)
+            found = (self.values[rows] == cut) & (cut == wanted)
         if missing == "error" and not found.all():
             unknown = wanted[~found]
             some = ", ".join(repr(v) for v in unknown[:5].tolist())
@@ -120,7 +128,11 @@ class IdMap:
     def ids(self, rows: ArrayLike) -> NDArray[Any]:
         """External ids of the rows, (n,)."""
         index = np.asarray(rows)
-        if index.size and (index.min() < 0 or index.max() >= len(self)):
+        if not index.size:
+            return self.values[:0]
+        if index.dtype.kind not in "iu":
+            raise InputError(f"Rows must be integers, got {index.dtype}")
+        if index.min() < 0 or index.max() >= len(self):
             raise RowRangeError(f"Rows must be in range [0, {len(self)})")
         result: NDArray[Any] = self.values[index]
         return result
@@ -140,4 +152,7 @@ class IdMap:
         if self.kind == "int" and any(isinstance(value, str) for value in values):
             bad = next(value for value in values if isinstance(value, str))
             raise InputError(f"Ids are integers in this model, got {bad!r}")
-        return as_ids(np.array(values, dtype=str if self.kind == "str" else np.int64))
+        try:
+            return as_ids(np.array(values, dtype=str if self.kind == "str" else np.int64))
+        except OverflowError:
+            raise InputError("Integer ids must fit in 64 signed bits") from None

@@ -51,8 +51,17 @@ class Interactions:
         if self.scores.size and not (self.scores.min() >= 0 and self.scores.max() < np.inf):
             bad = int(np.count_nonzero(~(np.isfinite(self.scores) & (self.scores >= 0))))
             raise BadRowsError(f"{bad} score(s) are not finite and ≥ 0")
-        for column in columns.values():
-            column.flags.writeable = False
+        if self.at is not None and bool(np.isnat(self.at).any()):
+            # It would sort after every time, and so be the latest.
+            raise BadRowsError(f"{int(np.count_nonzero(np.isnat(self.at)))} time(s) are missing")
+        if bool(np.signbit(self.scores).any()):
+            # -0.0 is ≥ 0 and equals 0.0, but not in the digest's bytes.
+            columns["scores"] = self.scores + np.float32(0)
+        for name, column in columns.items():
+            # A view: the caller's own array stays as writeable as it was.
+            frozen = column.view()
+            frozen.flags.writeable = False
+            object.__setattr__(self, name, frozen)
 
     def __len__(self) -> int:
         return int(self.users.size)
@@ -70,10 +79,12 @@ class Interactions:
         user_values, user_rows = np.unique(users, return_inverse=True)
         item_values, item_rows = np.unique(items, return_inverse=True)
         values = np.ones(users.size) if scores is None else np.asarray(scores)
+        with np.errstate(over="ignore"):  # infinity is refused as a bad row
+            rounded: NDArray[np.float32] = values.astype(np.float32)
         return cls(
             user_rows.astype(np.int32),
             item_rows.astype(np.int32),
-            values.astype(np.float32),
+            rounded,
             IdMap(user_values),
             IdMap(item_values),
             None if at is None else np.asarray(at).astype("datetime64[ms]"),

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from pipeline.artifact import FactorModel
-from pipeline.errors import RowRangeError, UnknownItemError, UnknownUserError, UsageError
+from pipeline.errors import InputError, RowRangeError, UnknownItemError, UnknownUserError, UsageError
 from pipeline.ids import IdMap
 
 __all__ = ["Ranking", "Scorer", "TopK", "Unknown"]
@@ -112,7 +112,9 @@ class Scorer:
             raise UsageError(f"unknown must be 'error' or 'popular', got {unknown!r}")
         allowed = None if allow is None else self._known_items(allow)
         denied = None if deny is None else self._known_items(deny)
-        row = int(self.users.rows([user_id], missing="negative")[0])
+        row = self._user_row(user_id)
+        # No list is longer than there are items, whatever a caller asks for.
+        k = min(k, max(1, len(self.items)))
         if row < 0:
             if unknown == "error":
                 raise UnknownUserError(
@@ -129,7 +131,7 @@ class Scorer:
 
     def predict(self, user_id: int | str, item_ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of the items for the user, (n,). Raises UnknownUserError, UnknownItemError."""
-        row = int(self.users.rows([user_id], missing="negative")[0])
+        row = self._user_row(user_id)
         if row < 0:
             raise UnknownUserError(f"Unknown user {user_id!r}: not among the {len(self.users)} users of the model")
         wanted = np.atleast_1d(np.asarray(item_ids))
@@ -139,8 +141,14 @@ class Scorer:
             raise UnknownItemError(f"Unknown item(s) {some[:5]}: not among the {len(self.items)} items of the model")
         return self.model.predict(np.full(cols.size, row), cols)
 
+    def _user_row(self, user_id: int | str) -> int:
+        """The user's row, -1 for an unknown one."""
+        if isinstance(user_id, int) and not -(2**63) <= user_id < 2**63:
+            return -1
+        return int(self.users.rows([user_id], missing="negative")[0])
+
     def _known_items(self, ids: Sequence[int | str]) -> NDArray[np.int32]:
-        rows = self.items.rows(np.asarray(list(ids)), missing="negative")
+        rows = self.items.rows(list(ids), missing="negative")
         return np.unique(rows[rows >= 0])
 
     # ---- by row, for many users ---------------------------------------------------------------
@@ -163,13 +171,20 @@ class Scorer:
         also_seen : csr (n, n_items) of further items to leave out, row i for rows[i]
         allow, deny : sorted item rows to choose from, and to leave out
         """
-        index = np.atleast_1d(np.asarray(rows, np.intp))
+        index = np.atleast_1d(np.asarray(rows))
+        if index.size and index.dtype.kind not in "iu":
+            raise InputError(f"User rows must be integers, got {index.dtype}")
         if index.size and (index.min() < 0 or index.max() >= len(self.users)):
             raise RowRangeError(f"User IDs must be in range [0, {len(self.users)})")
+        index = index.astype(np.intp, copy=False)
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}")
+        if also_seen is not None and also_seen.shape != (index.size, len(self.items)):
+            raise InputError(f"also_seen has shape {also_seen.shape}, not {(index.size, len(self.items))}")
         items = np.full((index.size, k), -1, np.int32)
         scores = np.zeros((index.size, k), np.float32)
+        if not len(self.items):
+            return TopK(items, scores)
         step = max(1, BLOCK_BYTES // (4 * max(1, len(self.items))))
         hidden = self._hidden(allow, deny)
         for start in range(0, index.size, step):
@@ -191,6 +206,8 @@ class Scorer:
         deny: NDArray[np.int32] | None = None,
     ) -> TopK:
         """The k most popular items for each of n users; scores are numbers of interactions."""
+        if k < 1:
+            raise UsageError(f"k must be at least 1, got {k}")
         count = self._popularity
         hidden = self._hidden(allow, deny)
         order = np.argsort(-count, kind="stable").astype(np.int32)
@@ -247,6 +264,11 @@ class Scorer:
         n_groups = min(n_items, max(4 * k, -(-n_items // 64)))
         depth = -(-n_items // n_groups)
         w = np.ascontiguousarray(self.model.user_factors[rows])
+        norms = np.sqrt(np.einsum("ut,ut->u", w, w, dtype=np.float64))
+        # No partial sum passes |w|·|h|; where that passes float32, an infinite or NaN product would
+        # be taken for a hidden item, so these rows are scored item by item.
+        overflows = norms * self._largest_item_norm >= 2.0**126
+        w[overflows] = 0
         scores = np.empty((rows.size, depth * n_groups), np.float32)
         np.matmul(w, self.model.item_factors, out=scores[:, :n_items])
         scores[:, n_items:] = -np.inf
@@ -263,14 +285,15 @@ class Scorer:
             else np.full(rows.size, -np.inf, np.float32)
         )
         # |fl(w·h) - w·h| ≤ k·2⁻²⁴·|w|·|h| to first order (Higham 2002, §3.1), for the bound and for
-        # the candidate; the rest of the factor 4 covers the higher orders.
-        norms = np.sqrt(np.einsum("ut,ut->u", w, w, dtype=np.float64))
-        margin = 4 * self.model.n_components * 2.0**-24 * norms * self._largest_item_norm
-        threshold = np.where(np.isneginf(bound), bound, bound - margin).astype(np.float32)
+        # the candidate; the rest of the factor 4 covers the higher orders. Below 2⁻¹²⁶ a product loses
+        # up to 2⁻¹⁵⁰ however small it is: the second term.
+        margin = 4 * self.model.n_components * (2.0**-24 * norms * self._largest_item_norm + 2.0**-149)
+        with np.errstate(over="ignore"):
+            threshold = np.where(np.isneginf(bound), bound, bound - margin).astype(np.float32)
 
         reached = (best >= threshold[:, None]) & (best > -np.inf)
         # Rows of ties (all-zero factors, say) would make every item a candidate at once.
-        tied = np.count_nonzero(reached, axis=1) > 4 * k + 64
+        tied = overflows | (np.count_nonzero(reached, axis=1) > 4 * k + 64)
         reached[tied] = False
         of, group = np.nonzero(reached)
         values = grouped[of, :, group]

@@ -107,18 +107,7 @@ def test_not_fitted_message():
     assert str(errors.NotFittedError("other")) == "other"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(strict=True, reason="its __init__ does not take what pickle passes")
-            if name == "MissingColumnsError"
-            else (),
-        )
-        for name in STATUS
-    ],
-)
+@pytest.mark.parametrize("name", STATUS)
 def test_survives_a_process_boundary(name):
     """Worker processes send their errors back pickled."""
     kind = getattr(errors, name)

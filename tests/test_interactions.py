@@ -200,7 +200,6 @@ def test_take_and_compact_carry_times():
     assert external(small) == [(3, 3, 3.0), (1, 1, 1.0)]
 
 
-@pytest.mark.xfail(strict=True, reason="NaT sorts after every time, so it would be the latest")
 def test_a_missing_time_is_refused():
     with pytest.raises(BadRowsError):
         Interactions.of([1, 1], [1, 1], [1, 2], np.array(["2024-01-01", "NaT"], "datetime64[ms]"))
