@@ -330,6 +330,21 @@ def test_seconds_or_milliseconds_is_decided_for_the_whole_column():
     assert times(pa.array([-(10**9), 10**9, 10**11])) == [-(10**12), 10**12, 10**14]
 
 
+@pytest.mark.parametrize(
+    ("number", "milliseconds"),
+    [
+        (10**11 - 1, 10**14 - 1000),
+        (10**11, 10**11),
+        (10**14 - 1, 10**14 - 1),
+        (10**14, 10**11),
+        (10**17 - 1, 10**14 - 1),
+        (10**17, 10**11),
+    ],
+)
+def test_where_one_unit_ends_and_the_next_begins(number, milliseconds):
+    assert times(pa.array([number])) == [milliseconds]
+
+
 def test_parts_of_a_millisecond_are_cut_off_downwards():
     assert times(pa.array([-1, 1], pa.timestamp("us"))) == [-1, 0]
     assert times(pa.array([1.9995, -0.0005])) == [1999, -1]
@@ -360,7 +375,7 @@ def test_a_number_that_the_unit_makes_impossible_is_a_bad_row_named_by_its_key()
         [math.nan],
         [math.inf],
         ["nan"],
-        pa.array([2**64 - 1], pa.uint64()),
+        pa.array([2**63], pa.uint64()),
         pa.array([2**62], pa.timestamp("s")),
         pa.nulls(1),
     ],
