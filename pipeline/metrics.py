@@ -71,7 +71,9 @@ def all_cells_errors(x: sparse.csr_matrix, w: NDArray[Any], h: NDArray[Any]) -> 
     residual = predicted - x.data
     empty_squares = float(np.sum((w64.T @ w64) * (h64 @ h64.T)) - predicted @ predicted)
     empty_sum = float(w64.sum(axis=0) @ h64.sum(axis=1) - predicted.sum())
-    # Where every cell is stored the differences are rounding, and may fall below zero.
+    if x.nnz == x.shape[0] * x.shape[1]:
+        empty_squares = empty_sum = 0.0  # no cell is empty: both are rounding
+    # Where few are, rounding may carry them below zero.
     squares = float(residual @ residual) + max(empty_squares, 0.0)
     absolute = float(np.abs(residual).sum()) + max(empty_sum, 0.0)
     cells = x.shape[0] * x.shape[1]
