@@ -161,6 +161,14 @@ def _judge(x: Interactions, spec: TrainSpec, n_components: int, progress: Progre
     """Fit on the training side alone, and measure it beside most popular on the held-out side."""
     split = holdout(x, spec.holdout, spec.random_state)
     matrix = to_matrix(split.train, spec.transform)
+    # An item that only the held-out side has is no column of the training side: the start of
+    # nndsvd needs k ≤ both sides, and what ships must not fail because what judges it is smaller.
+    if spec.init != "random" and n_components > (least := min(matrix.scores.shape)):
+        sentence = (
+            f"holdout metrics left out: init = {spec.init} starts at most {least} factors on the "
+            f"training side of the holdout, and {n_components} are asked for"
+        )
+        return Report(messages=(sentence,))
     fitted = _fit(matrix, spec, n_components, progress, "holdout fit")
     progress("holdout evaluation", 0, None)
     scorer = Scorer(FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores))
