@@ -29,6 +29,14 @@ def _help(text: str) -> dict[str, str]:
     return {"help": text}
 
 
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_int(value) or isinstance(value, float)
+
+
 def _check(spec: Any, name: str, ok: bool, what: str) -> None:
     if not ok:
         raise UsageError(f"{name} must be {what}, got {getattr(spec, name)!r}")
@@ -70,10 +78,17 @@ class TrainSpec:
     )
 
     def __post_init__(self) -> None:
+        _check(self, "n_components", self.n_components == "auto" or _is_int(self.n_components), "auto or an integer")
+        _check(self, "alpha_H", self.alpha_H == "same" or _is_number(self.alpha_H), "same or a number")
+        for name in ("max_iter", "random_state", "min_data"):
+            _check(self, name, _is_int(getattr(self, name)), "an integer")
+        for name in ("min_interactions", "max_interactions"):
+            _check(self, name, getattr(self, name) is None or _is_int(getattr(self, name)), "an integer, or none")
+        for name in ("tol", "alpha_W", "l1_ratio", "holdout"):
+            _check(self, name, _is_number(getattr(self, name)), "a number")
         for one in fields(self):
             value = getattr(self, one.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UsageError(f"{one.name} must be finite, got {value!r}")
+            _check(self, one.name, not isinstance(value, float) or math.isfinite(value), "finite")
         _check(self, "n_components", self.n_components == "auto" or self.n_components >= 1, "auto or at least 1")
         _check(self, "init", self.init in get_args(Init), f"one of {get_args(Init)}")
         _check(self, "max_iter", self.max_iter >= 1, "at least 1")
@@ -133,6 +148,8 @@ class ReadSpec:
 
     def __post_init__(self) -> None:
         _check(self, "source", self.source in get_args(Source), f"one of {get_args(Source)}")
+        formats = get_args(FileFormat)
+        _check(self, "format", self.format is None or self.format in formats, f"one of {formats}, or none")
         _check(self, "on_bad_rows", self.on_bad_rows in get_args(OnBadRows), f"one of {get_args(OnBadRows)}")
         if self.source == "file" and self.input is None:
             raise UsageError("--source file needs --input PATH")
@@ -161,5 +178,6 @@ class ScoreSpec:
     )
 
     def __post_init__(self) -> None:
+        _check(self, "k", _is_int(self.k), "an integer")
         _check(self, "k", 1 <= self.k <= 65535, "from 1 to 65535")
         _check(self, "unknown", self.unknown in get_args(UnknownUsers), f"one of {get_args(UnknownUsers)}")
