@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -30,6 +30,11 @@ _ARROW = {
     "output_format_arrow_string_as_string": 1,
     "output_format_arrow_fixed_string_as_fixed_byte_array": 0,
 }
+# Statements that answer with rows, after any comments in front.
+_HAS_ROWS = re.compile(
+    r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*(?:SELECT|WITH|FROM|SHOW|DESC|DESCRIBE|EXPLAIN|EXISTS)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 # Paths whose engine runs in this process: it holds the lock itself, once for all clients.
 _open_here: dict[str, int] = {}
 
@@ -46,6 +51,9 @@ def _split(dsn: str) -> SplitResult:
             "RANKLINE_WAREHOUSE must begin with chdb:///, clickhouse:// or clickhouses:// "
             f"(found {parts.scheme + '://' if parts.scheme else 'no scheme'})"
         )
+    if parts.scheme != "chdb" and "@" in parts.path + parts.query + parts.fragment:
+        # What stands before the / would be taken for host and port, and shown.
+        raise UsageError("RANKLINE_WAREHOUSE: write / ? # and @ in a user or password as %2F %3F %23 and %40")
     if parts.scheme != "chdb" and not parts.hostname:
         raise UsageError("RANKLINE_WAREHOUSE names no host; write clickhouse://user:password@host:8123")
     return parts
@@ -103,10 +111,7 @@ class Warehouse:
     def run(self, text: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Any one statement: its column names and rows, both empty where it has no result."""
         with _translated(self.address):
-            if (
-                re.match(r"\s*(?:--[^\n]*\n\s*)*\(*\s*(SELECT|WITH|SHOW|DESC|DESCRIBE|EXPLAIN|EXISTS)\b", text, re.I)
-                is None
-            ):
+            if not _HAS_ROWS.match(text):
                 self._client.command(text)
                 return [], []
             result = self._client.query(text)
@@ -122,12 +127,14 @@ class Warehouse:
         self, text: str, parameters: Mapping[str, Any] | None = None, **settings: Any
     ) -> Iterator[Iterator[pa.Table]]:
         """The result as a stream of Arrow blocks: ``with warehouse.blocks(…) as blocks: …``."""
-        with _translated(self.address):
-            stream = self._client.query_arrow_stream(
-                text, parameters=dict(parameters or {}), settings={**_ARROW, **settings}
-            )
-            with stream as source:
-                yield iter(source)
+        with ExitStack() as stack:
+            with _translated(self.address):
+                stream = self._client.query_arrow_stream(
+                    text, parameters=dict(parameters or {}), settings={**_ARROW, **settings}
+                )
+                source = stack.enter_context(stream)
+            # Only the reading is the warehouse's: what the caller does with the blocks fails as itself.
+            yield _tables(source, self.address)
 
     def insert(self, table: str, rows: pa.Table, **settings: Any) -> None:
         """Append Arrow rows to ``database.table``."""
@@ -238,6 +245,13 @@ def _connect_embedded(parts: SplitResult, address: str) -> Warehouse:
         ) from None
     _open_here[path] = _open_here.get(path, 0) + 1
     return Warehouse(client, address, path)
+
+
+def _tables(blocks: Iterable[Any], address: str) -> Iterator[pa.Table]:
+    """The blocks of a stream, which come as batches, as tables."""
+    with _translated(address):
+        for block in blocks:
+            yield block if isinstance(block, pa.Table) else pa.Table.from_batches([block])
 
 
 def _in_use(address: str) -> LockedError:
