@@ -13,7 +13,8 @@ Faults are rules, POSTed as JSON to ``/-/rules`` (``[]`` takes them away); the f
     {"do": "answer", "status": s, "body": t} what some other server would say
     {"do": "instead", "sql": t}              run another statement
 
-``/-/log`` gives every statement so far with its parameters and credentials' user.
+``/-/log`` gives every statement so far with its parameters and user; ``/-/clear`` forgets them, and
+``/-/reset`` the rules too, and drops every database that is not the engine's own.
 """
 
 from __future__ import annotations
@@ -56,6 +57,12 @@ class Server(ThreadingHTTPServer):
         self.log: list[dict[str, Any]] = []
         self.hung = threading.Event()
         super().__init__(("127.0.0.1", 0), Handler)
+
+    def drop_databases(self) -> None:
+        own = "'default', 'system', 'INFORMATION_SCHEMA', 'information_schema', '_local'"
+        names = self.keeper.query(f"SELECT name FROM system.databases WHERE name NOT IN ({own})", "TabSeparated")
+        for name in names.bytes().decode().split():
+            self.keeper.query(f"DROP DATABASE IF EXISTS `{name}`")
 
     def rule_for(self, statement: str) -> dict[str, Any] | None:
         with self.lock:
@@ -190,8 +197,11 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             if path == "/-/rules":
                 self.server.rules = json.loads(body)
-            elif path == "/-/clear":
+            elif path in ("/-/clear", "/-/reset"):
                 self.server.log = []
+            if path == "/-/reset":
+                self.server.rules = []
+                self.server.drop_databases()
             answer = json.dumps(self.server.log).encode()
         self.answer(answer, {"Content-Type": "application/json"})
 
@@ -212,7 +222,7 @@ def _first_batches(stream: bytes, n: int) -> bytes:
 
 
 def main() -> None:
-    folder, user, password = (sys.argv[1:] + ["default", ""])[:3] if len(sys.argv) < 4 else sys.argv[1:4]
+    folder, user, password = [*sys.argv[1:], *("default", "")[len(sys.argv) - 2 :]]
     server = Server(folder, user, password)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_address[1], flush=True)

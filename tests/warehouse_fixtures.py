@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
@@ -20,7 +21,6 @@ import pytest
 from pipeline.warehouse import Warehouse, connect
 
 USER, PASSWORD = "anna", "s3cret:p@ss/w?rd"
-_DROP = ("DROP DATABASE IF EXISTS raw", "DROP DATABASE IF EXISTS analytics", "DROP DATABASE IF EXISTS own")
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,18 @@ class HttpServer:
 
     port: int
     process: subprocess.Popen[str]
+    user = USER
+    password = PASSWORD
+
+    def stop(self) -> None:
+        """End the process; it ends with this one at the latest."""
+        self.process.communicate("")
+        assert self.process.returncode == 0
 
     @property
     def dsn(self) -> str:
         """Its address with user and password."""
-        return f"clickhouse://{USER}:{PASSWORD.replace('/', '%2F').replace('@', '%40').replace('?', '%3F')}@{self.host}"
+        return f"clickhouse://{self.user}:{quote(self.password, safe='')}@{self.host}"
 
     @property
     def host(self) -> str:
@@ -48,6 +55,10 @@ class HttpServer:
         """Forget what was asked."""
         self._control("clear")
 
+    def reset(self) -> None:
+        """No faults, nothing asked, no databases but the engine's own."""
+        self._control("reset")
+
     def log(self, match: str = "") -> list[dict[str, Any]]:
         """What was asked, in order: statement, params, user."""
         return [entry for entry in self._control("log") if re.search(match, entry["statement"], re.DOTALL)]
@@ -57,8 +68,7 @@ class HttpServer:
             return json.load(answer)
 
 
-def start_server(folder: Path) -> HttpServer:
-    """A server process over an engine folder of its own; it ends with `stop_server`, or with this process."""
+def _start(folder: Path) -> HttpServer:
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("clickhouse_http.py")), str(folder), USER, PASSWORD],
         stdin=subprocess.PIPE,
@@ -69,27 +79,27 @@ def start_server(folder: Path) -> HttpServer:
     return HttpServer(int(process.stdout.readline()), process)
 
 
-def stop_server(server: HttpServer) -> None:
-    server.process.communicate("")
-    assert server.process.returncode == 0
-
-
 @pytest.fixture(scope="session")
 def http_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
-    server = start_server(tmp_path_factory.mktemp("server") / "engine")
+    server = _start(tmp_path_factory.mktemp("server") / "engine")
     yield server
-    stop_server(server)
+    server.stop()
 
 
 @pytest.fixture
-def http_server(http_server_process: HttpServer) -> Iterator[HttpServer]:
+def own_server(tmp_path: Path) -> Iterator[HttpServer]:
+    """A server process for one test, which may stop it."""
+    server = _start(tmp_path / "own-engine")
+    yield server
+    if server.process.returncode is None:
+        server.stop()
+
+
+@pytest.fixture
+def http_server(http_server_process: HttpServer) -> HttpServer:
     """The server, without faults, without the databases that tests make, and with an empty log."""
-    http_server_process.rules()
-    with connect(http_server_process.dsn) as warehouse:
-        _drop(warehouse)
-    http_server_process.clear()
-    yield http_server_process
-    http_server_process.rules()
+    http_server_process.reset()
+    return http_server_process
 
 
 @pytest.fixture(scope="session")
@@ -98,27 +108,23 @@ def _embedded_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def _embedded_engine(_embedded_path: Path) -> Iterator[Path]:
+def _embedded_engine(_embedded_path: Path) -> Iterator[tuple[str, Warehouse]]:
     """Keeps the engine running between the tests of a file: opening it anew takes a second.
 
     A process has one engine path at a time, so the next file can have another.
     """
-    with connect(f"chdb://{_embedded_path}"):
-        yield _embedded_path
+    dsn = f"chdb://{_embedded_path}"
+    with connect(dsn) as keeper:
+        yield dsn, keeper
 
 
 @pytest.fixture
-def embedded_dsn(_embedded_engine: Path) -> str:
+def embedded_dsn(_embedded_engine: tuple[str, Warehouse]) -> str:
     """The embedded warehouse's address, without the databases that tests make."""
-    dsn = f"chdb://{_embedded_engine}"
-    with connect(dsn) as warehouse:
-        _drop(warehouse)
+    dsn, keeper = _embedded_engine
+    for row in keeper.rows("SELECT name FROM system.databases WHERE name IN ('raw', 'analytics', 'own')"):
+        keeper.command("DROP DATABASE {name:Identifier}", row)
     return dsn
-
-
-def _drop(warehouse: Warehouse) -> None:
-    for statement in _DROP:
-        warehouse.command(statement)
 
 
 @pytest.fixture(params=["embedded", "http"])
