@@ -261,6 +261,7 @@ GOOD = b"user_id,item_id\n" + b"1,2\n" * 2000
         ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n{"user_id": "a", "item_id": 1}', r"text in others \(line 2\)"),
         ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n\n{"user_id": 1,', "line 3 is not JSON"),
         ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n[]\n', "line 2 holds"),
+        ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n{"user_id": 1,\n"item_id": 1}\n', "line 2 is not JSON"),
         ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n{"user_id": "\xe9", "item_id": 1}\n', "line 2 is not UTF-8"),
         ("x.jsonl.gz", gzip.compress(b'{"user_id": 1, "item_id": 1}\n' * 999)[:-20], "broken gzip"),
     ],
@@ -366,8 +367,15 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch
         assert sum(read) < 4 << 20
 
 
-def test_a_stray_quote_does_not_swallow_the_file(write, small_blocks):
+def test_a_bad_cell_alone_is_told_as_it_stands(write):
+    for cell, reason in (("abc", "'abc' is not a number"), ("NA", "'NA' is not a number"), ("", "is missing")):
+        with pytest.raises(BadRowsError, match=f"line 2 .rating {reason}"):
+            read_file(write(f"user_id,item_id,rating\n1,2,{cell}\n"))
+
+
+def test_a_stray_quote_does_not_swallow_the_file(write, small_blocks, monkeypatch):
     small_blocks(64)
+    monkeypatch.setattr(lines, "LONGEST", 256)
     rows = "".join(f"{n},{n % 7},1,10\n" for n in range(200))
     result = read_file(write(HEADER + rows + '5" pipe,1,1,10\n' + rows), on_bad_rows="drop")
     assert (len(result.interactions), result.n_bad) == (401, 0)

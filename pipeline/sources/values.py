@@ -29,7 +29,7 @@ _ZONED = f"^{_DATE}[T ]{_CLOCK}{_ZONE}$"
 # Milliseconds of 0001-01-01T00:00:00.000 and 9999-12-31T23:59:59.999.
 _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
 # A number from 1e11 on would be a second of the year 5138: it counts milliseconds, and so on up.
-_UNITS = ((0.0, 1, 1000), (1e11, 1, 1), (1e14, 1000, 1), (1e17, 1_000_000, 1))
+_UNITS = ((0, 1, 1000), (10**11, 1, 1), (10**14, 1000, 1), (10**17, 1_000_000, 1))
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -163,7 +163,7 @@ class TimeColumn:
             counted = False
         if counted is not False:
             size = np.abs(values if counted is True else values[counted])
-            bounds = np.array([unit[0] for unit in _UNITS[1:]])
+            bounds = np.array([unit[0] for unit in _UNITS[1:]], size.dtype)
             # Smallest and largest share a unit in nearly every block.
             if size.size and size.min() > 0 and _unit(size.min(), bounds) == _unit(size.max(), bounds):
                 self._votes[_unit(size.min(), bounds)] += size.size
@@ -197,7 +197,7 @@ class TimeColumn:
         return times.view("datetime64[ms]"), bad
 
 
-def _unit(size: Any, bounds: NDArray[np.float64]) -> int:
+def _unit(size: Any, bounds: NDArray[Any]) -> int:
     return int(np.searchsorted(bounds, size, side="right"))
 
 
