@@ -12,10 +12,14 @@ from pipeline.errors import InputError
 __all__ = ["Sql", "count_of", "load", "load_all", "ordered_seen", "read_query"]
 
 _FOLDER = Path(__file__).resolve().parents[1] / "sql"
-# Comments in front, so that what follows can be wrapped; the rest of the text stays as it is.
-_HEADER = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
+# Blanks, comments and semicolons (named by their group), quoted text, and all else.
+_TOKEN = re.compile(
+    r"""(?P<blank>\s+|--[^\n]*|/\*.*?\*/)|(?P<end>;)|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`"""
+    r"""|[^\s;'"`/-]+|.""",
+    re.DOTALL,
+)
 # The format is the client's to choose: it asks for Arrow.
-_FORMAT = re.compile(r"\bFORMAT\s+\w+\s*\Z", re.IGNORECASE)
+_FORMAT = re.compile(r"\bFORMAT\s+(?!ASC\Z|DESC\Z)\w+\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Sql:
 
     Attributes
     ----------
-    text : without header comments and closing semicolon
+    text : without the comments around it and the closing semicolon, so that it can be wrapped
     name : what to call it in a message
     """
 
@@ -38,10 +42,19 @@ class Sql:
 
 
 def _statement(text: str, name: str) -> Sql:
-    body = _HEADER.sub("", text).rstrip().rstrip(";").rstrip()
-    if not body:
+    start = end = None
+    ended = False
+    for token in _TOKEN.finditer(text):
+        if token.lastgroup == "end":
+            ended = start is not None
+        elif token.lastgroup != "blank":
+            if ended:
+                raise InputError(f"{name} holds more than one statement; write one SELECT")
+            start = token.start() if start is None else start
+            end = token.end()
+    if start is None:
         raise InputError(f"{name} holds no statement")
-    return Sql(body, name)
+    return Sql(text[start:end], name)
 
 
 def load(name: str) -> Sql:
