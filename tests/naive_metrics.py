@@ -49,10 +49,7 @@ def ranking(model: FactorModel, train: Collection[tuple], test: Collection[tuple
         if user not in users:
             continue
         hidden = {items.index(item) for item in in_training.get(user, ()) if item in items}
-        if popular:
-            listed = naive.popular(model, k, hidden)
-        else:
-            listed = naive.top_k(model, users.index(user), k, hidden)
+        listed = naive.popular(model, k, hidden) if popular else naive.top_k(model, users.index(user), k, hidden)
         ids = [items[row] for row, _ in listed]
         ndcg.append(naive.ndcg(ids, relevant, k))
         recall.append(naive.recall(ids, relevant, k))

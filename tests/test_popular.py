@@ -1,0 +1,71 @@
+"""Most popular: counts of interactions, ranked by the scorer that ranks everything else."""
+
+from __future__ import annotations
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.interactions import Interactions
+from pipeline.matrix import in_order, to_matrix
+from pipeline.models.popular import popular_model
+from pipeline.scorer import Scorer
+
+pairs = st.sets(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=40)
+
+
+def matrix_of(cells, scores=None):
+    users, items = zip(*sorted(cells), strict=True)
+    return to_matrix(in_order(Interactions.of(users, items, scores)))
+
+
+@given(pairs, st.integers(1, 12), st.booleans())
+def test_the_list_of_each_user_is_the_twins(cells, k, exclude_seen):
+    model = popular_model(matrix_of(cells))
+    top = Scorer(model, source="popular").recommend_rows(np.arange(len(model.users)), k, exclude_seen=exclude_seen)
+    for row in range(len(model.users)):
+        expected = naive.popular(model, k, naive.seen_rows(model, row) if exclude_seen else ())
+        found = [(item, score) for item, score in zip(top.items[row], top.scores[row], strict=True) if item >= 0]
+        assert found == expected
+
+
+@given(pairs)
+def test_it_ranks_as_the_scorer_ranks_for_unknown_users(cells):
+    scorer = Scorer(popular_model(matrix_of(cells)))
+    everyone = scorer.recommend_rows([0], 10, exclude_seen=False)
+    anyone = scorer.popular_rows(1, 10)
+    np.testing.assert_array_equal(everyone.items, anyone.items)
+    np.testing.assert_array_equal(everyone.scores, anyone.scores)
+
+
+def test_interactions_are_counted_and_scores_are_not():
+    # "a" has the stars, "b" the people, "c" a score of zero, which is an interaction too.
+    cells = [(1, "a"), (2, "b"), (3, "b"), (4, "b"), (5, "c"), (6, "c")]
+    model = popular_model(matrix_of(cells, [5.0, 0.5, 0.5, 0.5, 0.0, 0.0]))
+    assert model.item_factors.tolist() == [[1.0, 3.0, 2.0]]
+    assert model.user_factors.tolist() == [[1.0]] * 6
+    items, scores = Scorer(model, source="popular").recommend(1)
+    assert (items.tolist(), scores.tolist()) == (["b", "c"], [3.0, 2.0])
+
+
+def test_ties_go_by_item_id():
+    items, _ = Scorer(popular_model(matrix_of([(u, i) for u in range(3) for i in range(9)]))).recommend(
+        0, 9, exclude_seen=False
+    )
+    assert items.tolist() == list(range(9))
+
+
+def test_it_has_the_matrix_s_ids_and_seen_items(checkerboard):
+    model = popular_model(checkerboard.matrix)
+    assert (model.users, model.items) == (checkerboard.matrix.users, checkerboard.matrix.items)
+    assert model.seen is checkerboard.matrix.scores
+    assert (model.user_factors.dtype, model.item_factors.dtype) == (np.float32, np.float32)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1)])
+def test_one_user_or_one_item(shape):
+    model = popular_model(matrix_of([(u, i) for u in range(shape[0]) for i in range(shape[1])]))
+    assert (model.item_factors == shape[0]).all()
+    assert Scorer(model).recommend(0).items.size == 0  # all is seen
