@@ -72,13 +72,7 @@ def read_warehouse(
             n_rows += block.num_rows
             if progress is not None:
                 progress(n_rows, expected)
-    if n_rows != expected:
-        now = _count(warehouse, query)
-        if not min(expected, now) <= n_rows <= max(expected, now):
-            raise QueryError(
-                f"{n_rows} rows of {query.name} arrived from {warehouse.address} and {now} are there: "
-                "the read was cut short; run the command again"
-            )
+    _all_came(warehouse, query, expected, n_rows)
     return builder.finish()
 
 
@@ -86,15 +80,34 @@ def _count(warehouse: Warehouse, query: sql.Sql) -> int:
     return int(next(iter(warehouse.rows(sql.count_of(query).text)[0].values())))
 
 
+def _all_came(warehouse: Warehouse, query: sql.Sql, expected: int, arrived: int) -> None:
+    """Compare the number of rows that came with what there was before, and there is now."""
+    if arrived == expected:
+        return
+    now = _count(warehouse, query)
+    if not min(expected, now) <= arrived <= max(expected, now):
+        raise QueryError(
+            f"{arrived} rows of {query.name} arrived from {warehouse.address} and {now} are there: "
+            "the read was cut short; run the command again"
+        )
+
+
 def seen_now(
     warehouse: Warehouse, query: sql.Sql, user_kind: str, item_kind: str
 ) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
-    """Blocks of (user ids, item ids) that the query has by now, in the order of user ids."""
+    """Blocks of (user ids, item ids) that the query has by now, in the order of user ids.
+
+    Raises QueryError where they are not all of them, at the end: a list of what is seen that was cut
+    short would let seen items through.
+    """
     ordered = sql.ordered_seen(query, user_kind, item_kind)
+    expected, n_rows = _count(warehouse, ordered), 0
     # Sorted outside of memory past this size: a batch job's memory must not grow with its users.
     with warehouse.blocks(ordered.text, max_bytes_before_external_sort=512 * 2**20) as blocks:
         for block in blocks:
+            n_rows += block.num_rows
             yield _ids(block.column(0), user_kind), _ids(block.column(1), item_kind)
+    _all_came(warehouse, ordered, expected, n_rows)
 
 
 def _ids(column: pa.ChunkedArray, kind: str) -> NDArray[np.generic]:
