@@ -1,0 +1,210 @@
+"""Specs: defaults, bounds, and what is said about a value that makes no sense."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+import pytest
+from sklearn.decomposition import NMF
+
+from pipeline.errors import UsageError
+from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec
+
+INITS = "one of ('random', 'nndsvd', 'nndsvda', 'nndsvdar')"
+INTEGER, NUMBER, BELOW_1 = "an integer", "a number", "at least 0 and below 1"
+
+# (field, value, what the message says it must be)
+REFUSED = {
+    TrainSpec: [
+        *(("n_components", value, "auto or at least 1") for value in (0, -1)),
+        *(("n_components", value, "auto or an integer") for value in ("ten", "", 2.5, None, True)),
+        *(("init", value, INITS) for value in ("custom", "", None)),
+        *(("max_iter", value, "at least 1") for value in (0, -5)),
+        *(("max_iter", value, INTEGER) for value in (1.5, "200", None, True)),
+        *(("tol", value, "at least 0") for value in (-1e-9, -1)),
+        *(("tol", value, "finite") for value in (math.nan, math.inf, -math.inf)),
+        *(("tol", value, NUMBER) for value in ("1e-4", None, True)),
+        *(("random_state", value, "from 0 to 2**32 - 1") for value in (-1, 2**32)),
+        *(("random_state", value, INTEGER) for value in (None, 1.0)),
+        ("alpha_W", -0.1, "at least 0"),
+        ("alpha_W", math.nan, "finite"),
+        ("alpha_W", "same", NUMBER),
+        ("alpha_H", -0.1, "same or at least 0"),
+        ("alpha_H", math.inf, "finite"),
+        *(("alpha_H", value, "same or a number") for value in ("none", None)),
+        *(("l1_ratio", value, "from 0 to 1") for value in (-0.01, 1.01)),
+        ("l1_ratio", math.nan, "finite"),
+        ("l1_ratio", None, NUMBER),
+        *(("transform", value, "one of ('none', 'log1p', 'binary')") for value in ("log", None)),
+        *(("duplicates", value, "one of ('last', 'sum', 'max', 'mean')") for value in ("first", None)),
+        ("min_interactions", 0, "at least 1, or none"),
+        ("min_interactions", 2.0, "an integer, or none"),
+        ("max_interactions", 0, "at least 1, or none"),
+        ("max_interactions", "10", "an integer, or none"),
+        ("min_data", -1, "at least 0"),
+        ("min_data", None, INTEGER),
+        *(("holdout", value, BELOW_1) for value in (-0.1, 1.0, 1, 20)),
+        ("holdout", math.nan, "finite"),
+        ("holdout", "0.2", NUMBER),
+    ],
+    ReadSpec: [
+        *(("source", value, "one of ('auto', 'warehouse', 'file')") for value in ("csv", None)),
+        *(("format", value, "one of ('csv', 'parquet', 'json'), or none") for value in ("xml", "")),
+        *(("on_bad_rows", value, "one of ('error', 'drop')") for value in ("skip", None)),
+    ],
+    ScoreSpec: [
+        *(("k", value, "from 1 to 65535") for value in (0, -1, 65536)),
+        *(("k", value, INTEGER) for value in (10.0, "10", None)),
+        *(("unknown", value, "one of ('skip', 'popular')") for value in ("error", None)),
+    ],
+}
+# Fields that hold text or a path, of which there is nothing to check before it is used.
+FREE = {
+    TrainSpec: set(),
+    ReadSpec: {"query", "input", "user_column", "item_column", "rating_column", "timestamp_column"},
+    ScoreSpec: {"model", "query"},
+}
+TAKEN = {
+    TrainSpec: {
+        "n_components": ["auto", 1, 5000],
+        "init": ["random", "nndsvd", "nndsvda", "nndsvdar"],
+        "max_iter": [1, 10**6],
+        "tol": [0, 0.0, 1e-12, 2.0],
+        "random_state": [0, 2**32 - 1],
+        "alpha_W": [0, 0.0, 1e6],
+        "alpha_H": ["same", 0, 0.0, 1e6],
+        "l1_ratio": [0, 1, 0.0, 1.0],
+        "transform": ["none", "log1p", "binary"],
+        "duplicates": ["last", "sum", "max", "mean"],
+        "min_interactions": [None, 1, 10**9],
+        "max_interactions": [None, 1, 10**9],
+        "min_data": [0, 10**9],
+        "holdout": [0, 0.0, 0.999],
+    },
+    ReadSpec: {"format": ["csv", "parquet", "json", None], "on_bad_rows": ["error", "drop"]},
+    ScoreSpec: {"k": [1, 65535], "unknown": ["skip", "popular"], "model": [None, "rankline@champion"]},
+}
+
+
+def cases(table):
+    return [pytest.param(spec, *row, id=f"{spec.__name__}-{row[0]}-{row[1]}") for spec in table for row in table[spec]]
+
+
+@pytest.mark.parametrize(("spec", "name", "value", "what"), cases(REFUSED))
+def test_a_value_that_makes_no_sense_is_refused_by_name(spec, name, value, what):
+    with pytest.raises(UsageError, match=f"^{re.escape(f'{name} must be {what}, got {value!r}')}$"):
+        spec(**{name: value})
+
+
+@pytest.mark.parametrize("spec", REFUSED)
+def test_every_field_is_checked(spec):
+    assert {row[0] for row in REFUSED[spec]} | FREE[spec] == {one.name for one in dataclasses.fields(spec)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "value"), [(s, name, v) for s in TAKEN for name, values in TAKEN[s].items() for v in values]
+)
+def test_the_ends_of_each_range_are_in_it(spec, name, value):
+    assert getattr(spec(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("spec", REFUSED)
+def test_every_option_has_help_and_a_default(spec):
+    for one in dataclasses.fields(spec):
+        assert one.metadata["help"].endswith((".", "…")), one.name
+        assert one.default is not dataclasses.MISSING, one.name
+    assert spec() == spec()
+
+
+@pytest.mark.parametrize("spec", REFUSED)
+def test_a_spec_does_not_change(spec):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(spec(), dataclasses.fields(spec)[0].name, None)
+
+
+# ---- TrainSpec ------------------------------------------------------------------------------------
+
+
+def test_the_bounds_of_interactions_may_meet_but_not_cross():
+    assert TrainSpec(min_interactions=5, max_interactions=5).max_interactions == 5
+    with pytest.raises(UsageError, match=r"^max_interactions must be at least 5, or none, got 4$"):
+        TrainSpec(min_interactions=5, max_interactions=4)
+
+
+def test_the_defaults():
+    assert dataclasses.asdict(TrainSpec()) == {
+        "n_components": "auto",
+        "init": "random",
+        "max_iter": 200,
+        "tol": 1e-4,
+        "random_state": 42,
+        "alpha_W": 0.0,
+        "alpha_H": "same",
+        "l1_ratio": 0.0,
+        "transform": "none",
+        "duplicates": "last",
+        "min_interactions": None,
+        "max_interactions": None,
+        "min_data": 100,
+        "holdout": 0.2,
+    }
+
+
+def test_an_estimator_takes_what_it_is_given_and_keeps_its_own_defaults_for_the_rest():
+    theirs = NMF().get_params()
+    params = TrainSpec().estimator_params(7)
+    assert {name: params.pop(name) for name in ("n_components", "init", "random_state")} == {
+        "n_components": 7,
+        "init": "random",
+        "random_state": 42,
+    }
+    assert params == {name: theirs[name] for name in ("max_iter", "tol", "alpha_W", "alpha_H", "l1_ratio")}
+    changed = {"init": "nndsvda", "max_iter": 3, "tol": 0.5, "random_state": 1, "alpha_W": 0.1, "alpha_H": 0.2}
+    spec = TrainSpec(n_components=4, l1_ratio=0.3, **changed)
+    assert NMF(**spec.estimator_params(4)).get_params() == theirs | changed | {"n_components": 4, "l1_ratio": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((671, 9066), 10),
+        ((12, 11), 10),
+        ((11, 900), 10),
+        ((900, 10), 9),
+        ((3, 3), 2),
+        ((2, 50), 1),
+        ((1, 50), 1),
+        ((50, 1), 1),
+        ((1, 1), 1),
+    ],
+)
+def test_auto_is_ten_or_one_less_than_the_shorter_side(shape, expected):
+    assert TrainSpec().components_for(shape) == expected
+    assert TrainSpec(n_components=17).components_for(shape) == 17
+
+
+# ---- ReadSpec -------------------------------------------------------------------------------------
+
+
+def test_a_source_and_an_input_that_do_not_go_together():
+    with pytest.raises(UsageError, match=r"^--source file needs --input PATH$"):
+        ReadSpec(source="file")
+    with pytest.raises(UsageError, match=r"^--source warehouse reads no --input; leave one of them out$"):
+        ReadSpec(source="warehouse", input=Path("ratings.csv"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"source": "auto", "input": Path("ratings.csv")},
+        {"source": "file", "input": Path("ratings.csv"), "format": "csv"},
+        {"source": "warehouse", "query": Path("my.sql")},
+    ],
+)
+def test_a_source_and_an_input_that_do(options):
+    spec = ReadSpec(**options)
+    assert {name: getattr(spec, name) for name in options} == options
