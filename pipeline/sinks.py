@@ -104,20 +104,27 @@ class RecommendationsTable:
                 f"analytics.{self._staged} holds {found} rows and {self.n_rows} were written: not published; "
                 "run the command again"
             )
-        if self._warehouse.engine(PUBLISHED) is None:
-            self._warehouse.command("RENAME TABLE analytics.{staged:Identifier} TO analytics.recommendations", staged)
-            return
-        self._warehouse.command("EXCHANGE TABLES analytics.{staged:Identifier} AND analytics.recommendations", staged)
-        # From here on the staged name holds the table that was published before.
-        if self._warehouse.engine(PREVIOUS) is None:
-            self._warehouse.command(
-                "RENAME TABLE analytics.{staged:Identifier} TO analytics.recommendations_previous", staged
-            )
-        else:
-            self._warehouse.command(
-                "EXCHANGE TABLES analytics.{staged:Identifier} AND analytics.recommendations_previous", staged
-            )
+        # After an exchange the staged name holds what was there before: the published table goes to
+        # PREVIOUS, and what that was goes.
+        if self._put(PUBLISHED) and self._put(PREVIOUS):
             self.discard()
+
+    def _put(self, table: str) -> bool:
+        """Put the staged table in the other's place; whether there was one, now under the staged name."""
+        names = {"staged": self._staged, "table": table.removeprefix("analytics.")}
+        if self._warehouse.engine(table) is None:
+            try:
+                self._warehouse.command(
+                    "RENAME TABLE analytics.{staged:Identifier} TO analytics.{table:Identifier}", names
+                )
+            except QueryError:
+                # Another job may have published since; then it is there to exchange with.
+                if self._warehouse.engine(table) is None:
+                    raise
+            else:
+                return False
+        self._warehouse.command("EXCHANGE TABLES analytics.{staged:Identifier} AND analytics.{table:Identifier}", names)
+        return True
 
     def discard(self) -> None:
         """Drop the staged table."""

@@ -5,7 +5,8 @@ its standard input closes, so it never outlives the tests. What a real server do
 SQL, formats, settings, bound parameters, errors and their codes.
 
 Faults are rules, POSTed as JSON to ``/-/rules`` (``[]`` takes them away); the first whose `match`
-(a regular expression) is found in a statement applies to it, `times` times (default 1):
+(a regular expression) is found in a statement, bound identifiers in their places, applies to it,
+`times` times (default 1):
 
     {"do": "cut", "bytes": n}                break the connection after n bytes of the answer
     {"do": "batches", "n": n, "clean": b}    answer with n Arrow messages; then end as if that were all, or break
@@ -13,7 +14,7 @@ Faults are rules, POSTed as JSON to ``/-/rules`` (``[]`` takes them away); the f
     {"do": "answer", "status": s, "body": t} what some other server would say
     {"do": "instead", "sql": t}              run another statement
 
-``/-/log`` gives every statement so far with its parameters and user; ``/-/clear`` forgets them, and
+``/-/log`` gives every statement so far (the same text) with its parameters and user; ``/-/clear`` forgets them, and
 ``/-/reset`` the rules too, and drops every database that is not the engine's own.
 """
 
@@ -38,6 +39,7 @@ TRANSPORT = {
 }  # fmt: skip
 INSERT = re.compile(rb"\s*INSERT\s+INTO\s+[^\n]*?\bFORMAT\s+(\w+)\s*(?:\n|\Z)", re.IGNORECASE)
 FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*\Z", re.IGNORECASE)
+IDENTIFIER = re.compile(r"\{(\w+):Identifier\}")
 CODE = re.compile(r"Code: (\d+)\.")
 
 
@@ -113,9 +115,10 @@ class Handler(BaseHTTPRequestHandler):
             statement, data = found[0].decode(), body[found.end() :]
         else:
             statement = body.decode()
+        said = IDENTIFIER.sub(lambda found: query.get(f"param_{found[1]}", found[0]), statement)
         with self.server.lock:
-            self.server.log.append({"statement": statement, "params": query, "user": user, "path": self.path})
-        rule = self.server.rule_for(statement)
+            self.server.log.append({"statement": said, "params": query, "user": user, "path": self.path})
+        rule = self.server.rule_for(said)
         if rule and rule["do"] == "hang":
             self.server.hung.wait()
             self.close_connection = True
