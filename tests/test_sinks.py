@@ -1,0 +1,312 @@
+"""Publishing: readers see the whole old table or the whole new one, whatever fails on the way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError, QueryError
+from pipeline.sinks import PREVIOUS, PUBLISHED, Recommendations, RecommendationsTable
+from pipeline.warehouse import connect
+
+pytest_plugins = ["warehouse_fixtures"]
+
+N = 500
+
+
+def block(first: int = 0, n: int = N, text: bool = False) -> Recommendations:
+    """`n` users with one item each, from `first` on."""
+    ids = np.arange(first, first + n)
+    if text:
+        names = np.array([f"u{v}" for v in ids.tolist()])
+        return Recommendations(names, np.ones(n, np.uint16), names, np.ones(n, np.float32), np.full(n, "nmf"))
+    return Recommendations(ids, np.ones(n, np.uint16), ids * 2, np.full(n, 0.5, np.float32), np.full(n, "nmf"))
+
+
+def publish(warehouse, run_id: str, *blocks: Recommendations, user_kind: str = "int", item_kind: str = "int") -> None:
+    table = RecommendationsTable(warehouse, user_kind, item_kind, "3", run_id)
+    for one in blocks or (block(),):
+        table.write(one)
+    table.publish()
+
+
+def runs(warehouse, table: str = PUBLISHED) -> dict[str, int]:
+    """Rows by run."""
+    rows = warehouse.rows(f"SELECT run_id, count() AS n FROM {table} GROUP BY run_id")
+    return {row["run_id"]: row["n"] for row in rows}
+
+
+def tables(warehouse) -> set[str]:
+    return {row["name"] for row in warehouse.rows("SELECT name FROM system.tables WHERE database = 'analytics'")}
+
+
+def test_what_is_written_is_what_is_there(warehouse):
+    rows = Recommendations(
+        np.array([-5, 2**62]),
+        np.array([1, 65535], np.uint16),
+        np.array([7, -7]),
+        np.array([0.1, -2.5e30], np.float32),
+        np.array(["nmf", "popular"]),
+    )
+    publish(warehouse, "run-a", rows)
+    found = warehouse.rows(f"SELECT *, abs(dateDiff('hour', generated_at, now64(3))) AS age FROM {PUBLISHED}")
+    assert [row.pop("age") for row in found] == [0, 0]
+    at = found[0]["generated_at"]
+    both = {"model_version": "3", "run_id": "run-a", "generated_at": at}
+    assert found == [
+        {"user_id": -5, "rank": 1, "item_id": 7, "score": float(np.float32(0.1)), "source": "nmf", **both},
+        {"user_id": 2**62, "rank": 65535, "item_id": -7, "score": float(np.float32(-2.5e30)), "source": "popular"}
+        | both,
+    ]
+    assert list(found[0]) == [
+        "user_id", "rank", "item_id", "score", "source", "model_version", "run_id", "generated_at",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("user_kind", "item_kind", "types"),
+    [
+        ("int", "int", ("Int64", "Int64")),
+        ("str", "str", ("String", "String")),
+        ("int", "str", ("Int64", "String")),
+        ("str", "int", ("String", "Int64")),
+    ],
+)
+def test_types(warehouse, user_kind, item_kind, types):
+    numbers, text = block(n=3), block(n=3, text=True)
+    rows = Recommendations(
+        (text if user_kind == "str" else numbers).user_ids,
+        numbers.ranks,
+        (text if item_kind == "str" else numbers).item_ids,
+        numbers.scores,
+        numbers.sources,
+    )
+    publish(warehouse, "run-a", rows, user_kind=user_kind, item_kind=item_kind)
+    columns = warehouse.rows(
+        "SELECT name, type FROM system.columns WHERE database = 'analytics' AND table = 'recommendations'"
+    )
+    found = {row["name"]: row["type"] for row in columns}
+    assert (found["user_id"], found["item_id"]) == types
+    assert (found["rank"], found["score"]) == ("UInt16", "Float32")
+    assert found["generated_at"] == "DateTime64(3, 'UTC')"
+    assert warehouse.engine(PUBLISHED) == "MergeTree"
+    assert [row["user_id"] for row in warehouse.rows(f"SELECT user_id FROM {PUBLISHED} ORDER BY user_id")] == (
+        rows.user_ids.tolist()
+    )
+
+
+def test_kinds_of_id_may_change_from_one_to_the_next(warehouse):
+    publish(warehouse, "run-a")
+    publish(warehouse, "run-b", block(text=True), user_kind="str", item_kind="str")
+    publish(warehouse, "run-c")
+    assert runs(warehouse) == {"run-c": N}
+
+
+def test_the_one_before_stays_and_no_more(warehouse):
+    publish(warehouse, "run-a")
+    assert runs(warehouse) == {"run-a": N}
+    assert tables(warehouse) == {"recommendations"}
+    publish(warehouse, "run-b", block(n=3))
+    assert (runs(warehouse), runs(warehouse, PREVIOUS)) == ({"run-b": 3}, {"run-a": N})
+    publish(warehouse, "run-c")
+    assert (runs(warehouse), runs(warehouse, PREVIOUS)) == ({"run-c": N}, {"run-b": 3})
+    publish(warehouse, "run-d")
+    assert (runs(warehouse), runs(warehouse, PREVIOUS)) == ({"run-d": N}, {"run-c": N})
+    assert tables(warehouse) == {"recommendations", "recommendations_previous"}
+
+
+def test_the_first_publish_is_a_rename_and_the_next_an_exchange(http_server, over_http):
+    publish(over_http, "run-a")
+    http_server.clear()
+    publish(over_http, "run-b")
+    publish(over_http, "run-c")
+    moves = [entry["statement"].split() for entry in http_server.log("^(EXCHANGE|RENAME)")]
+    assert [(move[0], move[-1]) for move in moves] == [
+        ("EXCHANGE", PUBLISHED),
+        ("RENAME", PREVIOUS),
+        ("EXCHANGE", PUBLISHED),
+        ("EXCHANGE", PREVIOUS),
+    ]
+    assert http_server.log("CREATE OR REPLACE|TRUNCATE|ALTER") == []
+    assert all(len(entry["statement"].split(",")) == 1 for entry in http_server.log("RENAME"))
+
+
+def test_nothing_is_never_published(warehouse):
+    publish(warehouse, "run-a")
+    table = RecommendationsTable(warehouse, "int", "int", "3", "run-b")
+    table.write(block(n=0))
+    with pytest.raises(InputError, match="nothing to publish"):
+        table.publish()
+    table.discard()
+    assert runs(warehouse) == {"run-a": N}
+    assert tables(warehouse) == {"recommendations"}
+
+
+def test_before_publish_nothing_changes(warehouse):
+    publish(warehouse, "run-a")
+    table = RecommendationsTable(warehouse, "int", "int", "3", "run-b")
+    table.write(block())
+    assert runs(warehouse) == {"run-a": N}
+    table.discard()
+    table.discard()
+    assert runs(warehouse) == {"run-a": N}
+    assert tables(warehouse) == {"recommendations"}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    ["ALTER TABLE {t} DELETE WHERE user_id = 3 SETTINGS mutations_sync = 2", "INSERT INTO {t} SELECT * FROM {t}"],
+)
+def test_another_count_than_was_written_is_refused(warehouse, spoil):
+    publish(warehouse, "run-a")
+    table = RecommendationsTable(warehouse, "int", "int", "3", "run-b")
+    table.write(block())
+    (staged,) = {name for name in tables(warehouse) if "staged" in name}
+    warehouse.command(spoil.format(t=f"analytics.{staged}"))
+    with pytest.raises(QueryError, match=f"and {N} were written: not published"):
+        table.publish()
+    assert runs(warehouse) == {"run-a": N}
+    table.discard()
+    assert tables(warehouse) == {"recommendations"}
+
+
+def test_an_insert_that_breaks_is_no_publication(http_server, over_http):
+    publish(over_http, "run-a")
+    table = RecommendationsTable(over_http, "int", "int", "3", "run-b")
+    table.write(block())
+    http_server.rules(
+        {"match": "INSERT INTO", "do": "instead", "sql": "SELECT throwIf(1)"},
+    )
+    with pytest.raises(QueryError):
+        table.write(block(N))
+    table.discard()
+    assert runs(over_http) == {"run-a": N}
+    assert tables(over_http) == {"recommendations"}
+
+
+@pytest.mark.parametrize("statement", ["EXCHANGE", r"count\(\) AS n FROM analytics"])
+def test_a_publish_that_fails_leaves_the_old_table(http_server, over_http, statement):
+    publish(over_http, "run-a")
+    table = RecommendationsTable(over_http, "int", "int", "3", "run-b")
+    table.write(block())
+    http_server.rules({"match": statement, "do": "instead", "sql": "SELECT throwIf(1)"})
+    with pytest.raises(QueryError):
+        table.publish()
+    assert runs(over_http) == {"run-a": N}
+    table.discard()
+    assert runs(over_http) == {"run-a": N}
+
+
+def test_a_failure_after_the_exchange_loses_neither(http_server, over_http):
+    """The new table is published; the one before waits under the staged name, and the next publish works."""
+    publish(over_http, "run-a")
+    publish(over_http, "run-b")
+    table = RecommendationsTable(over_http, "int", "int", "3", "run-c")
+    table.write(block())
+    http_server.rules({"match": "recommendations_previous", "do": "instead", "sql": "SELECT throwIf(1)"})
+    with pytest.raises(QueryError):
+        table.publish()
+    assert runs(over_http) == {"run-c": N}
+    publish(over_http, "run-d")
+    assert (runs(over_http), runs(over_http, PREVIOUS)) == ({"run-d": N}, {"run-c": N})
+
+
+def test_two_jobs_at_once_write_into_tables_of_their_own(warehouse, dsn):
+    with connect(dsn) as second:
+        one = RecommendationsTable(warehouse, "int", "int", "3", "run-a")
+        other = RecommendationsTable(second, "int", "int", "4", "run-b")
+        one.write(block(n=100))
+        other.write(block(n=40))
+        one.write(block(100, 100))
+        one.publish()
+        assert runs(warehouse) == {"run-a": 200}
+        other.write(block(40, 40))
+        other.publish()
+    assert (runs(warehouse), runs(warehouse, PREVIOUS)) == ({"run-b": 80}, {"run-a": 200})
+    assert tables(warehouse) == {"recommendations", "recommendations_previous"}
+
+
+def test_two_first_publishes_at_once(warehouse, dsn):
+    """The second finds the table that the first made a moment ago."""
+    with connect(dsn) as second:
+        one = RecommendationsTable(warehouse, "int", "int", "3", "run-a")
+        other = RecommendationsTable(second, "int", "int", "4", "run-b")
+        one.write(block(n=10))
+        other.write(block(n=20))
+        engine = second.engine
+
+        def engine_then_other(table: str) -> str | None:
+            found = engine(table)
+            if table == PUBLISHED and found is None:
+                one.publish()
+            return found
+
+        second.engine = engine_then_other  # type: ignore[method-assign]
+        other.publish()
+    assert runs(warehouse) == {"run-b": 20}
+    assert runs(warehouse, PREVIOUS) == {"run-a": 10}
+
+
+def test_staged_tables_that_a_job_left_behind(warehouse, monkeypatch):
+    publish(warehouse, "run-a")
+    old = RecommendationsTable(warehouse, "int", "int", "3", "run-b")
+    old.write(block())
+    (left,) = {name for name in tables(warehouse) if "staged" in name}
+    # Someone's own table is none of them.
+    warehouse.command("CREATE TABLE analytics.recommendations_mine ENGINE = Memory AS SELECT 1 AS a")
+    publish(warehouse, "run-c")
+    assert left in tables(warehouse), "it is young: its job may be running"
+    from pipeline import sinks, sql
+
+    def later(hours: int) -> None:
+        query = sql.load("queries/stale_staged")
+        assert "now()" in query.text
+        moved = sql.Sql(query.text.replace("now()", f"(now() + toIntervalHour({hours}))"), query.name)
+        monkeypatch.setattr(sinks.sql, "load", lambda name: moved if "stale" in name else load(name))
+
+    load = sql.load
+    later(23)
+    publish(warehouse, "run-d")
+    assert left in tables(warehouse)
+    later(25)
+    publish(warehouse, "run-e")
+    assert left not in tables(warehouse)
+    assert "recommendations_mine" in tables(warehouse)
+    assert (runs(warehouse), runs(warehouse, PREVIOUS)) == ({"run-e": N}, {"run-d": N})
+
+
+_READER = """
+import sys
+from pipeline.warehouse import connect
+with connect(sys.argv[1]) as warehouse:
+    print("reading", flush=True)
+    seen = set()
+    while True:
+        rows = warehouse.rows("SELECT run_id, count() AS n FROM analytics.recommendations GROUP BY run_id")
+        new = str([(row["run_id"], row["n"]) for row in rows])
+        if new not in seen:
+            seen.add(new)
+            print(new, flush=True)
+        if rows and rows[0]["run_id"] == "last":
+            break
+"""
+
+
+@pytest.mark.slow
+def test_a_reader_meanwhile_sees_whole_sets_alone(http_server, over_http):
+    publish(over_http, "run-0")
+    with subprocess.Popen(
+        [sys.executable, "-c", _READER, http_server.dsn], stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout.readline() == "reading\n"
+        for i in range(1, 9):
+            publish(over_http, f"run-{i}", block(), block(N))
+        publish(over_http, "last")
+        seen = reader.communicate(timeout=120)[0].split("\n")
+    assert reader.returncode == 0
+    allowed = {f"[('run-{i}', {2 * N if i else N})]" for i in range(9)} | {f"[('last', {N})]"}
+    assert set(filter(None, seen)) <= allowed
+    assert len(set(filter(None, seen))) > 2, "it read while tables were published"
