@@ -1,0 +1,457 @@
+"""Training: what ships is fitted on everything, what is measured describes it, and nothing is measured on nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import warnings
+
+import naive
+import naive_metrics
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.decomposition import NMF
+from sklearn.exceptions import ConvergenceWarning
+
+from pipeline.artifact import FactorModel
+from pipeline.errors import TooLittleDataError, UsageError
+from pipeline.interactions import Interactions
+from pipeline.matrix import aggregate, in_order, to_matrix
+from pipeline.models.popular import popular_model
+from pipeline.scorer import Scorer
+from pipeline.spec import TrainSpec
+from pipeline.splits import holdout
+from pipeline.train import Stages, train
+
+ALL_CELLS = {"reconstruction_error", "rmse", "mae"}
+FITTED = ALL_CELLS | {"observed_rmse", "observed_mae", "sparsity", "n_iter"}
+RATINGS = {"holdout_rmse", "holdout_mae"}
+RANKING = {"holdout_ndcg_at_10", "holdout_recall_at_10"}
+POPULAR = {"holdout_popular_ndcg_at_10", "holdout_popular_recall_at_10"}
+NO_RATINGS = "holdout_rmse and holdout_mae left out: no held-out interaction has its user and its item in training"
+NOBODY = "left out: no known user has a held-out interaction"
+
+QUICK = TrainSpec(max_iter=15, tol=0.0, n_components=4)
+
+
+def ratings(seed=0, n_users=30, n_items=25, n=300, timed=True):
+    """Distinct pairs in a random order, with stars from 0 to 5 and times."""
+    rng = np.random.default_rng(seed)
+    u, i = np.divmod(rng.choice(n_users * n_items, n, replace=False), n_items)
+    at = rng.integers(0, 50, n).astype("datetime64[ms]") if timed else None
+    return Interactions.of(10 + 3 * u, [f"m{v:03d}" for v in i], rng.integers(0, 11, n) / 2, at)
+
+
+def shuffled(x, seed=1):
+    return x.take(np.random.default_rng(seed).permutation(len(x)))
+
+
+def theirs(matrix, spec, k):
+    """The factors by scikit-learn alone."""
+    estimator = NMF(**spec.estimator_params(k))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        W = estimator.fit_transform(matrix.scores)
+    return FactorModel(
+        np.ascontiguousarray(W),
+        np.ascontiguousarray(estimator.components_),
+        matrix.users,
+        matrix.items,
+        matrix.scores,
+    )
+
+
+def factors(trained):
+    return trained.model.user_factors.tobytes(), trained.model.item_factors.tobytes()
+
+
+class Calls(list):
+    """A progress callback that remembers, and interrupts at a stage if told to."""
+
+    def __init__(self, interrupt_at=None):
+        super().__init__()
+        self.interrupt_at = interrupt_at
+
+    def __call__(self, stage, done, total, note=""):
+        self.append((stage, done, total, note))
+        if (stage, done) == self.interrupt_at:
+            raise KeyboardInterrupt
+
+
+# ---- what ships ---------------------------------------------------------------------------------
+
+
+VARIANTS = [
+    {},
+    {"init": "nndsvda", "transform": "log1p"},
+    {"alpha_W": 0.01, "alpha_H": 0.003, "l1_ratio": 0.5},
+    {"alpha_H": 0.01, "random_state": 7},
+    {"transform": "binary", "tol": 0.02, "max_iter": 100},
+    {"n_components": "auto", "min_interactions": 10},
+]
+
+
+@pytest.mark.parametrize("changed", VARIANTS, ids=str)
+def test_the_factors_are_scikit_learns_of_everything(changed):
+    x, spec = ratings(), dataclasses.replace(QUICK, **changed)
+    trained = train(x, spec)
+    whole = aggregate(in_order(x))
+    if spec.min_interactions:
+        count = np.bincount(whole.users)
+        whole = whole.take(count[whole.users] >= spec.min_interactions).compact()
+        assert len(whole.user_ids) < len(x.user_ids)
+    expected = theirs(to_matrix(whole, spec.transform), spec, trained.model.n_components)
+    assert factors(trained) == (expected.user_factors.tobytes(), expected.item_factors.tobytes())
+    assert (trained.model.users, trained.model.items) == (expected.users, expected.items)
+    # Seen is everything, what was held out and what has a score of zero too.
+    assert trained.model.seen.nnz == len(whole)
+    assert (trained.model.seen != expected.seen).nnz == 0
+    assert trained.matrix.scores is trained.model.seen
+
+
+def test_the_holdout_does_not_touch_what_ships():
+    x = ratings()
+    shipped = {factors(train(x, dataclasses.replace(QUICK, holdout=share))) for share in (0.0, 0.2, 0.9)}
+    assert len(shipped) == 1
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_the_same_data_and_seed_give_the_same_bytes_in_any_order(timed):
+    x = ratings(timed=timed)
+    one, other = train(x, QUICK), train(shuffled(x), QUICK)
+    assert factors(one) == factors(other)
+    assert one.report == other.report
+    assert one.data_digest == other.data_digest
+    assert one.losses.tobytes() == other.losses.tobytes()
+    assert factors(one) != factors(train(x, dataclasses.replace(QUICK, random_state=43)))
+
+
+def test_the_digest_is_of_all_that_was_read():
+    x = ratings()
+    digest = train(x, QUICK).data_digest
+    assert digest == train(x, dataclasses.replace(QUICK, min_interactions=10, transform="log1p", holdout=0)).data_digest
+    assert len(digest) == len(hashlib.sha256().hexdigest())
+    scores = x.scores.copy()
+    scores[17] += 0.5
+    assert digest != train(dataclasses.replace(x, scores=scores), QUICK).data_digest
+
+
+def test_duplicates_become_one_as_asked():
+    rng = np.random.default_rng(3)
+    x = Interactions.of(rng.integers(0, 12, 200), rng.integers(0, 9, 200), rng.integers(1, 11, 200) / 2)
+    rows = [(u, i, s, None) for u, i, s in zip(x.users, x.items, x.scores, strict=True)]
+    for how in ("last", "sum", "max", "mean"):
+        trained = train(x, dataclasses.replace(QUICK, duplicates=how, min_data=50))
+        *_, data = naive.csr(naive.aggregate(rows, how))
+        assert trained.matrix.scores.data.tolist() == data
+        assert trained.found["n_interactions"] == len(data) < 200
+
+
+# ---- metrics --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changed", VARIANTS, ids=str)
+def test_the_metrics_describe_the_factors_that_are_saved(changed, tmp_path):
+    trained = train(ratings(), dataclasses.replace(QUICK, **changed))
+    saved = FactorModel.load(trained.model.save(tmp_path / "model"))
+    coo = trained.matrix.scores.tocoo()
+    cells = dict(zip(zip(coo.row.tolist(), coo.col.tolist(), strict=True), coo.data.tolist(), strict=True))
+    expected = naive.errors(cells, saved.user_factors, saved.item_factors) | {"n_iter": trained.losses.size}
+    assert {name: trained.report.metrics[name] for name in FITTED} == pytest.approx(expected, rel=1e-9)
+    assert saved.meta["metrics"] == trained.report.metrics
+    assert trained.losses[-1] == pytest.approx(trained.report.metrics["reconstruction_error"], rel=1e-5)
+
+
+@pytest.mark.parametrize("changed", VARIANTS, ids=str)
+def test_the_holdout_metrics_are_those_of_a_model_that_saw_the_training_side_alone(changed):
+    x, spec = ratings(), dataclasses.replace(QUICK, holdout=0.3, **changed)
+    trained = train(x, spec)
+    whole = aggregate(in_order(x))
+    if spec.min_interactions:
+        whole = whole.take(np.bincount(whole.users)[whole.users] >= spec.min_interactions).compact()
+    split = holdout(whole, 0.3, spec.random_state)
+    side = to_matrix(split.train, spec.transform)
+    model = theirs(side, spec, trained.model.n_components)
+    train_pairs, test_pairs = naive_metrics.pairs(split.train), naive_metrics.pairs(split.test)
+    expected = dict(zip(sorted(RANKING), naive_metrics.ranking(model, train_pairs, test_pairs), strict=True))
+    popular = naive_metrics.ranking(popular_model(side), train_pairs, test_pairs, popular=True)
+    expected |= dict(zip(sorted(POPULAR), popular, strict=True))
+    if spec.transform != "binary":
+        found = naive_metrics.ratings(model, train_pairs, test_pairs, spec.transform == "log1p")
+        expected |= dict(zip(("holdout_rmse", "holdout_mae"), found, strict=True))
+    measured = {name: value for name, value in trained.report.metrics.items() if name.startswith("holdout")}
+    assert measured == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_names_of_the_metrics():
+    report = train(ratings(), QUICK).report
+    assert set(report.metrics) == FITTED | RATINGS | RANKING | POPULAR
+    assert all(type(value) is float and math.isfinite(value) for value in report.metrics.values())
+
+
+def test_both_baseline_and_model_are_ranked_by_the_scorer(monkeypatch):
+    asked = []
+
+    def nothing(self, rows, k=10, **options):
+        asked.append(self.source)
+        top = real(self, rows, k, **options)
+        top.items[:] = -1
+        return top
+
+    real = Scorer.recommend_rows
+    monkeypatch.setattr(Scorer, "recommend_rows", nothing)
+    metrics = train(ratings(), QUICK).report.metrics
+    assert asked == ["nmf", "popular"]
+    assert {metrics[name] for name in RANKING | POPULAR} == {0.0}
+
+
+def test_the_withheld_diagonal_is_found(checkerboard):
+    """Each user's latest interaction is the diagonal: the one right answer, which popularity can't know."""
+    rows, n = checkerboard.interactions, checkerboard.n
+    users = np.append(rows.user_ids.ids(rows.users), 10 * np.arange(n))
+    items = np.append(rows.item_ids.ids(rows.items), checkerboard.matrix.items.values)
+    at = np.append(np.zeros(len(rows), int), np.ones(n, int)).astype("datetime64[ms]")
+    trained = train(Interactions.of(users, items, None, at), TrainSpec(n_components=2, holdout=0.1))
+    metrics = trained.report.metrics
+    assert {metrics[name] for name in RANKING} == {1.0}
+    assert metrics["holdout_popular_ndcg_at_10"] < 0.7
+    assert metrics["observed_rmse"] == pytest.approx(0.0, abs=1e-3)
+
+
+# ---- left out, with a message ------------------------------------------------------------------------
+
+
+def test_nothing_held_out():
+    report = train(ratings(), dataclasses.replace(QUICK, holdout=0.0, tol=10.0)).report
+    assert set(report.metrics) == FITTED
+    assert report.messages == ("holdout metrics left out: nothing is held out (--holdout 0)",)
+
+
+def test_one_interaction_a_user():
+    x = Interactions.of(np.arange(150), np.arange(150) % 7)
+    report = train(x, dataclasses.replace(QUICK, tol=10.0)).report
+    assert set(report.metrics) == FITTED
+    assert report.messages == (
+        NO_RATINGS,
+        f"holdout_ndcg_at_10 and holdout_recall_at_10 {NOBODY}",
+        f"holdout_popular_ndcg_at_10 and holdout_popular_recall_at_10 {NOBODY}",
+    )
+
+
+def test_only_new_items_held_out():
+    # The latest of each user is an item that nobody has otherwise: nothing to rate, and a miss for the ranking.
+    u, i = np.repeat(np.arange(30), 5), np.tile(np.arange(5), 30)
+    x = Interactions.of(u, np.where(i == 4, 100 + u, i), None, i)
+    report = train(x, dataclasses.replace(QUICK, tol=10.0)).report
+    assert set(report.metrics) == FITTED | RANKING | POPULAR
+    assert {report.metrics[name] for name in RANKING | POPULAR} == {0.0}
+    assert report.messages == (NO_RATINGS,)
+
+
+def test_binary_has_no_ratings():
+    report = train(ratings(), dataclasses.replace(QUICK, transform="binary", tol=10.0)).report
+    assert set(report.metrics) == FITTED | RANKING | POPULAR
+    assert report.messages == ("holdout_rmse and holdout_mae left out: a binary matrix holds no scores to predict",)
+
+
+def test_a_training_side_too_small_for_its_start_is_no_reason_to_fail():
+    # Item 4 is everybody's latest: the whole matrix has 5 columns, the training side 4.
+    x = Interactions.of(np.repeat(np.arange(30), 5), np.tile(np.arange(5), 30), None, np.tile(np.arange(5), 30))
+    spec = dataclasses.replace(QUICK, n_components=5, init="nndsvd", tol=10.0)
+    trained = train(x, spec)
+    assert trained.model.n_components == 5
+    assert set(trained.report.metrics) == FITTED
+    assert trained.report.messages == (
+        "holdout metrics left out: init = nndsvd starts at most 4 factors on the training side of the holdout, "
+        "and 5 are asked for",
+    )
+    assert set(train(x, dataclasses.replace(spec, n_components=4)).report.metrics) > RANKING
+    assert set(train(x, dataclasses.replace(spec, init="random")).report.metrics) > RANKING
+    with pytest.raises(UsageError, match="init = 'nndsvd' can only be used when n_components <= min"):
+        train(x, dataclasses.replace(spec, n_components=6))
+
+
+# ---- too little data, and odd shapes -------------------------------------------------------------------
+
+
+def test_too_little_data_before_the_filters():
+    x = ratings(n=99)
+    with pytest.raises(TooLittleDataError, match=r"^Too little data: 99 interaction\(s\), and at least 100 are needed"):
+        train(x, TrainSpec())
+    assert train(x, dataclasses.replace(QUICK, min_data=99)).found["n_interactions"] == 99
+    assert train(ratings(n=100), QUICK).found["n_interactions"] == 100
+
+
+def test_too_little_data_after_the_filters():
+    # 120 events, but of 60 pairs; and 300 pairs, but of users who have too few.
+    twice = Interactions.of(np.tile(np.arange(60), 2), np.zeros(120, int))
+    with pytest.raises(
+        TooLittleDataError, match=r"Too little data: 60 interaction\(s\).*at least 100 are needed.*--min-data"
+    ):
+        train(twice, TrainSpec())
+    with pytest.raises(TooLittleDataError, match=r"Too little data: 0 interaction\(s\)"):
+        train(ratings(), TrainSpec(min_interactions=26))
+    with pytest.raises(TooLittleDataError, match=r"Too little data: \d+ interaction\(s\)"):
+        train(ratings(), TrainSpec(max_interactions=3))
+
+
+@pytest.mark.parametrize("spec", [TrainSpec(), TrainSpec(min_data=0)])
+def test_no_data_at_all(spec):
+    with pytest.raises(TooLittleDataError, match=r"Too little data: 0 interaction\(s\), and at least"):
+        train(Interactions.of([], []), spec)
+
+
+def test_too_little_data_is_found_before_any_fit():
+    calls = Calls()
+    with pytest.raises(TooLittleDataError):
+        train(ratings(n=99), TrainSpec(), calls)
+    assert [call[0] for call in calls] == ["matrix"]
+
+
+@pytest.mark.parametrize("init", ["random", "nndsvd", "nndsvda", "nndsvdar"])
+@pytest.mark.parametrize("transform", ["none", "log1p", "binary"])
+def test_nothing_but_zeros(init, transform):
+    x = ratings()
+    x = dataclasses.replace(x, scores=np.zeros_like(x.scores))
+    trained = train(x, dataclasses.replace(QUICK, init=init, transform=transform))
+    assert not trained.model.user_factors.any()
+    assert {trained.report.metrics[name] for name in ALL_CELLS | {"observed_rmse", "observed_mae"}} == {0.0}
+    assert trained.report.metrics["n_iter"] == 1.0
+    assert trained.report.metrics["sparsity"] == 1 - 300 / (30 * 25)
+    assert trained.model.seen.nnz == 300
+
+
+@pytest.mark.parametrize(
+    ("n_users", "n_items", "k"), [(1, 120, 1), (120, 1, 1), (2, 60, 1), (60, 3, 2), (11, 11, 10), (40, 40, 10)]
+)
+def test_the_shape_and_the_number_of_factors(n_users, n_items, k):
+    u, i = np.divmod(np.arange(n_users * n_items), n_items)
+    trained = train(Interactions.of(u, i, 1 + (u + i) % 5), TrainSpec(max_iter=5))
+    assert trained.model.n_components == k
+    assert trained.found == {
+        "algorithm": "NMF",
+        "n_components_used": k,
+        "matrix_shape": f"{n_users}x{n_items}",
+        "n_users": n_users,
+        "n_items": n_items,
+        "n_interactions": n_users * n_items,
+    }
+    assert all(map(math.isfinite, trained.report.metrics.values()))
+
+
+odd = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 4), st.sampled_from([0.0, 0.5, 5.0, 1e30]), st.integers(0, 2)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(
+    odd,
+    st.sampled_from([0.0, 0.2, 0.9]),
+    st.sampled_from(["none", "log1p", "binary"]),
+    st.sampled_from(["random", "nndsvda"]),
+    st.booleans(),
+)
+def test_every_metric_is_finite_or_is_left_out_with_a_message(rows, share, transform, init, timed):
+    users, items, scores, at = zip(*rows, strict=True)
+    scores = np.minimum(scores, 1e6) if transform == "none" else scores
+    spec = TrainSpec(max_iter=3, min_data=0, holdout=share, transform=transform, init=init)
+    report = train(Interactions.of(users, items, scores, at if timed else None), spec).report
+    assert all(type(value) is float and math.isfinite(value) for value in report.metrics.values())
+    assert set(report.metrics) >= FITTED
+    said = " " + " ".join(report.messages)
+    for name in (RATINGS | RANKING | POPULAR) - set(report.metrics):
+        assert f" {name} " in said or "holdout metrics left out" in said
+    for name in set(report.metrics):
+        assert f" {name} left out" not in said
+
+
+# ---- meta, messages, progress ---------------------------------------------------------------------------
+
+
+def test_the_meta_that_is_saved_with_the_model():
+    spec = dataclasses.replace(QUICK, n_components="auto")
+    trained = train(ratings(), spec)
+    meta = json.loads(json.dumps(trained.model.meta))
+    assert set(meta) == {"algorithm", "parameters", "metrics", "data_digest"}
+    assert meta["algorithm"] == "NMF"
+    assert meta["parameters"] == {**dataclasses.asdict(spec), "n_components_used": 10}
+    assert meta["metrics"] == trained.report.metrics
+    assert meta["data_digest"] == trained.data_digest
+    assert trained.spec == spec
+
+
+def test_a_fit_that_stops_early_says_so_in_a_sentence_and_not_as_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        short = train(ratings(), TrainSpec(max_iter=7, tol=1e-4))
+        done = train(ratings(), TrainSpec(max_iter=500, tol=0.05))
+    assert short.report.messages == (
+        "the fit stopped at max_iter = 7 before tol = 0.0001 was reached: "
+        "more iterations may lower the loss a little (--max-iter)",
+    )
+    assert done.report.messages == ()
+    assert short.report.metrics["n_iter"] == 7.0
+    assert 1 < done.report.metrics["n_iter"] < 500
+
+
+def test_progress_is_told_stage_by_stage():
+    calls = Calls()
+    trained = train(ratings(), QUICK, calls)
+    stages = list(dict.fromkeys(call[0] for call in calls))
+    assert stages == ["matrix", "holdout fit", "holdout evaluation", "fit", "measure"]
+    for stage in ("holdout fit", "fit"):
+        assert [call[1:3] for call in calls if call[0] == stage] == [(n, 15) for n in range(16)]
+    notes = [note for stage, done, _, note in calls if stage == "fit" and done]
+    assert notes == [f"loss {loss:.6g}" for loss in trained.losses]
+    for stage in ("matrix", "holdout evaluation", "measure"):
+        assert [call[1:] for call in calls if call[0] == stage] == [(0, None, "")]
+
+
+def test_without_a_holdout_there_is_one_fit():
+    calls = Calls()
+    trained = train(ratings(), dataclasses.replace(QUICK, holdout=0.0), calls)
+    assert list(dict.fromkeys(call[0] for call in calls)) == ["matrix", "fit", "measure"]
+    assert set(trained.seconds) == {"matrix", "fit", "measure"}
+
+
+@pytest.mark.parametrize(
+    "at", [("matrix", 0), ("holdout fit", 3), ("holdout evaluation", 0), ("fit", 3), ("measure", 0)]
+)
+def test_an_interrupt_goes_through(at):
+    calls = Calls(interrupt_at=at)
+    with pytest.raises(KeyboardInterrupt):
+        train(ratings(), QUICK, calls)
+    assert calls[-1][:2] == at
+
+
+def test_seconds_by_stage():
+    trained = train(ratings(), QUICK)
+    assert set(trained.seconds) == {"matrix", "holdout", "fit", "measure"}
+    assert all(value >= 0 for value in trained.seconds.values())
+    stages = Stages()
+    for _ in range(2):
+        with pytest.raises(KeyError), stages("one"):
+            raise KeyError
+        first = stages.seconds.get("one")
+    assert list(stages.seconds) == ["one"]
+    assert stages.seconds["one"] >= first >= 0
+
+
+def test_the_estimator_is_the_fitted_one():
+    x, spec = ratings(), dataclasses.replace(QUICK, n_components="auto", alpha_W=0.001)
+    trained = train(x, spec)
+    estimator = trained.estimator()
+    reference = NMF(**spec.estimator_params(10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        reference.fit(trained.matrix.scores)
+    assert estimator.get_params() == reference.get_params()
+    assert estimator.transform(trained.matrix.scores).tobytes() == reference.transform(trained.matrix.scores).tobytes()
+    assert estimator.n_features_in_ == 25
+    assert estimator.n_iter_ == 15
