@@ -169,7 +169,7 @@ def _train(
     """Train a model, record it in MLflow and register it."""
     console = Console(log_format)
     settings = _settings()
-    from pipeline.jobs import train_job
+    from pipeline.jobs.train import train_job
 
     with console.working() as reporter:
         result = train_job(spec, read, settings, reporter, experiment_name)
@@ -185,7 +185,7 @@ def _score(spec: ScoreSpec, log_format: LogFormat = "text", debug: Debug = False
     """Rank for every user and publish analytics.recommendations."""
     console = Console(log_format)
     settings = _settings()
-    from pipeline.jobs import score_job
+    from pipeline.jobs.score import score_job
 
     with console.working() as reporter:
         result = score_job(spec, settings, reporter)
@@ -213,7 +213,7 @@ def _recommend(
         raise typer.BadParameter(f"{unknown!r} is not error|popular", param_hint="--unknown")
     console = Console(log_format)
     settings = _settings()
-    from pipeline.jobs import recommend_job
+    from pipeline.jobs.look import recommend_job
 
     with console.working() as reporter:
         listing = recommend_job(user, k, model, unknown == "popular", settings, reporter)
@@ -230,7 +230,7 @@ def _show(
     """Show a version's metrics, one user's published list, and where everything is."""
     console = Console(log_format)
     settings = _settings()
-    from pipeline.jobs import show_job
+    from pipeline.jobs.look import show_job
 
     with console.working() as reporter:
         shown = show_job(model, settings, reporter, user)
@@ -242,7 +242,7 @@ def _sample(log_format: LogFormat = "text", debug: Debug = False) -> None:
     """Load 100,004 real MovieLens ratings into the warehouse's raw tables."""
     console = Console(log_format)
     settings = _settings()
-    from pipeline.jobs import sample_job
+    from pipeline.jobs.warehouse import sample_job
 
     with console.working() as reporter:
         sample_job(settings, reporter)
@@ -253,7 +253,7 @@ def _init(log_format: LogFormat = "text", debug: Debug = False) -> None:
     """Make the tables that are missing and bring the mart's view up to its SQL file."""
     console = Console(log_format)
     settings = _settings()
-    from pipeline.jobs import init_job
+    from pipeline.jobs.warehouse import init_job
 
     with console.working() as reporter:
         init_job(settings, reporter)
@@ -271,7 +271,7 @@ def _sql(
         raise typer.BadParameter(f"{output!r} is not table|tsv|json", param_hint="--output")
     console = Console(log_format)
     settings = _settings()
-    from pipeline.jobs import sql_job
+    from pipeline.jobs.warehouse import sql_job
 
     columns, rows = sql_job(statement, settings)
     console.rows(columns, rows, output)

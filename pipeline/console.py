@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.jobs import Listing, Reporter, ScoreResult, Shown, TrainResult
+    from pipeline.jobs.look import Listing, Shown
+    from pipeline.jobs.reporter import Reporter
+    from pipeline.jobs.score import ScoreResult
+    from pipeline.jobs.train import TrainResult
 
 __all__ = ["Console"]
 
@@ -68,7 +71,7 @@ class Console:
     @contextmanager
     def working(self) -> Iterator[Reporter]:
         """A reporter that shows sentences, and bars where stderr is a terminal."""
-        from pipeline.jobs import Reporter
+        from pipeline.jobs.reporter import Reporter
 
         if self.json or not sys.stderr.isatty():
             yield Reporter(_LOG.info, lambda stage, done, total, note="": None)

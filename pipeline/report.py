@@ -1,11 +1,12 @@
-"""`Report`: measured values by their logged names, and what was left out and why."""
+"""What is told: `Report`, measured values by their logged names; `Progress`, how far the work is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-__all__ = ["Report"]
+__all__ = ["Progress", "Report"]
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,10 @@ class Report:
 
     def __or__(self, other: Report) -> Report:
         return Report({**self.metrics, **other.metrics}, self.messages + other.messages)
+
+
+class Progress(Protocol):
+    """Told how far a stage is; `total` is None where it can't be known."""
+
+    def __call__(self, stage: str, done: int, total: int | None, note: str = "") -> None:
+        """Called as often as the work likes; whoever draws decides how often to draw."""

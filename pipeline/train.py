@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +19,12 @@ from pipeline.matrix import UserItems, aggregate, content_digest, filter_users, 
 from pipeline.metrics import all_cells_errors
 from pipeline.models.popular import popular_model
 from pipeline.models.sklearn_nmf import FittedFactors, as_estimator, fit_nmf
-from pipeline.report import Report
+from pipeline.report import Progress, Report
 from pipeline.scorer import Scorer
 from pipeline.spec import TrainSpec
 from pipeline.splits import holdout
 
-__all__ = ["Progress", "Stages", "TrainSpec", "Trained", "train"]
-
-
-class Progress(Protocol):
-    """Told how far a stage is; `total` is None where it can't be known."""
-
-    def __call__(self, stage: str, done: int, total: int | None, note: str = "") -> None:
-        """Called as often as the work likes; whoever draws decides how often to draw."""
+__all__ = ["Stages", "Trained", "train"]
 
 
 def _silent(stage: str, done: int, total: int | None, note: str = "") -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.errors import UsageError
+from pipeline.errors import InputError, UsageError
 from pipeline.metrics import all_cells_errors
 
 __all__ = ["FittedFactors", "OnIteration", "as_estimator", "fit_nmf"]
@@ -71,6 +71,8 @@ def fit_nmf(
     ------
     UsageError
         In scikit-learn's words, for parameters that do not fit the matrix.
+    InputError
+        For scores whose products pass the largest float32.
     """
     from sklearn.decomposition import _nmf as sk
 
@@ -78,6 +80,8 @@ def fit_nmf(
     try:
         w, h = sk._initialize_nmf(x, n_components, init=init, random_state=random_state)
     except ValueError as error:
+        if "infs or NaNs" in str(error):
+            raise _too_large(x) from None
         raise UsageError(str(error)) from None
     ht = np.ascontiguousarray(h.T)
     alpha_h = alpha_w if alpha_h == "same" else alpha_h
@@ -93,6 +97,8 @@ def fit_nmf(
         violation = sk._update_coordinate_descent(x, w, ht, l1_w, l2_w, False, rng)
         violation += sk._update_coordinate_descent(x.T, ht, w, l1_h, l2_h, False, rng)
         losses.append(_loss(x, w, ht, squares))
+        if not np.isfinite(losses[-1]):
+            raise _too_large(x)
         if on_iteration is not None:
             on_iteration(n_iter, losses[-1])
         if n_iter == 1:
@@ -102,6 +108,13 @@ def fit_nmf(
             break
     return FittedFactors(
         np.ascontiguousarray(w, np.float32), np.ascontiguousarray(ht.T, np.float32), np.array(losses), converged
+    )
+
+
+def _too_large(x: sparse.csr_matrix) -> InputError:
+    return InputError(
+        f"The scores are too large to be factorised in float32 (the largest is {x.data.max():g}): "
+        "scale them down, or take --transform log1p"
     )
 
 

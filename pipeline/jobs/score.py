@@ -1,0 +1,95 @@
+"""`score`: rank for every user and publish."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+from pipeline import tracking
+from pipeline.batch import BatchSummary, score_all
+from pipeline.errors import ServerError
+from pipeline.jobs.model import loaded
+from pipeline.jobs.reporter import Reporter
+from pipeline.settings import PROJECT_ROOT, Settings
+from pipeline.sinks import PUBLISHED, RecommendationsTable
+from pipeline.sources.choice import open_warehouse
+from pipeline.sources.warehouse import MART, interactions_query, seen_now
+from pipeline.spec import ScoreSpec
+from pipeline.sql import Sql, read_query
+from pipeline.warehouse import Warehouse
+
+__all__ = ["ScoreResult", "score_job"]
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What a scoring left."""
+
+    model: str
+    table: str
+    address: str
+    summary: BatchSummary
+    seconds: float
+
+
+def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreResult:
+    """Rank for every user of the model and publish the table; whatever fails, the old table stays."""
+    start = time.perf_counter()
+    tracking.open_store(settings.tracking_uri, PROJECT_ROOT)
+    with _run_of_mlflow(settings) as run, loaded(spec.model, reporter, mapped=True) as (scorer, version):
+        with open_warehouse(settings) as warehouse:
+            seen = _seen_query(spec, warehouse, reporter)
+            table = RecommendationsTable(
+                warehouse, scorer.users.kind, scorer.items.kind, version.version, version.run_id
+            )
+            try:
+                summary = score_all(
+                    scorer,
+                    table,
+                    spec.k,
+                    seen_now=() if seen is None else seen_now(warehouse, seen, scorer.users.kind, scorer.items.kind),
+                    unknown_popular=spec.unknown == "popular",
+                    progress=lambda done, total: reporter.progress("score", done, total, "users"),
+                )
+                reporter.progress("publish", 0, None)
+                table.publish()
+            except BaseException:
+                _discard(table, reporter)
+                raise
+            result = ScoreResult(version.label, PUBLISHED, warehouse.address, summary, time.perf_counter() - start)
+        if run is not None:
+            run.name_if_made_up(f"score {version.label}")
+            run.params({name: value for name, value in asdict(spec).items() if value is not None})
+            run.tags({"model_version": version.version, "scored_run": version.run_id})
+            run.metrics({"n_users": summary.n_users, "n_rows": summary.n_rows, "seconds_total": result.seconds})
+        return result
+
+
+@contextmanager
+def _run_of_mlflow(settings: Settings) -> Iterator[tracking.Run | None]:
+    """The run that `mlflow run` has opened; the command on its own makes none."""
+    if os.environ.get("MLFLOW_RUN_ID") is None:
+        yield None
+        return
+    with tracking.start_run(settings.tracking_uri, "rankline", PROJECT_ROOT) as run:
+        yield run
+
+
+def _seen_query(spec: ScoreSpec, warehouse: Warehouse, reporter: Reporter) -> Sql | None:
+    """The query that says what is seen by now, None where the warehouse has nothing to say."""
+    if spec.query is not None:
+        return read_query(spec.query)
+    if warehouse.engine(MART) is None:
+        reporter.say(f"{MART} is not there: what the model's artifact has as seen is left out, nothing else")
+        return None
+    return interactions_query(warehouse, None)
+
+
+def _discard(table: RecommendationsTable, reporter: Reporter) -> None:
+    try:
+        table.discard()
+    except ServerError as error:
+        reporter.say(f"the staged table was left behind ({error}); a later job drops it")
