@@ -13,7 +13,7 @@ from scipy import sparse
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
-from pipeline.errors import UsageError
+from pipeline.errors import InputError, UsageError
 from pipeline.metrics import all_cells_errors
 from pipeline.models.sklearn_nmf import as_estimator, fit_nmf
 
@@ -155,6 +155,18 @@ def test_more_factors_than_an_nndsvd_start_has_are_refused_in_scikit_learns_word
     with pytest.raises(UsageError, match=f"init = '{init}' can only be used when n_components <= min"):
         fit_nmf(x, n_components=7, init=init)
     assert fit_nmf(x, n_components=6, init=init, max_iter=1).n_iter == 1
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the overflow, by numpy
+@pytest.mark.parametrize("init", ["random", "nndsvd"])
+def test_scores_whose_products_overflow_are_refused_at_once(init):
+    x, told = matrix(5, 20, 30), []
+    x.data *= np.float32(5e37)
+    with pytest.raises(InputError, match=r"too large to be factorised in float32 \(the largest is 2.5e\+38\): scale"):
+        fit_nmf(x, n_components=3, init=init, on_iteration=lambda *args: told.append(args))
+    assert told == []
+    x.data *= np.float32(1e-20)
+    assert np.isfinite(fit_nmf(x, n_components=3, init=init).user_factors).all()
 
 
 def test_the_matrix_is_left_as_it_was():
