@@ -304,6 +304,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         result = app(args=arguments, standalone_mode=False, prog_name="rankline")
         status = result if isinstance(result, int) else 0
+        if status == INTERRUPTED:  # Typer's answer to Ctrl-C
+            Console.failed("interrupted; nothing was published or registered", arguments)
     except KeyboardInterrupt:
         Console.failed("interrupted; nothing was published or registered", arguments)
         status = INTERRUPTED

@@ -44,21 +44,13 @@ class ModelVersion:
         )
 
 
-def register(model_uri: str, run_id: str, tags: dict[str, str] | None = None) -> str:
+def register(model_uri: str, tags: dict[str, str] | None = None) -> str:
     """Make the logged model the newest version of `rankline`; returns the version."""
     import logging
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    client = mlflow.MlflowClient()
     try:
-        if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
-            client.create_registered_model(MODEL_NAME, description="Recommendations by factorisation (Rankline).")
-    except MlflowException as error:
-        # Another run may have made it in between.
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise ServerError(f"The model could not be registered: {error.message}") from None
-    try:
-        version = client.create_model_version(MODEL_NAME, model_uri, run_id=run_id, tags=tags)
+        version = mlflow.register_model(model_uri, MODEL_NAME, tags=tags)
     except MlflowException as error:
         raise ServerError(f"The model could not be registered: {error.message}") from None
     return str(version.version)

@@ -6,9 +6,10 @@ import fcntl
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
@@ -35,8 +36,18 @@ _HAS_ROWS = re.compile(
     r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*(?:SELECT|WITH|FROM|SHOW|DESC|DESCRIBE|EXPLAIN|EXISTS)\b",
     re.IGNORECASE | re.DOTALL,
 )
-# Paths whose engine runs in this process: it holds the lock itself, once for all clients.
-_open_here: dict[str, int] = {}
+
+
+@dataclass
+class _Held:
+    """A folder that this process has: the open lock file, and how many clients use it."""
+
+    lock: IO[str]
+    clients: int = 1
+
+
+# Paths whose engine runs in this process: one lock for all its clients.
+_open_here: dict[str, _Held] = {}
 
 
 def _split(dsn: str) -> SplitResult:
@@ -95,7 +106,7 @@ class Warehouse:
         """Close the connection; the embedded engine lets go of its folder."""
         self._client.close()
         if self._path is not None:
-            _open_here[self._path] = _open_here.get(self._path, 1) - 1
+            _let_go(self._path)
             self._path = None
 
     def command(self, text: str, parameters: Mapping[str, Any] | None = None, **settings: Any) -> None:
@@ -230,20 +241,16 @@ def _connect_embedded(parts: SplitResult, address: str) -> Warehouse:
         probe.unlink()
     except OSError as error:
         raise RefusedError(f"The embedded warehouse at {address} can't be opened ({error.strerror}). {_HINT}") from None
-    if not _open_here.get(path) and _locked(folder):
-        raise _in_use(address)
+    _hold(folder, path, address)
     import clickhouse_connect
 
     try:
         client = clickhouse_connect.get_client(interface="chdb", path=path)
     except Exception as error:  # noqa: BLE001 (the engine raises whatever its C++ does)
-        # The engine tells the reason on stderr only; a process that came in between is the likely one.
-        if _locked(folder):
-            raise _in_use(address) from None
+        _let_go(path)
         raise RefusedError(
             f"The embedded warehouse at {address} can't be opened ({_one_line(error)}). {_HINT}"
         ) from None
-    _open_here[path] = _open_here.get(path, 0) + 1
     return Warehouse(client, address, path)
 
 
@@ -261,16 +268,34 @@ def _in_use(address: str) -> LockedError:
     )
 
 
-def _locked(folder: Path) -> bool:
-    """Whether another process holds the engine's lock on its folder."""
+def _hold(folder: Path, path: str, address: str) -> None:
+    """Take the folder for this process, or raise LockedError.
+
+    Two locks: one of our own, held while any client here is open, so that two starts at once can't
+    both fail over the engine's; and a look at the engine's, which another program may hold.
+    """
+    if path in _open_here:
+        _open_here[path].clients += 1
+        return
+    lock = (folder / ".rankline.lock").open("a")
     try:
-        with (folder / "status").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(FileNotFoundError), (folder / "status").open("rb") as engine:
+            fcntl.flock(engine, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return True
-    return False
+        lock.close()
+        raise _in_use(address) from None
+    _open_here[path] = _Held(lock)
+
+
+def _let_go(path: str) -> None:
+    held = _open_here.get(path)
+    if held is None:
+        return
+    held.clients -= 1
+    if not held.clients:
+        held.lock.close()
+        del _open_here[path]
 
 
 @contextmanager

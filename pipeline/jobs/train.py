@@ -77,7 +77,7 @@ def train_job(
         run.metrics({"peak_memory_mb": _peak_memory_mb()})
         run.describe(_description(trained, chosen))
         # Last: a version exists only when everything behind it does.
-        version = registry.register(model_uri, run.id, {"data_digest": trained.data_digest})
+        version = registry.register(model_uri, {"data_digest": trained.data_digest})
         run.tags({"model_version": version})
         return TrainResult(
             run.id,
