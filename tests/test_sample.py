@@ -85,7 +85,8 @@ def test_the_ratings_come_last():
     assert list(sample._KEYS)[-1] == "raw.ratings"
 
 
-@pytest.mark.parametrize("n_tables", [0, 1, 2, 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_tables", [0, 2, 3])
 def test_a_load_that_was_cut_off_is_finished_by_the_next(http_server, over_http, n_tables):
     skip = list(sample._KEYS)[n_tables].removeprefix("raw.")
     http_server.rules({"match": f"INSERT INTO .*{skip}", "do": "instead", "sql": "SELECT throwIf(1)"})

@@ -146,6 +146,13 @@ def test_two_streams_and_a_query_at_once(warehouse):
         assert warehouse.rows("SELECT 1 AS one") == [{"one": 1}]
 
 
+def test_no_session(http_server, over_http):
+    """A real server refuses a second query of a session while a stream of it is open."""
+    over_http.rows("SELECT 1 AS one")
+    assert http_server.log()
+    assert not any("session_id" in entry["params"] for entry in http_server.log())
+
+
 def test_run(warehouse):
     assert warehouse.run("SELECT * FROM (SELECT 1 AS a, 'x' AS b UNION ALL SELECT 2, 'y') ORDER BY a") == (
         ["a", "b"],
@@ -366,6 +373,7 @@ def test_tls_against_a_plain_http_port(http_server):
 # ---- it answers, and then breaks ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_query_hangs(http_server):
     with connect(http_server.dsn, 5, 1) as warehouse:
         for name, call in (
