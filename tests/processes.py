@@ -54,6 +54,12 @@ class Home:
     def rankline(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         return self.run("rankline", *arguments, **options)
 
+    def sql(self, statement: str) -> list[str]:
+        """The rows of a statement as TSV lines, without the header."""
+        done = self.rankline("sql", statement)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[1:]
+
     def start(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command,
@@ -103,4 +109,6 @@ def wait_for(port: int, seconds: float = 60) -> None:
 
 def copy_tree(source: Path, target: Path) -> Path:
     """The folder again, without what tools leave in it."""
-    return Path(shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.partial")))
+    return Path(
+        shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.partial"))
+    )

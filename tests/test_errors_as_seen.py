@@ -112,8 +112,8 @@ def test_one_user_and_string_ids_train_and_publish(home: Home) -> None:
     assert home.rankline("train", "--source", "file", "--input", path).returncode == 0
     done = home.rankline("score", "--k", "3")
     assert done.returncode == 0, done.stderr
-    done = home.rankline("sql", "SELECT user_id, rank, toTypeName(item_id) FROM analytics.recommendations ORDER BY ALL")
-    assert done.stdout.splitlines()[1:] == [f"{u}\t{r}\tString" for u in ("ann", "bob") for r in (1, 2, 3)]
+    published = home.sql("SELECT user_id, rank, toTypeName(item_id) FROM analytics.recommendations ORDER BY ALL")
+    assert published == [f"{u}\t{r}\tString" for u in ("ann", "bob") for r in (1, 2, 3)]
 
 
 def test_a_server_that_cannot_be_reached_is_4_and_the_password_is_nowhere(home: Home) -> None:
@@ -214,7 +214,7 @@ def test_debug_shows_the_traceback(home: Home) -> None:
 
 def test_a_changed_artifact_is_3_and_the_table_stays(trained_copy: Home) -> None:
     home = trained_copy
-    before = home.rankline("sql", "SELECT * FROM analytics.recommendations ORDER BY user_id, rank").stdout
+    before = home.sql("SELECT * FROM analytics.recommendations ORDER BY user_id, rank")
     run = home.runs()[0]
     path = home.folder / "artifacts" / run.info.run_id / "artifacts" / "movie_features.npy"
     data = bytearray(path.read_bytes())
@@ -223,7 +223,7 @@ def test_a_changed_artifact_is_3_and_the_table_stays(trained_copy: Home) -> None
     done = home.rankline("score")
     assert done.returncode == 3
     assert "movie_features.npy has a wrong checksum" in one_line(done.stderr)
-    assert home.rankline("sql", "SELECT * FROM analytics.recommendations ORDER BY user_id, rank").stdout == before
+    assert home.sql("SELECT * FROM analytics.recommendations ORDER BY user_id, rank") == before
 
 
 def test_unknown_users_and_models(trained: Home) -> None:
