@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
+from pipeline.ids import IdMap
 from pipeline.interactions import Interactions
-from pipeline.matrix import in_order, to_matrix
+from pipeline.matrix import UserItems, in_order, to_matrix
 from pipeline.models.popular import popular_model
 from pipeline.scorer import Scorer
 
@@ -69,3 +71,10 @@ def test_one_user_or_one_item(shape):
     model = popular_model(matrix_of([(u, i) for u in range(shape[0]) for i in range(shape[1])]))
     assert (model.item_factors == shape[0]).all()
     assert Scorer(model).recommend(0).items.size == 0  # all is seen
+
+
+def test_an_item_that_nobody_has_is_last():
+    scores = sparse.csr_matrix(np.float32([[0, 1, 0], [0, 1, 0]]))
+    model = popular_model(UserItems(scores, IdMap([1, 2]), IdMap(["a", "b", "c"])))
+    items, counts = Scorer(model).recommend(1, exclude_seen=False)
+    assert (items.tolist(), counts.tolist()) == (["b", "a", "c"], [2.0, 0.0, 0.0])
