@@ -10,18 +10,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 
 def describe(*packages: str) -> str:
     """Processor, cores, Python and the packages that matter."""
     cpu = platform.processor() or platform.machine()
-    with open("/proc/cpuinfo") as file:
-        for line in file:
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.split(":", 1)[1].strip()
+            break
     cores = len(os.sched_getaffinity(0))
-    return f"{cpu}, {cores} cores, Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages)
+    named = ", ".join(f"{package} {version(package)}" for package in packages)
+    return f"{cpu}, {cores} cores, Python {platform.python_version()}, {named}"
 
 
 def peak_mb() -> float:

@@ -10,31 +10,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import machine
 
-TABLE = {
-    "integers": "toUInt32(number % 300000)",
-    "UUIDs": "concat(lower(hex(sipHash64(number % 300000))), '-0000-4000-8000-', leftPad(toString(number % 300000), 12, '0'))",
+# Users at random, items by a power law: a few are in most baskets.
+USER = "sipHash64(number, 1) % 300000"
+ITEM = "toUInt32(50000 * pow((sipHash64(number, 2) % 1000000) / 1000000., 3))"
+KINDS = {
+    "integers": (f"toUInt32({USER})", ITEM),
+    "UUIDs": tuple(
+        f"concat(lower(leftPad(hex(sipHash64({one}, 4)), 16, '0')), '-4000-8000-', leftPad(toString({one}), 9, '0'))"
+        for one in (USER, ITEM)
+    ),
 }
 
 
 def make(folder: str, rows: int, kind: str) -> None:
     from pipeline.warehouse import connect
 
-    user = TABLE[kind].replace("number %", "sipHash64(number, 1) %")
-    # Items by a power law: a few are in most baskets.
-    item = "toUInt32(50000 * pow((sipHash64(number, 2) % 1000000) / 1000000., 3))"
-    if kind == "UUIDs":
-        item = f"concat('item-', leftPad(toString({item}), 31, '0'))"
+    user, item = KINDS[kind]
     with connect(f"chdb://{folder}") as warehouse:
         warehouse.command(
-            f"CREATE TABLE default.big ENGINE = MergeTree ORDER BY tuple() AS SELECT {user} AS user_id, {item} AS item_id, "
-            f"toFloat32(1 + sipHash64(number, 3) % 5) AS score FROM numbers({rows})"
+            f"CREATE TABLE default.big ENGINE = MergeTree ORDER BY tuple() AS SELECT {user} AS user_id, "
+            f"{item} AS item_id, toFloat32(1 + sipHash64(number, 3) % 5) AS score FROM numbers({rows})"
         )
 
 
@@ -78,26 +79,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--child", nargs=2, metavar=("WHO", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        who, folder = arguments.child
+        who, folder, *rest = arguments.child
+        if who == "make":
+            make(folder, int(rest[0]), rest[1])
+            print("{}")
+            return
         print(json.dumps({"ours": ours, "notebook": notebook}[who](folder)))
         return
     print(machine.describe("clickhouse-connect", "chdb", "pyarrow", "pandas"))
-    print(f"\n{arguments.rows:,} interactions, 300,000 users, 50,000 items; medians of {arguments.runs}, a process each\n")
+    print(f"\n{arguments.rows:,} interactions, 300,000 users, 50,000 items; medians of {arguments.runs}\n")
     print("| ids | Rankline s (of it reading) | peak MB | notebook (query_df, pandas) s | peak MB | ratio |")
     print("|---|---|---|---|---|---|")
-    for kind in TABLE:
+    for kind in KINDS:
         with tempfile.TemporaryDirectory() as scratch:
             folder = str(Path(scratch) / "warehouse")
-            # In a process of its own: an engine's memory would count for the child's otherwise.
-            import subprocess
-
-            code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import read_warehouse as b; "
-            subprocess.run([sys.executable, "-c", code + f"b.make({folder!r}, {arguments.rows}, {kind!r})"], check=True)
+            machine.in_child(__file__, ["--child", "make", folder, str(arguments.rows), kind], 1)
             mine = machine.in_child(__file__, ["--child", "ours", folder], arguments.runs)
-            peer = machine.in_child(__file__, ["--child", "notebook", folder], 1 if kind == "UUIDs" else arguments.runs)
+            peer = machine.in_child(__file__, ["--child", "notebook", folder], arguments.runs)
             assert mine[0]["nnz"] == peer[0]["nnz"]
             a, b = machine.median(mine, "seconds"), machine.median(peer, "seconds")
             print(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +48,10 @@ class ModelVersion:
 
 def register(model_uri: str, tags: dict[str, str] | None = None) -> str:
     """Make the logged model the newest version of `rankline`; returns the version."""
-    import logging
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     try:
-        version = mlflow.register_model(model_uri, MODEL_NAME, tags=tags)
+        # It prints what it does; who trains a model is told the version at the end.
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            version = mlflow.register_model(model_uri, MODEL_NAME, tags=tags)
     except MlflowException as error:
         raise ServerError(f"The model could not be registered: {error.message}") from None
     return str(version.version)

@@ -190,9 +190,9 @@ class Scorer:
         for start in range(0, index.size, step):
             block = slice(start, start + step)
             masks = [hidden] if hidden is not None else []
-            leave_out = [self.model.seen[index[block]]] if exclude_seen else []
+            leave_out = [_cells(self.model.seen, index[block])] if exclude_seen else []
             if also_seen is not None:
-                leave_out.append(also_seen[block])
+                leave_out.append(_cells(also_seen, np.arange(index.size)[block]))
             items[block], scores[block] = self._top_k(index[block], k, leave_out, masks)
         return TopK(items, scores)
 
@@ -251,7 +251,7 @@ class Scorer:
         self,
         rows: NDArray[np.intp],
         k: int,
-        leave_out: list[sparse.csr_matrix],
+        leave_out: list[tuple[NDArray[np.intp], NDArray[np.int32]]],
         masks: list[NDArray[np.bool_]],
     ) -> TopK:
         """One block: float32 scores → candidates → exact scores → the k best.
@@ -272,8 +272,8 @@ class Scorer:
         scores = np.empty((rows.size, depth * n_groups), np.float32)
         np.matmul(w, self.model.item_factors, out=scores[:, :n_items])
         scores[:, n_items:] = -np.inf
-        for seen in leave_out:
-            scores[np.repeat(np.arange(rows.size), np.diff(seen.indptr)), seen.indices] = -np.inf
+        for of, item in leave_out:
+            scores[of, item] = -np.inf
         for mask in masks:
             scores[:, :n_items][:, mask] = -np.inf
 
@@ -316,3 +316,15 @@ class Scorer:
             items_out[u, : top.size] = left[top]
             scores_out[u, : top.size] = exact[top]
         return TopK(items_out, scores_out)
+
+
+def _cells(matrix: sparse.csr_matrix, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """The stored cells of some rows, as positions in `rows` and columns.
+
+    scipy's own row indexing copies all of a matrix whose indices are mapped from disk, for each block.
+    """
+    start = matrix.indptr[rows].astype(np.intp)
+    count = matrix.indptr[rows + 1].astype(np.intp) - start
+    of = np.repeat(np.arange(rows.size), count)
+    position = np.arange(of.size) - np.repeat(np.cumsum(count) - count, count)
+    return of, matrix.indices[np.repeat(start, count) + position]

@@ -1,0 +1,151 @@
+"""The batch job: every user's top 10, seen items left out, numpy alone; time, and memory as users grow.
+
+    python benchmarks/batch.py [--users 100000] [--items 20000] [--runs 5]
+
+Peers in the same run: `argpartition` over blocks of a dense score matrix, masked user by user, which
+is what a notebook does; and the bare sgemm of the same blocks, which nothing that scores every item
+can go below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import machine
+import numpy as np
+from scipy import sparse
+
+K, TOP, SEEN = 50, 10, 50
+
+
+def make(folder: str, users: int, items: int) -> None:
+    """Factors with the skew of fitted ones, and some 50 seen items a user, popular ones more often."""
+    from pipeline.artifact import FactorModel
+    from pipeline.ids import IdMap
+
+    rng = np.random.default_rng(0)
+    w = rng.gamma(0.3, 1.0, (users, K)).astype(np.float32)
+    h = (rng.gamma(0.3, 1.0, (K, items)) * rng.lognormal(0, 1, items)).astype(np.float32)
+    rows = np.repeat(np.arange(users), SEEN)
+    cols = (items * rng.random(users * SEEN) ** 3).astype(np.int64)
+    seen = sparse.csr_matrix((np.ones(rows.size, np.int8), (rows, cols)), shape=(users, items))
+    FactorModel(w, h, IdMap(np.arange(users)), IdMap(np.arange(items)), seen).save(folder)
+
+
+class Nowhere:
+    """A sink that counts."""
+
+    n_rows = 0
+
+    def write(self, block: object) -> None:
+        self.n_rows += block.ranks.size  # type: ignore[attr-defined]
+
+
+def ours(folder: str) -> dict[str, float]:
+    from pipeline.batch import score_all
+    from pipeline.scorer import Scorer
+
+    start = time.perf_counter()
+    scorer = Scorer.load(folder, mapped=True)
+    loaded = time.perf_counter()
+    sink = Nowhere()
+    score_all(scorer, sink, TOP)
+    end = time.perf_counter()
+    return {"seconds": end - loaded, "load": loaded - start, "mb": machine.peak_mb(), "rows": sink.n_rows}
+
+
+def job(folder: str) -> dict[str, float]:
+    """The same into a table of the embedded engine, published."""
+    from pipeline.batch import score_all
+    from pipeline.scorer import Scorer
+    from pipeline.sinks import RecommendationsTable
+    from pipeline.warehouse import connect
+
+    scorer = Scorer.load(folder, mapped=True)
+    with tempfile.TemporaryDirectory() as scratch, connect(f"chdb://{scratch}/warehouse") as warehouse:
+        start = time.perf_counter()
+        table = RecommendationsTable(warehouse, "int", "int", "1", "run")
+        score_all(scorer, table, TOP)
+        table.publish()
+        return {"seconds": time.perf_counter() - start, "mb": machine.peak_mb(), "rows": table.n_rows}
+
+
+def notebook(folder: str) -> dict[str, float]:
+    from pipeline.artifact import FactorModel
+
+    model = FactorModel.load(folder)
+    start = time.perf_counter()
+    n_rows = 0
+    for first in range(0, len(model.users), 1000):
+        scores = model.user_factors[first : first + 1000] @ model.item_factors
+        for u in range(scores.shape[0]):
+            row = first + u
+            scores[u, model.seen.indices[model.seen.indptr[row] : model.seen.indptr[row + 1]]] = -np.inf
+        top = np.argpartition(-scores, TOP, axis=1)[:, :TOP]
+        order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1)
+        n_rows += np.take_along_axis(top, order, axis=1).size
+    return {"seconds": time.perf_counter() - start, "mb": machine.peak_mb(), "rows": n_rows}
+
+
+def sgemm(folder: str) -> dict[str, float]:
+    from pipeline.artifact import FactorModel
+
+    model = FactorModel.load(folder)
+    out = np.empty((400, len(model.items)), np.float32)
+    start = time.perf_counter()
+    for first in range(0, len(model.users), 400):
+        block = model.user_factors[first : first + 400]
+        np.matmul(block, model.item_factors, out=out[: block.shape[0]])
+    return {"seconds": time.perf_counter() - start, "mb": machine.peak_mb(), "rows": 0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=100_000)
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--child", nargs=2, metavar=("WHO", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    programs = {"ours": ours, "job": job, "notebook": notebook, "sgemm": sgemm}
+    if arguments.child:
+        who, folder = arguments.child
+        print(json.dumps(programs[who](folder)))
+        return
+    print(machine.describe("numpy", "scipy"))
+    print(f"\n{arguments.users:,} users × {arguments.items:,} items, k = {K}, top {TOP}, {SEEN} seen a user")
+    print(f"medians of {arguments.runs}, a process each\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = str(Path(scratch) / "model")
+        make(folder, arguments.users, arguments.items)
+        names = {
+            "ours": "Rankline, ranked",
+            "job": "Rankline, ranked and published (embedded)",
+            "sgemm": "bare sgemm of the same blocks",
+            "notebook": "argpartition over dense blocks (notebook)",
+        }
+        rounds = [
+            {who: machine.in_child(__file__, ["--child", who, folder], 1)[0] for who in names}
+            for _ in range(arguments.runs)
+        ]
+        base = machine.median([one["ours"] for one in rounds], "seconds")
+        print("| | seconds | beside Rankline | peak MB |")
+        print("|---|---|---|---|")
+        for who, name in names.items():
+            results = [one[who] for one in rounds]
+            seconds = machine.median(results, "seconds")
+            print(f"| {name} | {seconds:.1f} | {seconds / base:.2f}× | {machine.median(results, 'mb'):,.0f} |")
+    print("\n| users | peak MB of ranking |")
+    print("|---|---|")
+    for users in (arguments.users // 4, arguments.users, arguments.users * 2):
+        with tempfile.TemporaryDirectory() as scratch:
+            make(scratch, users, arguments.items)
+            (result,) = machine.in_child(__file__, ["--child", "ours", scratch], 1)
+            print(f"| {users:,} | {result['mb']:,.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""`mlflow run` in the ways people use it, for real."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import ROOT, Home, end, free_port, wait_for
+
+pytest_plugins = ["homes"]
+pytestmark = pytest.mark.slow
+
+QUICK = ("-P", "max_iter=10")
+
+
+def mlflow_run(home: Home, uri: str, *arguments: str, manager: str = "local", **options) -> str:
+    """Run to the end; what it printed."""
+    command = ("mlflow", "run", uri, "--env-manager", manager, "--experiment-name", "rankline", *arguments)
+    done = home.run(*command, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_from_another_folder_then_score(home: Home) -> None:
+    mlflow_run(home, str(ROOT), "-P", "n_components=5", *QUICK)
+    (run,) = home.runs()
+    assert run.info.status == "FINISHED"
+    assert run.data.params["n_components"] == "5"
+    assert run.data.params["tol"] == "0.0001"
+    assert run.data.params["n_components_used"] == "5"
+    assert run.info.run_name == "NMF k=5 · warehouse 671x9066"
+    # `auto` stays as it was typed, beside what was used.
+    mlflow_run(home, str(ROOT), *QUICK, "--run-name", "by hand")
+    newest = home.runs()[0]
+    assert (newest.data.params["n_components"], newest.data.params["n_components_used"]) == ("auto", "10")
+    assert newest.info.run_name == "by hand"
+    printed = mlflow_run(home, str(ROOT), "-e", "score", "-P", "k=3")
+    assert "rankline/2 (the newest version)" in printed
+    assert home.sql("SELECT count(), any(model_version) FROM analytics.recommendations") == ["2013\t2"]
+    scored = home.runs()[0]
+    assert scored.data.metrics["n_rows"] == 2013
+    assert scored.info.run_name == "score rankline/2"
+
+
+def test_a_file_by_its_own_entry_point(home: Home) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"u{p // 60},{p % 60},{1 + p % 5}" for p in rng.choice(20 * 60, 300, replace=False)]
+    (home.folder / "mine.csv").write_text("who,what,stars\n" + "\n".join(lines) + "\n")
+    columns = ("-P", "user_column=who", "-P", "item_column=what", "-P", "rating_column=stars")
+    mlflow_run(home, str(ROOT), "-e", "files", "-P", "input=mine.csv", *columns, *QUICK)
+    (run,) = home.runs()
+    assert run.data.tags["source"] == "file"
+    assert run.data.params["n_users"] == "20"
+
+
+def test_a_failure_is_1_and_the_run_says_why(home: Home) -> None:
+    command = ("mlflow", "run", str(ROOT), "--env-manager", "local", "--experiment-name", "rankline")
+    done = home.run(*command, "-P", "min_data=1000000")
+    assert done.returncode == 1
+    (run,) = home.runs()
+    assert run.info.status == "FAILED"
+    assert "Too little data: 100004 interaction(s)" in run.data.tags["failure"]
+
+
+@pytest.fixture(scope="module")
+def git_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The project as it stands, served by `git daemon`."""
+    work = tmp_path_factory.mktemp("git") / "rankline"
+    work.mkdir()
+    for name in ("pipeline", "mlflow", "sql"):
+        shutil.copytree(ROOT / name, work / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("MLproject", "conda.yaml"):
+        shutil.copy(ROOT / name, work)
+    git = ["git", "-C", str(work), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "as it stands"]):
+        subprocess.run([*git, *arguments], check=True)
+    port = free_port()
+    daemon = subprocess.Popen(
+        ["git", "daemon", f"--base-path={work.parent}", "--export-all", "--listen=127.0.0.1", f"--port={port}"],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(port)
+        yield f"git://127.0.0.1:{port}/rankline/.git"
+    finally:
+        end(daemon)
+
+
+def test_from_a_git_address_with_a_scratch_warehouse(home: Home, git_uri: str) -> None:
+    # No warehouse is named: the clone's own, which goes with the clone.
+    command = ("mlflow", "run", git_uri, "--version", "main", "--env-manager", "local", "--experiment-name", "rankline")
+    done = home.run(*command, *QUICK, env={"RANKLINE_WAREHOUSE": ""})
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    match = re.fullmatch(r"scratch warehouse: chdb://(/\S+/data/warehouse) \(.*\)", last)
+    assert match is not None, done.stdout
+    assert Path(match[1]).is_dir()
+    assert not Path(match[1]).is_relative_to(ROOT)
+    (run,) = home.runs()
+    assert run.data.tags["mlflow.source.git.commit"] in run.data.tags["git_commit"]
+
+
+def own_environments(home: Home) -> dict[str, str]:
+    """Built anew: by default one is kept by the content of conda.yaml, whoever built it."""
+    return {"MLFLOW_ENV_ROOT": str(home.folder / "environments")}
+
+
+def test_an_environment_built_by_uv(home: Home) -> None:
+    mlflow_run(home, str(ROOT), *QUICK, manager="uv", env=own_environments(home), timeout=600)
+    assert home.runs()[0].info.status == "FINISHED"
+
+
+@pytest.fixture
+def pyenv(home: Home) -> Path:
+    """A `pyenv` that hands out this Python: the real one compiles what it downloads."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    root = home.folder / "pyenv"
+    python = root / "versions" / version / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    python.write_text(f'#!/bin/sh\nexec "{base}" "$@"\n')
+    script = root / "bin" / "pyenv"
+    script.parent.mkdir()
+    script.write_text(  # install --list, install, root: what mlflow asks of it
+        f'#!/bin/sh\ncase "$*" in "install --list") echo {version};; '
+        f'root) echo "{root}";; install*);; *) exit 9;; esac\n'
+    )
+    for path in (python, script):
+        path.chmod(0o755)
+    return script.parent
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="conda.yaml asks for Python 3.11")
+def test_an_environment_built_by_virtualenv(home: Home, pyenv: Path) -> None:
+    env = {**own_environments(home), "PATH": f"{pyenv}{os.pathsep}{home.env['PATH']}"}
+    mlflow_run(home, str(ROOT), *QUICK, manager="virtualenv", env=env, timeout=600)
+    assert home.runs()[0].info.status == "FINISHED"
