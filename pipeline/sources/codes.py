@@ -85,11 +85,13 @@ class IdColumn:
 
     def _read_text(self, column: pa.ChunkedArray) -> tuple[NDArray[Any], pa.Array | None, NDArray[np.bool_] | None]:
         self._expect("str")
-        if pa.types.is_string_view(column.type):
-            column = column.cast(pa.large_string())
-        if not pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode()
-        encoded = column.unify_dictionaries().combine_chunks()
+        if pa.types.is_dictionary(column.type):
+            encoded = column.unify_dictionaries().combine_chunks()
+        else:
+            # In one piece (64-bit offsets: it may pass 2 GB): of many, Arrow hashes every dictionary again.
+            if is_text(column.type):
+                column = column.cast(pa.large_string())
+            encoded = pa.concat_arrays(column.chunks).dictionary_encode()
         words = _texts(encoded.dictionary)
         # A Python loop, but over the distinct ids of the block only where one of them is refused.
         refused = pc.fill_null(
