@@ -23,7 +23,7 @@ from pipeline.kernels import compiled
 from pipeline.solvers.crew import Crew
 from pipeline.solvers.halves import Cells, Factor, Floats, Outcome, Sweeps, half_step, padded
 
-__all__ = ["Factorization", "OnIteration", "Penalty", "factorize", "fold_in", "step_rows"]
+__all__ = ["Factorization", "OnIteration", "Penalty", "factorize", "fold_in"]
 
 OnIteration = Callable[[int, float], None]
 
@@ -61,21 +61,22 @@ class Factorization:
 class _Problem:
     """X by row and by column, ‖X‖², the penalties: everything that stays while the factors change."""
 
-    def __init__(self, X: Any, k: int, penalty: Penalty) -> None:
+    def __init__(self, X: Any, k: int, penalty: Penalty, *, columns: bool = True) -> None:
         self.penalty = penalty
         if sparse.issparse(X):
             self.rows = Cells.of(X.tocsr(), k)
-            self.columns = Cells.of(X.T.tocsr(), k)
+            self.columns = Cells.of(X.T.tocsr(), k) if columns else None
             self.square = float(np.vdot(X.data.astype(np.float64), X.data))
         else:
             X = np.ascontiguousarray(X)
-            self.rows, self.columns = Cells.of(X, k), Cells.of(X.T, k)
+            self.rows, self.columns = Cells.of(X, k), Cells.of(X.T, k) if columns else None
             self.square = float(np.vdot(X.astype(np.float64), X))
 
     def half_W(self, crew: Crew, H: Factor, W: Factor, sweeps: Sweeps, **how: Any) -> Outcome:
         return half_step(crew, self.rows, H, W, sweeps, l1=self.penalty.l1_W, l2=self.penalty.l2_W, **how)
 
     def half_H(self, crew: Crew, W: Factor, H: Factor, sweeps: Sweeps, **how: Any) -> Outcome:
+        assert self.columns is not None  # noqa: S101 - fold-in has no use for them
         return half_step(crew, self.columns, W, H, sweeps, l1=self.penalty.l1_H, l2=self.penalty.l2_H, **how)
 
     def error(self, cross: float, gram_W: NDArray[np.float64], gram_H: NDArray[np.float64]) -> float:
@@ -212,3 +213,37 @@ def _solve_W(crew: Crew, problem: _Problem, W: Factor, H: Factor) -> Outcome:
     W.own, W.scale = W.new, 1.0
     sweeps = Sweeps(most=POLISH, tol=POLISH_TOL[W.new.dtype.name])
     return problem.half_W(crew, H, W, sweeps, fresh=True)
+
+
+def fold_in(
+    X: Any,
+    H: Floats,
+    *,
+    penalty: Penalty | None = None,
+    max_iter: int = 200,
+    tol: float = 1e-4,
+    accelerate: bool = True,
+    n_threads: int | None = None,
+) -> Floats:
+    """W (m, k) for rows of X given H (k, n), with the penalties of W.
+
+    Accelerated, the last half-step of `factorize`: a row of X that H was trained on gets its row of W
+    again, and `max_iter` and `tol` don't matter. Plain, scikit-learn's sweeps from 0 and its stopping rule.
+    """
+    k = H.shape[0]
+    problem = _Problem(X, k, penalty or Penalty(), columns=False)
+    W = Factor(np.zeros((X.shape[0], padded(H[:, :1].T).shape[1]), H.dtype), k)
+    right = Factor(padded(H.T), k)
+    with Crew(n_threads) as crew:
+        if accelerate:
+            _solve_W(crew, problem, W, right)
+        else:
+            for factor in (W, right):
+                factor.keep(crew, narrow=False, apart=False)
+            first = 0.0
+            for _ in range(max_iter):
+                violation = problem.half_W(crew, right, W, Sweeps()).violation
+                first = first or violation
+                if violation <= tol * first:
+                    break
+    return np.ascontiguousarray(W.new[:, :k])
