@@ -128,7 +128,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             With scikit-learn's words.
         """
         X = validate_data(self, X, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32])
-        check_non_negative(X, "NMF (input X)")
+        check_non_negative(X, "NMF initialization")
         X = _canonical(X)
         W, H = self._start(X, W, H)
         found = factorize(
