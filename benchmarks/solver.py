@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 from scipy import sparse
-from sklearn.decomposition import NMF as Reference
+from sklearn import decomposition
 from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.solvers.nmf import factorize  # noqa: E402 - after the project root is known
+from pipeline.solvers.nmf import factorize
 
 ITERATIONS = 50
 SIZES = "10000x50000x1000000,100000x100000x10000000,138000x27000x20000000"
@@ -95,7 +95,7 @@ def loss_of(X: sparse.csr_matrix, W: np.ndarray, H: np.ndarray) -> float:
 
 def theirs(X: sparse.csr_matrix, W: np.ndarray, H: np.ndarray) -> tuple[float, float, float]:
     """(wall seconds, CPU seconds, loss) of scikit-learn's 50 iterations."""
-    model = Reference(W.shape[1], init="custom", tol=0, max_iter=ITERATIONS)
+    model = decomposition.NMF(W.shape[1], init="custom", tol=0, max_iter=ITERATIONS)
     W, H = W.copy(), H.copy()
     wall, cpu = time.perf_counter(), time.process_time()
     with threadpool_limits(1):  # its small products gain nothing from more, and lose much on a busy machine
@@ -126,9 +126,13 @@ def machine() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        name = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name)
+        name = next(
+            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name
+        )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores, load {os.getloadavg()[0]:.1f}, {platform.system()}, Python {platform.python_version()}"
+    return (
+        f"{name}, {cores} cores, load {os.getloadavg()[0]:.1f}, {platform.system()}, Python {platform.python_version()}"
+    )
 
 
 def main() -> None:
@@ -148,7 +152,9 @@ def main() -> None:
         factorize(X, *start(X, options.k), max_iter=2)
 
     print(machine())
-    print(f"{'matrix':>26} {'sklearn s':>10} {'ours s':>8} {'ratio':>7} {'CPU ratio':>9} {'iterations':>10} {'loss':>10}")
+    print(
+        f"{'matrix':>26} {'sklearn s':>10} {'ours s':>8} {'ratio':>7} {'CPU ratio':>9} {'iterations':>10} {'loss':>10}"
+    )
     for name in [options.data] if options.data else sizes.split(","):
         X = read(name) if options.data else generate(*(int(n) for n in name.split("x")))
         W, H = start(X, options.k)
@@ -156,7 +162,7 @@ def main() -> None:
         for _ in range(rounds):
             wall, cpu, goal = theirs(X, W, H)
             rows.append((wall, cpu, *ours(X, W, H, goal), goal))
-        wall, cpu, our_wall, our_cpu, iterations, goal = (statistics.median(column) for column in zip(*rows, strict=True))
+        wall, _, our_wall, _, iterations, goal = (statistics.median(column) for column in zip(*rows, strict=True))
         ratio = statistics.median(row[0] / row[2] for row in rows)
         cpu_ratio = statistics.median(row[1] / row[3] for row in rows)
         shape = f"{X.shape[0]}x{X.shape[1]} {X.nnz}"

@@ -18,13 +18,27 @@ computed on its own and every sum is taken in an order fixed by (lo, hi).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 from numba.core.registry import cpu_target
 
-from pipeline.kernels.vectors import above, accumulate, fill, lanes, load, madd, prefetch, relu, store, total, transpose8, violation
+from pipeline.kernels.vectors import (
+    above,
+    accumulate,
+    fill,
+    lanes,
+    load,
+    madd,
+    prefetch,
+    relu,
+    store,
+    total,
+    transpose8,
+    violation,
+)
 
 __all__ = ["half_step", "has_half", "keep_rows"]
 
@@ -32,13 +46,17 @@ __all__ = ["half_step", "has_half", "keep_rows"]
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy", "cache": True}
 
+_compiled: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
+
 BLOCK = 64  # rows at a time: their b, and the factor's rows, stay in the first cache
 AHEAD = 16  # cells between asking for a row and using it
 SMALLEST = 1e-35  # a squared norm under this is no component
 
 
-@numba.njit(**OPTIONS)
-def _gather(row, indptr, indices, data, other, scale, l1, b, at):
+@_compiled
+def _gather(
+    row: int, indptr: Any, indices: Any, data: Any, other: Any, scale: float, l1: float, b: Any, at: int
+) -> None:
     """b[at] = scale·Σ x·other[i] over the row's cells, less l1, in panels that fit the registers."""
     last = indices.shape[0] - 1
     line = lanes(other, 64)
@@ -64,8 +82,8 @@ def _gather(row, indptr, indices, data, other, scale, l1, b, at):
         t += lanes(b, 64)
 
 
-@numba.njit(**OPTIONS)
-def _sweep(b, w, gram, k, sweeps, ratio, tol):
+@_compiled
+def _sweep(b: Any, w: Any, gram: Any, k: int, sweeps: int, ratio: float, tol: float) -> float:
     """Sweep the lanes of w (width, lanes) until they stop paying; returns Σ |projected gradient| before it.
 
     A lane rests once a sweep moves it by less than `tol` of its length (both in the norm Σ G_tt·w_t²);
@@ -98,11 +116,12 @@ def _sweep(b, w, gram, k, sweeps, ratio, tol):
             first = far
         if far <= ratio * ratio * first or total(awake) == 0:
             break
-    return total(found)
+    result: float = total(found)
+    return result
 
 
-@numba.njit(**OPTIONS)
-def _add_gram(rows, lo, n, out):
+@_compiled
+def _add_gram(rows: Any, lo: int, n: int, out: Any) -> None:
     """out += upper triangle of rows[lo:lo+n]ᵀ·rows[lo:lo+n], four rows of it by 64 bytes at a time, in float64."""
     width = rows.shape[1]
     step = lanes(rows, 64)
@@ -122,8 +141,8 @@ def _add_gram(rows, lo, n, out):
             accumulate(out, t + 3, r, a3)
 
 
-@numba.njit(**OPTIONS)
-def keep_rows(lo, hi, source, stored, scale, gram):
+@_compiled
+def keep_rows(lo: int, hi: int, source: Any, stored: Any, scale: float, gram: Any) -> None:
     """stored = source / scale, rounded to its width; gram (width, width) float64 += its upper triangle, scaled back."""
     zero = fill(source, 0, 64)
     rows = np.zeros((BLOCK, source.shape[1]), source.dtype)
@@ -136,11 +155,33 @@ def keep_rows(lo, hi, source, stored, scale, gram):
         _add_gram(rows, 0, n, gram)
 
 
-@numba.njit(**OPTIONS)
+@_compiled
 def half_step(
-    lo, hi, indptr, indices, data, given, other, other_scale, gram, inverse, l1,
-    start, past, own, own_scale, new, k, beta, sweeps, ratio, tol, gram_own, gram_new, sums,
-):  # fmt: skip
+    lo: int,
+    hi: int,
+    indptr: Any,
+    indices: Any,
+    data: Any,
+    given: Any,
+    other: Any,
+    other_scale: float,
+    gram: Any,
+    inverse: Any,
+    l1: float,
+    start: Any,
+    past: Any,
+    own: Any,
+    own_scale: float,
+    new: Any,
+    k: int,
+    beta: float,
+    sweeps: int,
+    ratio: float,
+    tol: float,
+    gram_own: Any,
+    gram_new: Any,
+    sums: Any,
+) -> None:
     """Rows lo … hi-1 of one factor.
 
     Parameters

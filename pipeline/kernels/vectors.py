@@ -7,16 +7,41 @@ AVX2, AVX-512 and NEON. Importing this module imports numba.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba.core import cgutils, types
-from numba.core.datamodel import PrimitiveModel
-from numba.extending import intrinsic, register_model
+from numba.core import cgutils as numba_cgutils
+from numba.core import types
+from numba.core.datamodel.models import PrimitiveModel
+from numba.extending import intrinsic as numba_intrinsic
+from numba.extending import register_model
 
-__all__ = ["above", "accumulate", "fill", "lanes", "load", "madd", "prefetch", "relu", "store", "total", "transpose8", "violation"]
+__all__ = [
+    "above",
+    "accumulate",
+    "fill",
+    "lanes",
+    "load",
+    "madd",
+    "prefetch",
+    "relu",
+    "store",
+    "total",
+    "transpose8",
+    "violation",
+]
 
+cgutils: Any = numba_cgutils
 ir = cgutils.ir
+
+
+def intrinsic(*, prefer_literal: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """numba's decorator, with a type: what it makes is called with other arguments than it takes."""
+    made: Callable[[Callable[..., Any]], Any] = numba_intrinsic(prefer_literal=prefer_literal)
+    return made
+
+
 WIDTH = 8  # of a transposed tile
 LARGEST_HALF = 65504.0
 
@@ -35,7 +60,7 @@ class VectorModel(PrimitiveModel):
     """A numba `Vector` is LLVM's `<lanes x float>`."""
 
     def __init__(self, manager: Any, fe_type: Vector) -> None:
-        super().__init__(manager, fe_type, _llvm(fe_type.dtype, fe_type.lanes))
+        super().__init__(manager, fe_type, _llvm(fe_type.dtype, fe_type.lanes))  # type: ignore[no-untyped-call]
 
 
 def _llvm(dtype: Any, lanes: int) -> Any:
@@ -125,7 +150,7 @@ def fill(typingctx: Any, array: Any, scalar: Any, size: Any) -> Any:
     return kind(array, kind.dtype, size), codegen
 
 
-@intrinsic
+@intrinsic()
 def madd(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a·b + c, fused where the machine can; `a` is a vector or a scalar."""
 
@@ -141,7 +166,7 @@ def madd(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return c(a if isinstance(a, Vector) else c.dtype, b, c), codegen
 
 
-@intrinsic
+@intrinsic()
 def relu(typingctx: Any, a: Any) -> Any:
     """max(a, 0) lane by lane; a NaN stays."""
 
@@ -152,7 +177,7 @@ def relu(typingctx: Any, a: Any) -> Any:
     return a(a), codegen
 
 
-@intrinsic
+@intrinsic()
 def above(typingctx: Any, a: Any, b: Any) -> Any:
     """1 where a > b, else 0, lane by lane."""
 
@@ -164,7 +189,7 @@ def above(typingctx: Any, a: Any, b: Any) -> Any:
     return a(a, b), codegen
 
 
-@intrinsic
+@intrinsic()
 def violation(typingctx: Any, step: Any, w: Any) -> Any:
     """|projected gradient| for a gradient of -step at w ≥ 0: at w = 0 only a step upwards counts."""
 
@@ -177,7 +202,7 @@ def violation(typingctx: Any, step: Any, w: Any) -> Any:
     return w(step, w), codegen
 
 
-@intrinsic
+@intrinsic()
 def prefetch(typingctx: Any, array: Any, row: Any, column: Any) -> Any:
     """Ask for the cache line of array[row, column]; reads nothing."""
 
@@ -196,7 +221,7 @@ def prefetch(typingctx: Any, array: Any, row: Any, column: Any) -> Any:
     return types.void(array, types.intp, types.intp), codegen
 
 
-@intrinsic
+@intrinsic()
 def accumulate(typingctx: Any, array: Any, row: Any, column: Any, vector: Any) -> Any:
     """array[row, column : column + lanes] += vector, in the array's own (wider) type."""
 
@@ -211,7 +236,7 @@ def accumulate(typingctx: Any, array: Any, row: Any, column: Any, vector: Any) -
     return types.void(array, types.intp, types.intp, vector), codegen
 
 
-@intrinsic
+@intrinsic()
 def total(typingctx: Any, a: Any) -> Any:
     """The sum of the lanes, in float64, always in the same order."""
 
@@ -230,7 +255,7 @@ def total(typingctx: Any, a: Any) -> Any:
     return types.float64(a), codegen
 
 
-@intrinsic
+@intrinsic()
 def transpose8(typingctx: Any, source: Any, row: Any, column: Any, target: Any, to_row: Any, to_column: Any) -> Any:
     """target[to_row + j, to_column + i] = source[row + i, column + j] for i, j < 8.
 

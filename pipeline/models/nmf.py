@@ -167,7 +167,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         H = self.components_
         if H.dtype != X.dtype:
             raise TypeError(f"H should have the same dtype as X. Got H.dtype = {H.dtype}.")
-        found = fold_in(
+        return fold_in(
             _canonical(X),
             H,
             penalty=self._penalty(*X.shape),
@@ -176,7 +176,6 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             accelerate=self.accelerate,
             n_threads=self.n_threads,
         )
-        return found
 
     def inverse_transform(self, X: Any) -> Any:
         """W·H (n_samples, n_features) for W (n_samples, k)."""
@@ -205,10 +204,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         weight_W, weight_H = n_features * self.alpha_W, n_samples * alpha_H
         smooth = 1.0 - self.l1_ratio
         return Penalty(
-            l1_W=weight_W * self.l1_ratio,
-            l2_W=weight_W * smooth,
-            l1_H=weight_H * self.l1_ratio,
-            l2_H=weight_H * smooth,
+            l1_w=weight_W * self.l1_ratio,
+            l2_w=weight_W * smooth,
+            l1_h=weight_H * self.l1_ratio,
+            l2_h=weight_H * smooth,
         )
 
     def _start(self, X: Any, W: Any, H: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -220,8 +219,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             W = _checked(W, (n_samples, H.shape[0] if k == "auto" else k), "NMF (input W)")
             if H.dtype != X.dtype or W.dtype != X.dtype:
                 raise TypeError(
-                    "H and W should have the same dtype as X. "
-                    f"Got H.dtype = {H.dtype} and W.dtype = {W.dtype}."
+                    f"H and W should have the same dtype as X. Got H.dtype = {H.dtype} and W.dtype = {W.dtype}."
                 )
             return W, H
         if W is not None or H is not None:
@@ -236,7 +234,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
 
 def _checked(factor: Any, shape: tuple[int | str, int], whom: str) -> NDArray[Any]:
-    factor = check_array(factor, dtype=[np.float64, np.float32])
+    factor = check_array(factor)
     for axis, name in enumerate(("first", "second")):
         if shape[axis] != "auto" and factor.shape[axis] != shape[axis]:
             raise ValueError(

@@ -53,7 +53,11 @@ class Crew:
                     number = todo.popleft()
                 except IndexError:
                     return
-                piece(number)
+                try:
+                    piece(number)
+                except BaseException:
+                    todo.clear()
+                    raise
 
         jobs = [self._pool.submit(work) for _ in range(min(self.n_threads, count))]
         try:

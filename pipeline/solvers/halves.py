@@ -69,8 +69,8 @@ class Factor:
     Attributes
     ----------
     new : (rows, width) the last half-step's result
-    own : (rows, width) the extrapolated rows over `scale`; in half the width (float32 for float64,
-        half floats in uint16 for float32) where memory is what decides; `new` itself where nothing is extrapolated
+    own : (rows, width) the extrapolated rows over `scale`; as half floats (in uint16) where memory is what
+        decides; `new` itself where nothing is extrapolated
     gram : (width, width) float64, ownᵀ·own with the scale put back
     """
 
@@ -82,12 +82,10 @@ class Factor:
 
     def keep(self, crew: Crew, *, narrow: bool, apart: bool = True) -> None:
         """Make `own` and `gram` from `new`; `apart` says whether own may be another array."""
-        dtype = self.new.dtype
-        kind = (np.float32 if dtype == np.float64 else np.uint16) if narrow else dtype
         # Halves reach from 6e-8 to 65504: the largest at about 4 leaves room to grow by 16,000.
-        top = float(self.new.max(initial=0.0)) if kind == np.uint16 else 0.0
+        top = float(self.new.max(initial=0.0)) if narrow else 0.0
         self.scale = float(2.0 ** (np.ceil(np.log2(top)) - 2)) if top > 0 else 1.0
-        self.own = np.empty(self.new.shape, kind) if apart else self.new
+        self.own = np.empty(self.new.shape, np.uint16 if narrow else self.new.dtype) if apart else self.new
         self.gram = self._stored(crew)
 
     def _stored(self, crew: Crew) -> NDArray[np.float64]:

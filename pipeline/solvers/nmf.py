@@ -39,10 +39,10 @@ NARROW_UNTIL = 1e-6  # relative fall of the loss under which rounding of the fet
 class Penalty:
     """l1 and l2 of both factors, scaled already (see the objective)."""
 
-    l1_W: float = 0.0
-    l2_W: float = 0.0
-    l1_H: float = 0.0
-    l2_H: float = 0.0
+    l1_w: float = 0.0
+    l2_w: float = 0.0
+    l1_h: float = 0.0
+    l2_h: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +72,12 @@ class _Problem:
             self.rows, self.columns = Cells.of(X, k), Cells.of(X.T, k) if columns else None
             self.square = float(np.vdot(X.astype(np.float64), X))
 
-    def half_W(self, crew: Crew, H: Factor, W: Factor, sweeps: Sweeps, **how: Any) -> Outcome:
-        return half_step(crew, self.rows, H, W, sweeps, l1=self.penalty.l1_W, l2=self.penalty.l2_W, **how)
+    def solve_w(self, crew: Crew, H: Factor, W: Factor, sweeps: Sweeps, **how: Any) -> Outcome:
+        return half_step(crew, self.rows, H, W, sweeps, l1=self.penalty.l1_w, l2=self.penalty.l2_w, **how)
 
-    def half_H(self, crew: Crew, W: Factor, H: Factor, sweeps: Sweeps, **how: Any) -> Outcome:
+    def solve_h(self, crew: Crew, W: Factor, H: Factor, sweeps: Sweeps, **how: Any) -> Outcome:
         assert self.columns is not None  # noqa: S101 - fold-in has no use for them
-        return half_step(crew, self.columns, W, H, sweeps, l1=self.penalty.l1_H, l2=self.penalty.l2_H, **how)
+        return half_step(crew, self.columns, W, H, sweeps, l1=self.penalty.l1_h, l2=self.penalty.l2_h, **how)
 
     def error(self, cross: float, gram_W: NDArray[np.float64], gram_H: NDArray[np.float64]) -> float:
         """‖X − W·H‖²; rounding is kept from making it negative."""
@@ -88,8 +88,8 @@ class _Problem:
     ) -> float:
         """√(2L), with error = ‖X − W·H‖² and the factors' sums and Gram matrices."""
         p = self.penalty
-        squares = p.l2_W * float(np.trace(gram_W)) + p.l2_H * float(np.trace(gram_H))
-        return math.sqrt(error + squares + 2 * (p.l1_W * total_W + p.l1_H * total_H))
+        squares = p.l2_w * float(np.trace(gram_W)) + p.l2_h * float(np.trace(gram_H))
+        return math.sqrt(error + squares + 2 * (p.l1_w * total_W + p.l1_h * total_H))
 
 
 def factorize(
@@ -145,8 +145,8 @@ def _plain(
         factor.keep(crew, narrow=False, apart=False)
     first = 0.0
     while True:
-        on_W = problem.half_W(crew, H, W, Sweeps())
-        on_H = problem.half_H(crew, W, H, Sweeps())
+        on_W = problem.solve_w(crew, H, W, Sweeps())
+        on_H = problem.solve_h(crew, W, H, Sweeps())
         violation = on_W.violation + on_H.violation
         error = problem.error(on_H.cross, W.gram, H.gram)
         tell(problem.loss(error, W.gram, on_W.total_own, H.gram, on_H.total_new))
@@ -164,18 +164,16 @@ def _accelerated(
     The iterate is (W.own, H.new): feasible, and its loss is known exactly. An iteration that raises it is
     undone and followed by a plain one, which can't; so the loss never rises.
     """
-    small = W.new.nbytes + H.new.nbytes < NARROW_BYTES
-    narrow = not small and problem.rows.dense is None and (W.new.dtype != np.float32 or compiled().has_half())
+    large = W.new.nbytes + H.new.nbytes >= NARROW_BYTES
+    narrow = large and problem.rows.dense is None and W.new.dtype == np.float32 and compiled().has_half()
     W.keep(crew, narrow=narrow)
     H.keep(crew, narrow=narrow)
     spare_W, spare_H = np.empty_like(W.own), np.empty_like(H.new)
     best, beta, most, plain, converged = math.inf, BETA, 1.0, True, False
     while len(losses) < max_iter and not converged:
         own, new = W.own, H.new
-        on_W = problem.half_W(
-            crew, H, W, TRAIN, beta=0.0 if plain else beta, into=(spare_W, W.new)
-        )
-        on_H = problem.half_H(crew, W, H, TRAIN, beta=beta, into=(H.own, spare_H), wants_gram_new=True)
+        on_W = problem.solve_w(crew, H, W, TRAIN, beta=0.0 if plain else beta, into=(spare_W, W.new))
+        on_H = problem.solve_h(crew, W, H, TRAIN, beta=beta, into=(H.own, spare_H), wants_gram_new=True)
         error = problem.error(on_H.cross, W.gram, on_H.gram_new)
         loss = problem.loss(error, W.gram, on_W.total_own, on_H.gram_new, on_H.total_new)
         fall = best - loss
@@ -194,7 +192,7 @@ def _accelerated(
             spare_W = np.empty_like(W.own)
         tell(best)
         converged = converged or (len(losses) > WINDOW and losses[-1 - WINDOW] - best <= tol * best)
-    on_W = _solve_W(crew, problem, W, H)
+    on_W = _finish_w(crew, problem, W, H)
     error = problem.error(on_W.cross, W.gram, H.gram)
     total_H = float(H.new.sum(dtype=np.float64))
     return converged, error, problem.loss(error, W.gram, on_W.total_new, H.gram, total_H)
@@ -202,17 +200,16 @@ def _accelerated(
 
 def _widened(factor: Factor) -> Floats:
     """`own` at full width, with its scale put back."""
-    own = factor.own.view(np.float16) if factor.own.dtype == np.uint16 else factor.own
-    out: Floats = own.astype(factor.new.dtype) * factor.new.dtype.type(factor.scale)
+    out: Floats = factor.own.view(np.float16).astype(np.float32) * np.float32(factor.scale)
     return out
 
 
-def _solve_W(crew: Crew, problem: _Problem, W: Factor, H: Factor) -> Outcome:
+def _finish_w(crew: Crew, problem: _Problem, W: Factor, H: Factor) -> Outcome:
     """W to tolerance against H as it is, from X and H alone: a row depends on its own cells only."""
     H.keep(crew, narrow=False, apart=False)
     W.own, W.scale = W.new, 1.0
     sweeps = Sweeps(most=POLISH, tol=POLISH_TOL[W.new.dtype.name])
-    return problem.half_W(crew, H, W, sweeps, fresh=True)
+    return problem.solve_w(crew, H, W, sweeps, fresh=True)
 
 
 def fold_in(
@@ -236,13 +233,13 @@ def fold_in(
     right = Factor(padded(H.T), k)
     with Crew(n_threads) as crew:
         if accelerate:
-            _solve_W(crew, problem, W, right)
+            _finish_w(crew, problem, W, right)
         else:
             for factor in (W, right):
                 factor.keep(crew, narrow=False, apart=False)
             first = 0.0
             for _ in range(max_iter):
-                violation = problem.half_W(crew, right, W, Sweeps()).violation
+                violation = problem.solve_w(crew, right, W, Sweeps()).violation
                 first = first or violation
                 if violation <= tol * first:
                     break
