@@ -29,7 +29,8 @@ OnIteration = Callable[[int, float], None]
 
 WINDOW = 10  # iterations over which the loss must fall by more than tol
 TRAIN = Sweeps(most=2, ratio=0.1)
-BETA, GROW, GROW_MOST, SHRINK = 0.3, 1.05, 1.01, 1.5  # the extrapolation's length (Ang & Gillis 2019, algorithm 2)
+GENTLE = 6  # iterations of one sweep: solving a random start exactly leads to worse minima
+BETA, GROW, GROW_MOST, SHRINK = 0.5, 1.02, 1.005, 1.5  # the extrapolation's length (Ang & Gillis 2019, algorithm 2)
 POLISH, POLISH_TOL = 1000, {"float32": 1e-6, "float64": 1e-10}  # sweeps, and the relative move they stop at
 NARROW_BYTES = 2**20  # factors under this lie in the cache at full width
 NARROW_UNTIL = 1e-6  # relative fall of the loss under which rounding of the fetched factors would show
@@ -172,8 +173,9 @@ def _accelerated(
     best, beta, most, plain, converged = math.inf, BETA, 1.0, True, False
     while len(losses) < max_iter and not converged:
         own, new = W.own, H.new
-        on_W = problem.solve_w(crew, H, W, TRAIN, beta=0.0 if plain else beta, into=(spare_W, W.new))
-        on_H = problem.solve_h(crew, W, H, TRAIN, beta=beta, into=(H.own, spare_H), wants_gram_new=True)
+        sweeps = TRAIN if len(losses) >= GENTLE else Sweeps()
+        on_W = problem.solve_w(crew, H, W, sweeps, beta=0.0 if plain else beta, into=(spare_W, W.new))
+        on_H = problem.solve_h(crew, W, H, sweeps, beta=beta, into=(H.own, spare_H), wants_gram_new=True)
         error = problem.error(on_H.cross, W.gram, on_H.gram_new)
         loss = problem.loss(error, W.gram, on_W.total_own, on_H.gram_new, on_H.total_new)
         fall = best - loss
