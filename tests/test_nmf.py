@@ -189,6 +189,11 @@ def test_factors_that_do_not_fit_each_other_are_refused():
         NMF(init="custom").fit(matrix(), W=np.ones((90, 3)), H=np.ones((4, 70)))
 
 
+def test_a_negative_score_is_refused_from_a_custom_start_too():
+    with pytest.raises(ValueError, match="Negative values in data passed to NMF"):
+        NMF(init="custom").fit(spoilt(-1.0), W=np.ones((90, 3)), H=np.ones((3, 70)))
+
+
 def test_transform_refuses_what_scikit_learn_refuses():
     X = matrix()
     models = NMF(3, init="random", max_iter=5).fit(X), Reference(3, init="random", max_iter=5).fit(X)
