@@ -54,7 +54,7 @@ def generate(users: int, items: int, cells: int, seed: int = 0) -> sparse.csr_ma
     ends = np.append(0, by_genre)[np.searchsorted(genre[order], np.arange(groups + 1))]
     keys = np.empty(0, np.int64)
     while keys.size < cells:
-        n = int((cells - keys.size) * 1.3) + 1000
+        n = 2 * (cells - keys.size) + cells // 4  # draws repeat cells, the more so the fuller they are
         user = np.searchsorted(activity, rng.random(n) * activity[-1], side="right")
         anything = np.searchsorted(by_all, rng.random(n) * by_all[-1], side="right")
         low, high = ends[taste[user]], ends[taste[user] + 1]
