@@ -1,0 +1,268 @@
+"""One half of the alternation, compiled: rows of one factor given the other. Importing it imports numba.
+
+For X ≈ W·H every row of W is a problem of its own given H:
+
+    minimise over w ≥ 0   ½ w·G·w − b·w,   G = H·Hᵀ + l2·I,   b = Σ_i x_i·h_i − l1   (i: the row's cells)
+
+and coordinate descent solves it: w_t ← max(0, w_t + (b_t − G_t·w) / G_tt) for t = 0 … k-1, which is
+Cichocki & Phan's HALS (2009) taken row by row, the steps of scikit-learn's ``cd`` solver. The other
+half is the same routine on Xᵀ. What makes it fast:
+
+* b comes from rows of H fetched ahead of use, summed in registers, and never leaves the cache;
+* rows lie side by side in SIMD lanes, so a coordinate's step is the same instruction for all;
+* the factor that rows are fetched from may be kept in half the width: memory decides that part.
+
+Factors here are (rows, width), their `width` a multiple of 16 with zeros past k components. Every row is
+computed on its own and every sum is taken in an order fixed by (lo, hi).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core.registry import cpu_target
+
+from pipeline.kernels.vectors import (
+    above,
+    accumulate,
+    fill,
+    lanes,
+    load,
+    madd,
+    prefetch,
+    relu,
+    store,
+    total,
+    transpose8,
+    violation,
+)
+
+__all__ = ["half_step", "has_half", "keep_rows"]
+
+# Sums may be reordered, divisions become products; NaN and infinity keep their meaning.
+FAST = {"reassoc", "contract", "nsz", "arcp"}
+OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy", "cache": True}
+
+_compiled: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
+
+BLOCK = 64  # rows at a time: their b, and the factor's rows, stay in the first cache
+AHEAD = 16  # cells between asking for a row and using it
+SMALLEST = 1e-35  # a squared norm under this is no component
+
+
+@_compiled
+def _gather(
+    row: int, indptr: Any, indices: Any, data: Any, other: Any, scale: float, l1: float, b: Any, at: int
+) -> None:
+    """b[at] = scale·Σ x·other[i] over the row's cells, less l1, in panels that fit the registers."""
+    last = indices.shape[0] - 1
+    line = lanes(other, 64)
+    start, end = indptr[row], indptr[row + 1]
+    width = b.shape[1]
+    panel = lanes(b, 256)
+    t = 0
+    while t + panel <= width:
+        acc = fill(b, 0, 256)
+        for p in range(start, end):
+            soon = np.intp(indices[min(p + AHEAD, last)])
+            for c in range(t, t + panel, line):
+                prefetch(other, soon, c)
+            acc = madd(data[p], load(other, np.intp(indices[p]), t, 256), acc)
+        store(b, at, t, madd(scale, acc, fill(b, -l1, 256)))
+        t += panel
+    while t < width:
+        part = fill(b, 0, 64)
+        for p in range(start, end):
+            prefetch(other, np.intp(indices[min(p + AHEAD, last)]), t)
+            part = madd(data[p], load(other, np.intp(indices[p]), t, 64), part)
+        store(b, at, t, madd(scale, part, fill(b, -l1, 64)))
+        t += lanes(b, 64)
+
+
+@_compiled
+def _sweep(b: Any, w: Any, gram: Any, k: int, sweeps: int, ratio: float, tol: float) -> float:
+    """Sweep the lanes of w (width, lanes) until they stop paying; returns Σ |projected gradient| before it.
+
+    A lane rests once a sweep moves it by less than `tol` of its length (both in the norm Σ G_tt·w_t²);
+    all stop when a sweep moves them by less than `ratio` of the first (Gillis & Glineur 2012).
+    """
+    zero = fill(gram, 0, 256)
+    awake = fill(gram, 1, 256)
+    found = zero
+    first = 0.0
+    for s in range(sweeps):
+        moved = zero
+        length = zero
+        for t in range(k):
+            step = load(b, t, 0, 256)
+            for r in range(k):
+                step = madd(-gram[t, r], load(w, r, 0, 256), step)
+            old = load(w, t, 0, 256)
+            if s == 0:
+                found = madd(1, violation(step, old), found)
+            curvature = gram[t, t]
+            if curvature > SMALLEST:
+                new = relu(madd(1 / curvature, madd(step, awake, zero), old))
+                store(w, t, 0, new)
+                change = madd(-1, old, new)
+                moved = madd(curvature, madd(change, change, zero), moved)
+                length = madd(curvature, madd(new, new, zero), length)
+        awake = madd(awake, above(moved, madd(tol * tol, length, zero)), zero)
+        far = total(moved)
+        if s == 0:
+            first = far
+        if far <= ratio * ratio * first or total(awake) == 0:
+            break
+    result: float = total(found)
+    return result
+
+
+@_compiled
+def _add_gram(rows: Any, lo: int, n: int, out: Any) -> None:
+    """out += upper triangle of rows[lo:lo+n]ᵀ·rows[lo:lo+n], four rows of it by 64 bytes at a time, in float64."""
+    width = rows.shape[1]
+    step = lanes(rows, 64)
+    for t in range(0, width, 4):
+        for r in range(t // step * step, width, step):
+            zero = fill(rows, 0, 64)
+            a0, a1, a2, a3 = zero, zero, zero, zero
+            for i in range(lo, lo + n):
+                x = load(rows, i, r, 64)
+                a0 = madd(rows[i, t], x, a0)
+                a1 = madd(rows[i, t + 1], x, a1)
+                a2 = madd(rows[i, t + 2], x, a2)
+                a3 = madd(rows[i, t + 3], x, a3)
+            accumulate(out, t, r, a0)
+            accumulate(out, t + 1, r, a1)
+            accumulate(out, t + 2, r, a2)
+            accumulate(out, t + 3, r, a3)
+
+
+@_compiled
+def keep_rows(lo: int, hi: int, source: Any, stored: Any, scale: float, gram: Any) -> None:
+    """stored = source / scale, rounded to its width; gram (width, width) float64 += its upper triangle, scaled back."""
+    zero = fill(source, 0, 64)
+    rows = np.zeros((BLOCK, source.shape[1]), source.dtype)
+    for block in range(lo, hi, BLOCK):
+        n = min(BLOCK, hi - block)
+        for i in range(n):
+            for t in range(0, source.shape[1], lanes(source, 64)):
+                store(stored, block + i, t, madd(1 / scale, load(source, block + i, t, 64), zero))
+                store(rows, i, t, madd(scale, load(stored, block + i, t, 64), zero))
+        _add_gram(rows, 0, n, gram)
+
+
+@_compiled
+def half_step(
+    lo: int,
+    hi: int,
+    indptr: Any,
+    indices: Any,
+    data: Any,
+    given: Any,
+    other: Any,
+    other_scale: float,
+    gram: Any,
+    inverse: Any,
+    l1: float,
+    start: Any,
+    past: Any,
+    own: Any,
+    own_scale: float,
+    new: Any,
+    k: int,
+    beta: float,
+    sweeps: int,
+    ratio: float,
+    tol: float,
+    gram_own: Any,
+    gram_new: Any,
+    sums: Any,
+) -> None:
+    """Rows lo … hi-1 of one factor.
+
+    Parameters
+    ----------
+    indptr, indices, data : CSR rows of X (or of Xᵀ)
+    given : (rows, width) X·Hᵀ where it is known already (dense X); (0, width) where it is not
+    other, other_scale : (columns, width) the fixed factor over its scale, at either width of float
+    gram : (width, width) G, with l2 on its diagonal
+    inverse : (width, width) of G, or (0, 0): sweeps then begin at max(0, G⁻¹·b) instead of `start`
+    start, past : (rows, width) where the sweeps begin (stored as `own` is), and the result of the half-step before
+    new : (rows, width) this half-step's result; may be `past`
+    own, own_scale : (rows, width) max(0, new + beta·(new − past)) over its scale, as the other half will
+        fetch it; may be `start`
+    k : components; sweeps, ratio, tol : see `_sweep`
+    gram_own, gram_new : (width, width) float64, added to: ownᵀ·own (as stored, scaled back) and newᵀ·new;
+        upper triangles; shape (0, 0) for not wanted
+    sums : (4,) float64, added to: Σ |projected gradient| at the start, Σ b·new (l1 not taken off), Σ own, Σ new
+    """
+    width = new.shape[1]
+    side = lanes(new, 256)
+    group = lanes(new, 64)
+    b = np.zeros((BLOCK, width), new.dtype)
+    rows = np.zeros((BLOCK, width), new.dtype)
+    b_lanes = np.empty((width, side), new.dtype)
+    w_lanes = np.empty((width, side), new.dtype)
+    zero = fill(new, 0, 64)
+    for block in range(lo, hi, BLOCK):
+        n = min(BLOCK, hi - block)
+        for i in range(n):
+            if given.shape[0]:
+                for t in range(0, width, group):
+                    store(b, i, t, madd(1, load(given, block + i, t, 64), fill(b, -l1, 64)))
+            else:
+                _gather(block + i, indptr, indices, data, other, other_scale, l1, b, i)
+            for t in range(0, width, group):
+                store(rows, i, t, madd(own_scale, load(start, block + i, t, 64), zero))
+        for i in range(n, BLOCK):
+            for t in range(0, width, group):
+                store(b, i, t, zero)
+                store(rows, i, t, zero)
+        for c in range(0, n, side):
+            for i in range(0, side, 8):
+                for t in range(0, width, 8):
+                    transpose8(b, c + i, t, b_lanes, t, i)
+                    transpose8(rows, c + i, t, w_lanes, t, i)
+            if inverse.shape[0]:
+                for t in range(k):
+                    guess = fill(inverse, 0, 256)
+                    for r in range(k):
+                        guess = madd(inverse[t, r], load(b_lanes, r, 0, 256), guess)
+                    store(w_lanes, t, 0, relu(guess))
+            sums[0] += _sweep(b_lanes, w_lanes, gram, k, sweeps, ratio, tol)
+            for i in range(0, side, 8):
+                for t in range(0, width, 8):
+                    transpose8(w_lanes, t, i, rows, c + i, t)
+        cross = zero
+        sum_own = zero
+        sum_new = zero
+        for i in range(n):
+            for t in range(0, width, group):
+                now = load(rows, i, t, 64)
+                before = load(past, block + i, t, 64)
+                ahead = relu(madd(beta, madd(-1, before, now), now))
+                store(new, block + i, t, now)
+                store(own, block + i, t, madd(1 / own_scale, ahead, zero))
+                kept = madd(own_scale, load(own, block + i, t, 64), zero)
+                store(rows, i, t, kept)
+                cross = madd(now, madd(1, load(b, i, t, 64), fill(b, l1, 64)), cross)
+                sum_own = madd(1, kept, sum_own)
+                sum_new = madd(1, now, sum_new)
+        sums[1] += total(cross)
+        sums[2] += total(sum_own)
+        sums[3] += total(sum_new)
+        if gram_own.shape[0]:
+            _add_gram(rows, 0, n, gram_own)
+        if gram_new.shape[0]:
+            _add_gram(new, block, n, gram_new)
+
+
+def has_half() -> bool:
+    """Whether this machine widens half floats in one instruction."""
+    codegen = cpu_target.target_context.codegen()
+    triple, _, features = codegen.magic_tuple()
+    return "+f16c" in features or triple.startswith(("aarch64", "arm64"))
