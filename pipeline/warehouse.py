@@ -140,8 +140,10 @@ class Warehouse:
         """The result as a stream of Arrow blocks: ``with warehouse.blocks(…) as blocks: …``."""
         with ExitStack() as stack:
             with _translated(self.address):
+                # The embedded engine makes the whole answer before the first block: better a small one.
+                packed = {"output_format_arrow_compression_method": "zstd"} if self.embedded else {}
                 stream = self._client.query_arrow_stream(
-                    text, parameters=dict(parameters or {}), settings={**_ARROW, **settings}
+                    text, parameters=dict(parameters or {}), settings={**_ARROW, **packed, **settings}
                 )
                 source = stack.enter_context(stream)
             # Only the reading is the warehouse's: what the caller does with the blocks fails as itself.
