@@ -14,10 +14,22 @@ from typing import Any, Literal, get_args
 
 from pipeline.errors import UsageError
 
-__all__ = ["Duplicates", "FileFormat", "Init", "OnBadRows", "ReadSpec", "ScoreSpec", "Source", "TrainSpec", "Transform"]
+__all__ = [
+    "Duplicates",
+    "FileFormat",
+    "Init",
+    "OnBadRows",
+    "ReadSpec",
+    "ScoreSpec",
+    "Solver",
+    "Source",
+    "TrainSpec",
+    "Transform",
+]
 
 Duplicates = Literal["last", "sum", "max", "mean"]
 FileFormat = Literal["csv", "parquet", "json"]
+Solver = Literal["sklearn", "fast"]
 Init = Literal["random", "nndsvd", "nndsvda", "nndsvdar"]
 OnBadRows = Literal["error", "drop"]
 Source = Literal["auto", "warehouse", "file"]
@@ -52,7 +64,14 @@ class TrainSpec:
     init: Init = field(default="random", metadata=_help("Start of the factorisation."))
     max_iter: int = field(default=200, metadata=_help("Most iterations."))
     tol: float = field(
-        default=1e-4, metadata=_help("Stop when the projected gradient falls to this share of its first value.")
+        default=1e-4,
+        metadata=_help(
+            "When to stop. sklearn: the projected gradient is down to this share of its first value; "
+            "fast: the loss falls by less than this share in ten iterations."
+        ),
+    )
+    solver: Solver = field(
+        default="sklearn", metadata=_help("sklearn: scikit-learn's own steps; fast: our compiled solver, on all cores.")
     )
     random_state: int = field(default=42, metadata=_help("Seed of the start and of the holdout."))
     alpha_W: float = field(default=0.0, metadata=_help("Regularisation of the user factors."))  # noqa: N815
@@ -91,6 +110,7 @@ class TrainSpec:
             _check(self, one.name, not isinstance(value, float) or math.isfinite(value), "finite")
         _check(self, "n_components", self.n_components == "auto" or self.n_components >= 1, "auto or at least 1")
         _check(self, "init", self.init in get_args(Init), f"one of {get_args(Init)}")
+        _check(self, "solver", self.solver in get_args(Solver), f"one of {get_args(Solver)}")
         _check(self, "max_iter", self.max_iter >= 1, "at least 1")
         _check(self, "tol", self.tol >= 0, "at least 0")
         _check(self, "random_state", 0 <= self.random_state < 2**32, "from 0 to 2**32 - 1")

@@ -17,8 +17,9 @@ from pipeline.evaluate import evaluate_ranking, evaluate_ratings
 from pipeline.interactions import Interactions
 from pipeline.matrix import UserItems, aggregate, content_digest, filter_users, in_order, to_matrix
 from pipeline.metrics import all_cells_errors
+from pipeline.models import fast_nmf, sklearn_nmf
 from pipeline.models.popular import popular_model
-from pipeline.models.sklearn_nmf import FittedFactors, as_estimator, fit_nmf
+from pipeline.models.sklearn_nmf import FittedFactors, as_estimator
 from pipeline.report import Progress, Report
 from pipeline.scorer import Scorer
 from pipeline.spec import TrainSpec
@@ -143,6 +144,7 @@ def _fit(matrix: UserItems, spec: TrainSpec, n_components: int, progress: Progre
     progress(stage, 0, spec.max_iter)
     params = spec.estimator_params(n_components)
     params["alpha_w"], params["alpha_h"] = params.pop("alpha_W"), params.pop("alpha_H")
+    fit_nmf = {"sklearn": sklearn_nmf.fit_nmf, "fast": fast_nmf.fit_nmf}[spec.solver]
     return fit_nmf(
         matrix.scores,
         **params,

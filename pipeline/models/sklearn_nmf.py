@@ -19,7 +19,7 @@ from scipy import sparse
 from pipeline.errors import InputError, UsageError
 from pipeline.metrics import all_cells_errors
 
-__all__ = ["FittedFactors", "OnIteration", "as_estimator", "fit_nmf"]
+__all__ = ["FittedFactors", "OnIteration", "as_estimator", "fit_nmf", "penalties", "start", "too_large"]
 
 OnIteration = Callable[[int, float], None]
 
@@ -76,18 +76,9 @@ def fit_nmf(
     """
     from sklearn.decomposition import _nmf as sk
 
-    n_users, n_items = x.shape
-    try:
-        w, h = sk._initialize_nmf(x, n_components, init=init, random_state=random_state)
-    except ValueError as error:
-        if "infs or NaNs" in str(error):
-            raise _too_large(x) from None
-        raise UsageError(str(error)) from None
+    w, h = start(x, n_components, init, random_state)
     ht = np.ascontiguousarray(h.T)
-    alpha_h = alpha_w if alpha_h == "same" else alpha_h
-    # scikit-learn scales each penalty by the size of the other side.
-    l1_w, l2_w = n_items * alpha_w * l1_ratio, n_items * alpha_w * (1 - l1_ratio)
-    l1_h, l2_h = n_users * alpha_h * l1_ratio, n_users * alpha_h * (1 - l1_ratio)
+    l1_w, l2_w, l1_h, l2_h = penalties(x.shape, alpha_w, alpha_h, l1_ratio)
     rng = np.random.RandomState(0)  # unused without shuffling
     squares = float(np.dot(x.data.astype(np.float64), x.data))
     losses: list[float] = []
@@ -98,7 +89,7 @@ def fit_nmf(
         violation += sk._update_coordinate_descent(x.T, ht, w, l1_h, l2_h, False, rng)
         losses.append(_loss(x, w, ht, squares))
         if not np.isfinite(losses[-1]):
-            raise _too_large(x)
+            raise too_large(x)
         if on_iteration is not None:
             on_iteration(n_iter, losses[-1])
         if n_iter == 1:
@@ -111,11 +102,37 @@ def fit_nmf(
     )
 
 
-def _too_large(x: sparse.csr_matrix) -> InputError:
+def too_large(x: sparse.csr_matrix) -> InputError:
+    """The error for scores whose products pass the largest float32."""
     return InputError(
         f"The scores are too large to be factorised in float32 (the largest is {x.data.max():g}): "
         "scale them down, or take --transform log1p"
     )
+
+
+def start(
+    x: sparse.csr_matrix, n_components: int, init: str, random_state: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """scikit-learn's W and H to begin with. Raises UsageError in its words, InputError as `fit_nmf`."""
+    from sklearn.decomposition import _nmf as sk
+
+    try:
+        w, h = sk._initialize_nmf(x, n_components, init=init, random_state=random_state)
+    except ValueError as error:
+        if "infs or NaNs" in str(error):
+            raise too_large(x) from None
+        raise UsageError(str(error)) from None
+    return w, h
+
+
+def penalties(
+    shape: tuple[int, int], alpha_w: float, alpha_h: float | Literal["same"], l1_ratio: float
+) -> tuple[float, float, float, float]:
+    """l1 and l2 of W, then of H: scikit-learn scales each by the size of the other side."""
+    n_users, n_items = shape
+    alpha_h = alpha_w if alpha_h == "same" else alpha_h
+    on_w, on_h = n_items * alpha_w, n_users * alpha_h
+    return on_w * l1_ratio, on_w * (1 - l1_ratio), on_h * l1_ratio, on_h * (1 - l1_ratio)
 
 
 def _loss(x: sparse.csr_matrix, w: NDArray[Any], ht: NDArray[Any], squares: float) -> float:
