@@ -99,16 +99,18 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
             )
         x = in_order(x)
         digest = content_digest(x)
-        x = filter_users(aggregate(x, spec.duplicates), spec.min_interactions, spec.max_interactions)
+        unique = aggregate(x, spec.duplicates)
+        kept = filter_users(unique, spec.min_interactions, spec.max_interactions)
+        report = _left_out(x, unique, kept)
+        x = kept
         matrix = to_matrix(x, spec.transform, spec.min_data)
     n_components = spec.components_for(matrix.scores.shape)
 
-    report = Report()
     if spec.holdout:
         with stages("holdout"):
-            report = _judge(x, spec, n_components, progress)
+            report = report | _judge(x, spec, n_components, progress)
     else:
-        report = Report(messages=("holdout metrics left out: nothing is held out (--holdout 0)",))
+        report = report | Report(messages=("holdout metrics left out: nothing is held out (--holdout 0)",))
 
     with stages("fit"):
         fitted = _fit(matrix, spec, n_components, progress, "fit")
@@ -138,6 +140,26 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
     }
     model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores, meta)
     return Trained(model, matrix, report, fitted, digest, found, stages.seconds, spec)
+
+
+def _left_out(read: Interactions, unique: Interactions, kept: Interactions) -> Report:
+    """What became of the interactions that are no cells of the matrix: nothing goes uncounted."""
+    metrics: dict[str, float] = {}
+    messages = []
+    if len(unique) < len(read):
+        metrics["n_duplicates"] = float(len(read) - len(unique))
+        messages.append(
+            f"{len(read) - len(unique):,} of {len(read):,} interactions repeat a user and item (--duplicates)"
+        )
+    if len(kept) < len(unique):
+        users = len(unique.user_ids) - len(kept.user_ids)
+        metrics["n_users_left_out"] = float(users)
+        metrics["n_interactions_left_out"] = float(len(unique) - len(kept))
+        messages.append(
+            f"{users:,} users with {len(unique) - len(kept):,} interactions left out "
+            "(--min-interactions, --max-interactions)"
+        )
+    return Report(metrics, tuple(messages))
 
 
 def _fit(matrix: UserItems, spec: TrainSpec, n_components: int, progress: Progress, stage: str) -> FittedFactors:

@@ -455,3 +455,17 @@ def test_the_estimator_is_the_fitted_one():
     assert estimator.transform(trained.matrix.scores).tobytes() == reference.transform(trained.matrix.scores).tobytes()
     assert estimator.n_features_in_ == 25
     assert estimator.n_iter_ == 15
+
+
+def test_what_is_left_out_is_counted_and_said():
+    users = [1] * 3 + [2] * 30 + [2] * 4 + [3] * 40
+    items = [*range(3), *range(30), *range(4), *range(40)]
+    report = train(Interactions.of(users, items), TrainSpec(max_iter=2, min_data=0, min_interactions=5)).report
+    counted = {name: value for name, value in report.metrics.items() if name.endswith(("duplicates", "left_out"))}
+    assert counted == {"n_duplicates": 4, "n_users_left_out": 1, "n_interactions_left_out": 3}
+    assert "4 of 77 interactions repeat a user and item (--duplicates)" in report.messages
+    assert any(message.startswith("1 users with 3 interactions left out") for message in report.messages)
+    assert not set(counted) & set(train(Interactions.of(users[3:33], items[3:33]), QUICK_ALL).report.metrics)
+
+
+QUICK_ALL = TrainSpec(max_iter=2, min_data=0)
