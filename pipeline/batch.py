@@ -66,7 +66,7 @@ def score_all(
     stream = _ByUser(seen_now)
     with_items = short = unknown = n_rows = 0
 
-    def write_strangers(ids: NDArray[Any], seen: sparse.csr_matrix | None) -> int:
+    def write_strangers(ids: NDArray[Any], seen: sparse.csr_matrix) -> int:
         nonlocal unknown
         unknown += ids.size
         if not (unknown_popular and ids.size):
@@ -77,78 +77,85 @@ def score_all(
 
     for start in range(0, n_users, _USERS_A_BLOCK):
         rows = np.arange(start, min(start + _USERS_A_BLOCK, n_users))
-        also_seen, strangers = _match(scorer, rows, stream.up_to(users.values[rows[-1]]))
-        top = scorer.recommend_rows(rows, k, also_seen=also_seen)
+        cells: list[Pairs] = []
+        for pairs in stream.up_to(users.values[rows[-1]]):
+            known, strangers = _match(scorer, pairs)
+            cells.append(known)
+            n_rows += write_strangers(*strangers)
+        top = scorer.recommend_rows(rows, k, also_seen=_matrix(cells, start, rows.size, len(scorer.items)))
         block = _flat(users.values[rows], top, scorer, scorer.source)
         sink.write(block)
         counts = np.count_nonzero(top.items >= 0, axis=1)
         with_items += int(np.count_nonzero(counts))
         short += int(np.count_nonzero(counts < k))
-        n_rows += block.ranks.size + write_strangers(*strangers)
+        n_rows += block.ranks.size
         scorer.model.release()
         progress(start + rows.size, n_users)
     for pairs in stream.rest():
-        n_rows += write_strangers(*_match(scorer, np.empty(0, np.intp), [pairs])[1])
+        n_rows += write_strangers(*_match(scorer, pairs)[1])
     return BatchSummary(n_users, with_items, short, unknown, n_rows)
 
 
 class _ByUser:
-    """Cuts a stream of pairs, in ascending order of users, where a block of users ends."""
+    """Cuts a stream of pairs, in ascending order of users, where a block of users ends.
+
+    What it gives is bounded by the stream's own blocks, and holds each user whole.
+    """
 
     def __init__(self, blocks: Iterable[Pairs]) -> None:
-        self._blocks: Iterator[Pairs] = iter(blocks)
+        self._pieces = _whole_users(blocks)
         self._held: Pairs | None = None
 
-    def up_to(self, last_user: Any) -> list[Pairs]:
+    def up_to(self, last_user: Any) -> Iterator[Pairs]:
         """The pairs of all users ≤ `last_user` that were not given before."""
-        given: list[Pairs] = []
-        while True:
-            block, self._held = self._held or next(self._blocks, None), None
-            if block is None:
-                return given
-            end = int(np.searchsorted(block[0], last_user, side="right"))
-            given.append((block[0][:end], block[1][:end]))
-            if end < block[0].size:
-                self._held = (block[0][end:], block[1][end:])
-                return given
+        for users, items in self.rest():
+            end = int(np.searchsorted(users, last_user, side="right"))
+            if end:
+                yield users[:end], items[:end]
+            if end < users.size:
+                self._held = (users[end:], items[end:])
+                return
 
     def rest(self) -> Iterator[Pairs]:
-        """What was not given before, in blocks that hold each user whole."""
-        while (block := self._held or next(self._blocks, None)) is not None:
+        """Everything that was not given before."""
+        while (piece := self._held or next(self._pieces, None)) is not None:
             self._held = None
-            following = next(self._blocks, None)
-            if following is not None:
-                # The last user may go on in the next block: they go there.
-                whole = int(np.searchsorted(block[0], block[0][-1:], side="left")[0]) if block[0].size else 0
-                self._held = (
-                    np.concatenate([block[0][whole:], following[0]]),
-                    np.concatenate([block[1][whole:], following[1]]),
-                )
-                block = (block[0][:whole], block[1][:whole])
-            if block[0].size:
-                yield block
+            yield piece
 
 
-def _match(
-    scorer: Scorer, rows: NDArray[np.intp], pairs: list[Pairs]
-) -> tuple[sparse.csr_matrix | None, tuple[NDArray[Any], sparse.csr_matrix | None]]:
-    """Pairs as a matrix for the block's users, and as ids and a matrix for those not in the model."""
-    if not pairs:
-        return None, (np.empty(0, scorer.users.values.dtype), None)
-    user_ids = np.concatenate([users for users, _ in pairs])
-    item_cols = scorer.items.rows(np.concatenate([items for _, items in pairs]), missing="negative")
-    user_rows = scorer.users.rows(user_ids, missing="negative")
-    known = user_rows >= 0
-    n_items = len(scorer.items)
+def _whole_users(blocks: Iterable[Pairs]) -> Iterator[Pairs]:
+    """The blocks, cut between users: the last user of one may go on in the next."""
+    users, items = np.empty(0), np.empty(0)
+    for more_users, more_items in blocks:
+        if users.size:
+            more_users, more_items = np.concatenate([users, more_users]), np.concatenate([items, more_items])
+        users, items = more_users, more_items
+        whole = int(np.searchsorted(users, users[-1], side="left")) if users.size else 0
+        if whole:
+            yield users[:whole], items[:whole]
+            users, items = users[whole:], items[whole:]
+    if users.size:
+        yield users, items
 
-    def matrix(of: NDArray[Any], cols: NDArray[Any], n: int) -> sparse.csr_matrix:
-        keep = cols >= 0
-        return sparse.csr_matrix((np.ones(keep.sum(), np.int8), (of[keep], cols[keep])), shape=(n, n_items))
 
-    first = rows[0] if rows.size else 0
-    also_seen = matrix(user_rows[known] - first, item_cols[known], rows.size)
-    strangers, position = np.unique(user_ids[~known], return_inverse=True)
-    return also_seen, (strangers, matrix(position, item_cols[~known], strangers.size))
+def _match(scorer: Scorer, pairs: Pairs) -> tuple[Pairs, tuple[NDArray[Any], sparse.csr_matrix]]:
+    """Rows and columns of the model's users and items; ids and a matrix of users who are not in it."""
+    user_ids, item_ids = pairs
+    cols = scorer.items.rows(item_ids, missing="negative")
+    rows = scorer.users.rows(user_ids, missing="negative")
+    known = (rows >= 0) & (cols >= 0)
+    strange = rows < 0
+    ids, position = np.unique(user_ids[strange], return_inverse=True)
+    seen = cols[strange] >= 0
+    cells = (position[seen], cols[strange][seen])
+    return (rows[known], cols[known]), (ids, _matrix([cells], 0, ids.size, len(scorer.items)))
+
+
+def _matrix(cells: list[Pairs], first: int, n_users: int, n_items: int) -> sparse.csr_matrix:
+    """Cells (row, column), rows from `first`, as a matrix of seen items."""
+    rows = np.concatenate([rows for rows, _ in cells] or [np.empty(0, np.intp)]) - first
+    cols = np.concatenate([cols for _, cols in cells] or [np.empty(0, np.intp)])
+    return sparse.csr_matrix((np.ones(rows.size, np.int8), (rows, cols)), shape=(n_users, n_items))
 
 
 def _flat(user_ids: NDArray[Any], top: TopK, scorer: Scorer, source: str) -> Recommendations:

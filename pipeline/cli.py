@@ -11,13 +11,14 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
 from pipeline import __version__
 from pipeline.console import Console
-from pipeline.errors import RanklineError
+from pipeline.errors import RanklineError, UsageError
 from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec
 
 __all__ = ["app", "main"]
@@ -169,13 +170,13 @@ def _train(
     """Train a model, record it in MLflow and register it."""
     console = Console(log_format)
     settings = _settings()
+    file = None if version_file is None else _writable(version_file)
     from pipeline.jobs.train import train_job
 
     with console.working() as reporter:
         result = train_job(spec, read, settings, reporter, experiment_name)
-    if version_file:
-        with open(version_file, "w") as file:  # noqa: PTH123 (a typed path, written once)
-            file.write(f"rankline/{result.version}\n")
+    if file is not None:
+        file.write_text(f"rankline/{result.version}\n")
     console.trained(result, settings)
 
 
@@ -201,6 +202,7 @@ def _recommend(
         str,
         typer.Option(
             "--unknown",
+            envvar="RANKLINE_UNKNOWN",
             metavar="error|popular",
             help="For a user who is not in the model: an error, or what is popular.",
         ),
@@ -223,7 +225,9 @@ def _recommend(
 @app.command("show", epilog="Example: rankline show --user 42")
 def _show(
     model: Model = None,
-    user: Annotated[str | None, typer.Option("--user", help="Whose list to show. Default: the first.")] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", envvar="RANKLINE_USER", help="Whose list to show. Default: the first.")
+    ] = None,
     log_format: LogFormat = "text",
     debug: Debug = False,
 ) -> None:
@@ -262,7 +266,9 @@ def _init(log_format: LogFormat = "text", debug: Debug = False) -> None:
 @app.command("sql", epilog='Example: rankline sql "SELECT * FROM analytics.recommendations WHERE user_id = 1"')
 def _sql(
     statement: Annotated[str, typer.Argument(help="One SQL statement.")],
-    output: Annotated[str, typer.Option("--output", metavar="table|tsv|json", help="How to print rows.")] = "",
+    output: Annotated[
+        str, typer.Option("--output", envvar="RANKLINE_OUTPUT", metavar="table|tsv|json", help="How to print rows.")
+    ] = "",
     log_format: LogFormat = "text",
     debug: Debug = False,
 ) -> None:
@@ -277,10 +283,19 @@ def _sql(
     console.rows(columns, rows, output)
 
 
+def _writable(text: str) -> Path:
+    """A path to write to at the end, tried before the work begins."""
+    path = Path(text)
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--version-file {text} can't be written ({error.strerror})") from None
+    return path
+
+
 def _settings() -> Any:
     from pydantic import ValidationError
 
-    from pipeline.errors import UsageError
     from pipeline.settings import Settings
 
     try:
@@ -305,9 +320,9 @@ def main(arguments: list[str] | None = None) -> None:
         result = app(args=arguments, standalone_mode=False, prog_name="rankline")
         status = result if isinstance(result, int) else 0
         if status == INTERRUPTED:  # Typer's answer to Ctrl-C
-            Console.failed("interrupted; nothing was published or registered", arguments)
+            Console.failed("interrupted", arguments)
     except KeyboardInterrupt:
-        Console.failed("interrupted; nothing was published or registered", arguments)
+        Console.failed("interrupted", arguments)
         status = INTERRUPTED
     except typer.Exit as leave:
         status = leave.exit_code

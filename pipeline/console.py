@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -58,9 +59,10 @@ class Console:
     @staticmethod
     def failed(message: str, arguments: list[str]) -> None:
         """The one line that a failed command ends with."""
-        as_json = (
-            "json" in arguments or "--log-format=json" in arguments or os.environ.get("RANKLINE_LOG_FORMAT") == "json"
-        )
+        # The options may be what is wrong, so they are looked for as typed.
+        typed = ("--log-format", "json") in itertools.pairwise(arguments)
+        variable = os.environ.get("RANKLINE_LOG_FORMAT") == "json"
+        as_json = typed or "--log-format=json" in arguments or variable
         line = " ".join(message.split())
         if as_json:
             Console("json")
@@ -157,7 +159,7 @@ class Console:
             metadata = {
                 "user": listing.user,
                 "model": listing.model,
-                "items": list(items),
+                "items": items.tolist(),
                 "scores": [float(x) for x in scores],
             }
             _LOG.info("recommended", extra={"metadata": metadata})
@@ -241,17 +243,18 @@ class Console:
         from rich.console import Console as Terminal
 
         terminal = Terminal(
-            width=None if sys.stdout.isatty() else 140, highlight=False, soft_wrap=isinstance(what, str)
+            width=None if sys.stdout.isatty() else 140, highlight=False, markup=False, soft_wrap=isinstance(what, str)
         )
-        terminal.print(what, markup=False) if isinstance(what, str) else terminal.print(what)
+        terminal.print(what)
 
 
 def _ui_command(settings: Any) -> str:
-    if settings.tracking_uri.startswith(("http://", "https://")):
-        from pipeline.tracking import address_of_store
+    from pipeline.settings import address_of_store
 
-        return address_of_store(settings.tracking_uri)
-    return f"make ui (or: mlflow ui --backend-store-uri {settings.tracking_uri})"
+    address = address_of_store(settings.tracking_uri)
+    if address.startswith(("http://", "https://")):
+        return address
+    return f"make ui (or: mlflow ui --backend-store-uri {address})"
 
 
 def _in_scratch() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -141,10 +142,8 @@ class IdMap:
         """A typed or configured id as this map's kind: ``"17"`` is 17 where ids are integers."""
         if self.kind == "str":
             return str(text)
-        try:
-            return int(text)
-        except ValueError:
-            return text
+        # Not all that int() takes: "1_0" is nobody's id.
+        return int(text) if re.fullmatch(r"-?\d+", str(text).strip(), re.ASCII) else text
 
     def parse_all(self, texts: Iterable[str | int]) -> NDArray[Any]:
         """`parse` for several; text that is no integer becomes an id that is in no integer map."""

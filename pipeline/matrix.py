@@ -167,7 +167,7 @@ def to_matrix(x: Interactions, transform: Transform = "none", min_data: int = 0)
 
 
 def content_digest(x: Interactions) -> str:
-    """sha256 of all interactions (in order): ids, scores and times, independent of the source's order."""
+    """sha256 of all interactions (in order): ids, scores and times, whatever the source's order (of timed rows)."""
     digest = hashlib.sha256()
     digest.update(f"{len(x)} {x.user_ids.digest} {x.item_ids.digest} {x.at is not None}".encode())
     for column, dtype in ((x.users, "<i4"), (x.items, "<i4"), (x.scores, "<f4"), (x.at, "<i8")):

@@ -7,12 +7,14 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
 from pipeline.artifact import FILES
-from pipeline.errors import ArtifactError, InputError, ServerError
+from pipeline.errors import ArtifactError, InputError
+from pipeline.tracking import as_server_error
 
 __all__ = ["MODEL_NAME", "ModelVersion", "download", "register", "resolve"]
 
@@ -48,12 +50,10 @@ class ModelVersion:
 
 def register(model_uri: str, tags: dict[str, str] | None = None) -> str:
     """Make the logged model the newest version of `rankline`; returns the version."""
-    try:
-        # It prints what it does; who trains a model is told the version at the end.
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            version = mlflow.register_model(model_uri, MODEL_NAME, tags=tags)
-    except MlflowException as error:
-        raise ServerError(f"The model could not be registered: {error.message}") from None
+    # It prints what it does; who trains a model is told the version at the end.
+    silence = contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO())
+    with as_server_error(mlflow.get_tracking_uri()), silence[0], silence[1]:
+        version = mlflow.register_model(model_uri, MODEL_NAME, tags=tags)
     return str(version.version)
 
 
@@ -85,6 +85,11 @@ def resolve(model: str | None) -> ModelVersion:
     if match is None:
         raise InputError(f"No model {model!r}: write rankline@champion, rankline/3, runs:/RUN_ID or a folder")
     name, alias, version = match["name"], match["alias"], match["version"]
+    with as_server_error(mlflow.get_tracking_uri()):
+        return _from_registry(model, name, alias, version)
+
+
+def _from_registry(model: str, name: str, alias: str | None, version: str | None) -> ModelVersion:
     client = mlflow.MlflowClient()
     try:
         if alias is not None:
@@ -103,23 +108,29 @@ def resolve(model: str | None) -> ModelVersion:
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise InputError(f"No model {model!r} in the registry; `mlflow ui` shows those there are") from None
-        raise ServerError(f"The model registry failed: {error.message}") from None
+        raise
     return ModelVersion(str(found.name), str(found.version), str(found.run_id or ""), how)
 
 
 def download(version: ModelVersion, into: Path) -> Path:
-    """The folder with the four artifacts (fetched into `into` where they are not on this machine)."""
+    """The folder with the four artifacts: in place where they are on this machine, else fetched into `into`.
+
+    Raises InputError where there is no such run, ArtifactError where it has no such files.
+    """
     if version.folder is not None:
         return version.folder
-    try:
-        paths = [
-            mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=name, dst_path=str(into))
-            for name in FILES
-        ]
-        return Path(paths[0]).parent
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise InputError(f"No run {version.run_id!r} in the MLflow store") from None
-        raise ServerError(f"The artifacts of {version.label} could not be fetched: {error.message}") from None
-    except OSError as error:
-        raise ArtifactError(f"The artifacts of run {version.run_id} could not be fetched ({error})") from None
+    with as_server_error(mlflow.get_tracking_uri()):
+        try:
+            uri = str(mlflow.MlflowClient().get_run(version.run_id).info.artifact_uri)
+            here = Path(unquote(urlsplit(uri).path)) if uri.startswith("file:") else None
+            if here is not None and here.is_dir():
+                return here
+            for name in FILES:
+                mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=name, dst_path=str(into))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise InputError(f"No run {version.run_id!r} in the MLflow store") from None
+            raise
+        except OSError as error:
+            raise ArtifactError(f"The artifacts of run {version.run_id} could not be fetched ({error})") from None
+    return into

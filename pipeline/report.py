@@ -14,7 +14,7 @@ class Report:
     """Attributes
     ----------
     metrics : name as logged → value, finite
-    messages : a sentence for each metric that had nothing to average over
+    messages : a sentence for each metric that was left out, and for what else a person should know
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["PROJECT_ROOT", "Settings"]
+from pipeline.errors import UsageError
+
+__all__ = ["PROJECT_ROOT", "Settings", "address_of_store"]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,3 +40,17 @@ class Settings(BaseSettings):
     def tracking_uri(self) -> str:
         """MLflow's store: ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` under the project root."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}"
+
+
+def address_of_store(uri: str) -> str:
+    """MLflow's tracking URI without user and password. Raises UsageError, which repeats none of it."""
+    try:
+        parts = urlsplit(uri)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        raise UsageError(
+            "MLFLOW_TRACKING_URI is no valid address; write http://host:5000, and %2F for a / in a password"
+        ) from None
+    if not parts.hostname:
+        return uri
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"

@@ -47,6 +47,7 @@ class RecommendationsTable:
         self._run_id = run_id
         self._generated_at = datetime.now(UTC)
         self.n_rows = 0
+        self._moving = False
         self._staged = f"recommendations_staged_{uuid.uuid4().hex[:12]}"
         for name in ("ddl/01_raw", "ddl/02_analytics"):
             warehouse.ddl(sql.load(name).text)
@@ -106,8 +107,9 @@ class RecommendationsTable:
             )
         # After an exchange the staged name holds what was there before: the published table goes to
         # PREVIOUS, and what that was goes.
+        self._moving = True
         if self._put(PUBLISHED) and self._put(PREVIOUS):
-            self.discard()
+            self._drop()
 
     def _put(self, table: str) -> bool:
         """Put the staged table in the other's place; whether there was one, now under the staged name."""
@@ -127,5 +129,9 @@ class RecommendationsTable:
         return True
 
     def discard(self) -> None:
-        """Drop the staged table."""
+        """Drop the staged table, unless it was being put in place: what is published may lie under its name."""
+        if not self._moving:
+            self._drop()
+
+    def _drop(self) -> None:
         self._warehouse.command("DROP TABLE IF EXISTS analytics.{staged:Identifier}", {"staged": self._staged})

@@ -152,15 +152,18 @@ class ReadSpec:
     )
     input: Path | None = field(default=None, metadata=_help("A .csv, .csv.gz, .parquet, .json or .jsonl file."))
     format: FileFormat | None = field(default=None, metadata=_help("Format of --input. Default: by its extension."))
-    user_column: str | None = field(default=None, metadata=_help("Column of the user ids. Default: user_id, userId, …"))
+    user_column: str | None = field(
+        default=None, metadata=_help("Column of the user ids in --input. Default: user_id, userId, …")
+    )
     item_column: str | None = field(
-        default=None, metadata=_help("Column of the item ids. Default: item_id, movieId, …")
+        default=None, metadata=_help("Column of the item ids in --input. Default: item_id, movieId, …")
     )
     rating_column: str | None = field(
-        default=None, metadata=_help("Column of the scores. Default: rating, score, …; where there is none, 1.0 each.")
+        default=None,
+        metadata=_help("Column of the scores in --input. Default: rating, score, …; where there is none, 1.0 each."),
     )
     timestamp_column: str | None = field(
-        default=None, metadata=_help("Column of the times. Default: timestamp, at, … where there is one.")
+        default=None, metadata=_help("Column of the times in --input. Default: timestamp, at, … where there is one.")
     )
     on_bad_rows: OnBadRows = field(
         default="error", metadata=_help("error: stop and show the first five; drop: leave out, count, keep a sample.")

@@ -6,11 +6,10 @@ import fcntl
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.entities import Metric, Param
@@ -18,24 +17,14 @@ from mlflow.exceptions import MlflowException
 
 from pipeline import __version__
 from pipeline.errors import RanklineError, RefusedError, ServerError, UnreachableError, UsageError
+from pipeline.settings import address_of_store
 
-__all__ = ["Run", "address_of_store", "git_commit", "open_store", "run_name", "start_run", "versions"]
+__all__ = ["Run", "as_server_error", "git_commit", "open_store", "run_name", "start_run", "versions"]
 
-# The names MLflow makes up, e.g. "bold-snake-123": nobody chose those, so ours may replace them.
-_MADE_UP = re.compile(r"[a-z]+-[a-z]+-\d+")
 _HINT = "MLFLOW_TRACKING_URI names it"
 
 
-def address_of_store(uri: str) -> str:
-    """The tracking URI without user and password."""
-    parts = urlsplit(uri)
-    if not parts.hostname:
-        return uri
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
-
-
-def open_store(uri: str, project_root: Path) -> None:
+def open_store(uri: str) -> None:
     """Point MLflow at its store, and see that it is there: a server that is down is refused at once.
 
     Raises
@@ -48,18 +37,32 @@ def open_store(uri: str, project_root: Path) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    address_of_store(uri)
     if uri.startswith(("http://", "https://")):
         _ping(uri)
-    mlflow.set_tracking_uri(uri)
-    if uri.startswith("sqlite:"):
-        import logging
+    with as_server_error(uri), _locked_store(uri):
+        mlflow.set_tracking_uri(uri)
+        mlflow.MlflowClient().search_experiments(max_results=1)
 
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        # The first use makes the tables, and two first uses at once break each other.
-        with (project_root / ".mlflow.lock").open("w") as lock, _as_server_error(uri):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            mlflow.MlflowClient().search_experiments(max_results=1)
+
+@contextmanager
+def _locked_store(uri: str) -> Iterator[None]:
+    """One at a time for a store in a file: its first use makes the tables, and two at once break each other."""
+    import logging
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    path = _sqlite_path(uri)
+    if path is None or not path.parent.is_dir():
+        yield
+        return
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
 
 
 def _ping(uri: str) -> None:
@@ -67,7 +70,7 @@ def _ping(uri: str) -> None:
 
     address = address_of_store(uri)
     try:
-        response = requests.get(uri.rstrip("/") + "/health", timeout=10)
+        response = requests.get(uri.rstrip("/") + "/health", timeout=10, **_credentials())
     except requests.ConnectionError as error:
         raise UnreachableError(f"No MLflow server answers at {address} ({_system_reason(error)}). {_HINT}") from None
     except requests.Timeout:
@@ -81,6 +84,18 @@ def _ping(uri: str) -> None:
         )
     if response.status_code >= 400:
         raise RefusedError(f"What answers at {address} is no MLflow server (HTTP {response.status_code}). {_HINT}")
+
+
+def _credentials() -> dict[str, Any]:
+    """MLflow's own settings of who asks, and whom to trust."""
+    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("1", "true")
+    return {
+        "auth": (user, password or "") if user else None,
+        "headers": {"Authorization": f"Bearer {token}"} if token and not user else None,
+        "verify": os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
+    }
 
 
 def _system_reason(error: BaseException | None) -> str:
@@ -97,7 +112,8 @@ def _system_reason(error: BaseException | None) -> str:
 
 
 @contextmanager
-def _as_server_error(uri: str) -> Iterator[None]:
+def as_server_error(uri: str) -> Iterator[None]:
+    """MLflow's errors as ours: its address without the password, in one line."""
     import requests
 
     try:
@@ -133,6 +149,15 @@ def run_name(run_id: str) -> str:
     return str(mlflow.MlflowClient().get_run(run_id).info.run_name)
 
 
+def _made_up(name: str) -> bool:
+    """Whether MLflow made the name up, e.g. "bold-snake-123": nobody chose it, so ours may replace it."""
+    from mlflow.utils import name_utils
+
+    match = re.fullmatch(r"([a-z]+)-([a-z]+)-\d+", name)
+    words = (name_utils._GENERATOR_PREDICATES, name_utils._GENERATOR_NOUNS)
+    return match is not None and all(word in known for word, known in zip(match.groups(), words, strict=True))
+
+
 class Run:
     """An active run. Methods raise ServerError where the store fails."""
 
@@ -150,21 +175,21 @@ class Run:
 
     def name_if_made_up(self, name: str) -> None:
         """Give the run a readable name, unless a person has given it one."""
-        with _as_server_error(self._uri):
-            self._named_here = self._named_here or _MADE_UP.fullmatch(self.name) is not None
+        with as_server_error(self._uri):
+            self._named_here = self._named_here or _made_up(self.name)
             if self._named_here:
                 self._client.set_tag(self.id, "mlflow.runName", name)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; one that `mlflow run` has logged already stays as it was typed."""
-        with _as_server_error(self._uri):
+        with as_server_error(self._uri):
             there = self._client.get_run(self.id).data.params
             new = [Param(key, str(value)[:6000]) for key, value in values.items() if key not in there]
             self._client.log_batch(self.id, params=new)
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Log metrics."""
-        with _as_server_error(self._uri):
+        with as_server_error(self._uri):
             mlflow.log_metrics({key: float(value) for key, value in values.items()}, run_id=self.id)
 
     def curve(self, name: str, values: Sequence[float]) -> None:
@@ -173,13 +198,13 @@ class Run:
 
         now = int(time.time() * 1000)
         points = [Metric(name, float(value), now, step) for step, value in enumerate(values, start=1)]
-        with _as_server_error(self._uri):
+        with as_server_error(self._uri):
             for start in range(0, len(points), 1000):  # the most that one request may hold
                 self._client.log_batch(self.id, metrics=points[start : start + 1000])
 
     def tags(self, values: Mapping[str, str | None]) -> None:
         """Set tags; None is passed over."""
-        with _as_server_error(self._uri):
+        with as_server_error(self._uri):
             for key, value in values.items():
                 if value is not None:
                     self._client.set_tag(self.id, key, value[:5000])
@@ -190,12 +215,12 @@ class Run:
 
     def folder(self, path: Path) -> None:
         """Log every file of the folder at the run's root."""
-        with _as_server_error(self._uri):
+        with as_server_error(self._uri):
             mlflow.log_artifacts(str(path), run_id=self.id)
 
     def text(self, name: str, content: str) -> None:
         """Log a text file."""
-        with _as_server_error(self._uri):
+        with as_server_error(self._uri):
             mlflow.log_text(content, name, run_id=self.id)
 
     def dataset(self, name: str, digest: str, source: str, tags: Mapping[str, str]) -> None:
@@ -206,14 +231,14 @@ class Run:
         dataset = MetaDataset(  # type: ignore[abstract]
             CodeDatasetSource({"source": source, **tags}), name=name, digest=digest[:32]
         )
-        with _as_server_error(self._uri):
+        with as_server_error(self._uri):
             mlflow.log_input(dataset, context="training")
 
     def sklearn_model(self, estimator: Any, name: str = "nmf_model") -> None:
         """Log a scikit-learn estimator in skops format (never pickle)."""
         import mlflow.sklearn
 
-        with _as_server_error(self._uri), _quiet("mlflow"):
+        with as_server_error(self._uri), _quiet("mlflow"):
             mlflow.sklearn.log_model(
                 estimator,
                 name=name,
@@ -225,7 +250,7 @@ class Run:
         """Log the recommender from code; returns the model's URI."""
         import mlflow.pyfunc
 
-        with _as_server_error(self._uri), _quiet("mlflow"):
+        with as_server_error(self._uri), _quiet("mlflow"):
             info = mlflow.pyfunc.log_model(
                 name="recommender",
                 python_model=str(code),
@@ -253,22 +278,21 @@ def _quiet(logger: str) -> Iterator[None]:
 
 
 @contextmanager
-def start_run(
-    uri: str, experiment: str, project_root: Path, on_end: Callable[[Run, str], None] | None = None
-) -> Iterator[Run]:
+def start_run(uri: str, experiment: str, project_root: Path) -> Iterator[Run]:
     """A run that ends FINISHED, or FAILED or KILLED with the reason in the tag ``failure``.
 
     With ``MLFLOW_RUN_ID`` set (as by `mlflow run`) that run is used as it is.
     """
     given = os.environ.get("MLFLOW_RUN_ID")
-    with _as_server_error(uri):
+    with as_server_error(uri):
         if given is None:
-            active = mlflow.start_run(experiment_id=_experiment(experiment, uri, project_root))
+            active = mlflow.start_run(experiment_id=_experiment(experiment, uri))
         else:
             active = mlflow.start_run(run_id=given)
     run = Run(active, uri)
     try:
-        _mark_experiment(run.experiment_id)
+        with as_server_error(uri):
+            _mark_experiment(run.experiment_id)
         run.tags({"code_version": __version__, "git_commit": git_commit(project_root)})
         yield run
     except KeyboardInterrupt:
@@ -300,7 +324,7 @@ def _mark_experiment(experiment_id: str) -> None:
         client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
 
 
-def _experiment(name: str, uri: str, project_root: Path) -> str:
+def _experiment(name: str, uri: str) -> str:
     found = mlflow.get_experiment_by_name(name)
     if found is not None:
         if found.lifecycle_stage == "deleted":
@@ -310,5 +334,10 @@ def _experiment(name: str, uri: str, project_root: Path) -> str:
             )
         return str(found.experiment_id)
     # Beside the store, wherever the command was typed; a server decides for itself.
-    location = (project_root / "mlruns" / name).as_uri() if uri.startswith("sqlite:") else None
-    return str(mlflow.create_experiment(name, artifact_location=location))
+    path = _sqlite_path(uri)
+    location = (path.parent / "mlruns" / name).as_uri() if path is not None else None
+    with _locked_store(uri):
+        found = mlflow.get_experiment_by_name(name)  # another start may have made it since
+        if found is not None:
+            return str(found.experiment_id)
+        return str(mlflow.create_experiment(name, artifact_location=location))

@@ -51,6 +51,9 @@ _open_here: dict[str, _Held] = {}
 
 
 def _split(dsn: str) -> SplitResult:
+    if dsn.startswith("chdb://"):
+        # A path, taken as it stands: a folder may be called c#.
+        return SplitResult("chdb", "", dsn.removeprefix("chdb://"), "", "")
     try:
         parts = urlsplit(dsn)
         _ = parts.port
@@ -74,7 +77,7 @@ def address_of(dsn: str) -> str:
     """The DSN without user, password and options: what a message may show."""
     parts = _split(dsn)
     if parts.scheme == "chdb":
-        return f"chdb://{parts.netloc}{parts.path}"
+        return f"chdb://{parts.path}"
     port = parts.port or (8443 if parts.scheme == "clickhouses" else 8123)
     return f"{parts.scheme}://{parts.hostname}:{port}"
 
@@ -233,16 +236,10 @@ def _connect_embedded(parts: SplitResult, address: str) -> Warehouse:
 
     if find_spec("chdb") is None:
         raise RefusedError(f"The embedded warehouse at {address} needs chdb: pip install 'rankline[embedded]'. {_HINT}")
-    folder = Path(f"{parts.netloc}{parts.path}")
+    folder = Path(parts.path)
     if not folder.name:
         raise UsageError("RANKLINE_WAREHOUSE names no folder; write chdb:///path/to/warehouse")
     path = str(folder.resolve())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (probe := folder / ".rankline-probe").touch()
-        probe.unlink()
-    except OSError as error:
-        raise RefusedError(f"The embedded warehouse at {address} can't be opened ({error.strerror}). {_HINT}") from None
     _hold(folder, path, address)
     import clickhouse_connect
 
@@ -279,7 +276,11 @@ def _hold(folder: Path, path: str, address: str) -> None:
     if path in _open_here:
         _open_here[path].clients += 1
         return
-    lock = (folder / ".rankline.lock").open("a")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".rankline.lock").open("a")
+    except OSError as error:
+        raise RefusedError(f"The embedded warehouse at {address} can't be opened ({error.strerror}). {_HINT}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with suppress(FileNotFoundError), (folder / "status").open("rb") as engine:

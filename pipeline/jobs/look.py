@@ -10,11 +10,12 @@ from pipeline.errors import InputError, ServerError
 from pipeline.jobs.model import loaded
 from pipeline.jobs.reporter import Reporter
 from pipeline.scorer import Ranking
-from pipeline.settings import PROJECT_ROOT, Settings
+from pipeline.settings import Settings
 from pipeline.sinks import PUBLISHED
 from pipeline.sources.choice import open_warehouse
 from pipeline.sources.warehouse import history, titles
 from pipeline.sql import load
+from pipeline.warehouse import Warehouse
 
 __all__ = ["Listing", "Shown", "recommend_job", "show_job"]
 
@@ -34,18 +35,28 @@ def recommend_job(
     user: str, k: int, model: str | None, popular_if_unknown: bool, settings: Settings, reporter: Reporter
 ) -> Listing:
     """A user's list from the model, with titles where the warehouse has them."""
-    tracking.open_store(settings.tracking_uri, PROJECT_ROOT)
+    tracking.open_store(settings.tracking_uri)
     with loaded(model, reporter) as (scorer, version):
         user_id = scorer.users.parse(user)
         ranking = scorer.recommend(user_id, k, unknown="popular" if popular_if_unknown else "error")
         try:
             with open_warehouse(settings) as warehouse:
-                names = titles(warehouse, ranking.items.tolist())
-                liked = history(warehouse, user_id, k)
+                names, liked = _known_of(warehouse, user_id, ranking.items.tolist(), k, reporter)
         except ServerError as error:
             reporter.say(f"no titles: {error}")
             names, liked = {}, []
         return Listing(user_id, version.label, ranking, names, liked)
+
+
+def _known_of(
+    warehouse: Warehouse, user: int | str, items: list[int | str], k: int, reporter: Reporter
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Titles of the items and what the user liked; a warehouse with tables of other shape has none."""
+    try:
+        return titles(warehouse, items), history(warehouse, user, k)
+    except ServerError as error:
+        reporter.say(f"no titles: {error}")
+        return {}, []
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +69,11 @@ class Shown:
     listing: Listing | None
     published: list[dict[str, Any]]
     address: str
-    store: str
 
 
 def show_job(model: str | None, settings: Settings, reporter: Reporter, user: str | None = None) -> Shown:
     """A version's metrics, one user's published list beside what they rated highest, and where all is."""
-    tracking.open_store(settings.tracking_uri, PROJECT_ROOT)
+    tracking.open_store(settings.tracking_uri)
     with loaded(model, reporter) as (scorer, version):
         metrics = dict(scorer.model.meta.get("metrics", {}))
         with open_warehouse(settings) as warehouse:
@@ -75,10 +85,10 @@ def show_job(model: str | None, settings: Settings, reporter: Reporter, user: st
                 rows = warehouse.rows(load("queries/published").text, {"user": str(user_id)})
                 if user is not None and not rows:
                     raise InputError(f"{PUBLISHED} has no rows for user {user!r}")
-                names = titles(warehouse, [row["item_id"] for row in rows])
+                names, liked = _known_of(warehouse, user_id, [row["item_id"] for row in rows], 10, reporter)
                 if rows:
                     ranking = Ranking([row["item_id"] for row in rows], [row["score"] for row in rows])  # type: ignore[arg-type]
-                    listing = Listing(user_id, version.label, ranking, names, history(warehouse, user_id))
+                    listing = Listing(user_id, version.label, ranking, names, liked)
             address = warehouse.address
     return Shown(
         version.run_id,
@@ -87,5 +97,4 @@ def show_job(model: str | None, settings: Settings, reporter: Reporter, user: st
         listing,
         published,
         address,
-        tracking.address_of_store(settings.tracking_uri),
     )

@@ -38,7 +38,7 @@ class ScoreResult:
 def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreResult:
     """Rank for every user of the model and publish the table; whatever fails, the old table stays."""
     start = time.perf_counter()
-    tracking.open_store(settings.tracking_uri, PROJECT_ROOT)
+    tracking.open_store(settings.tracking_uri)
     with _run_of_mlflow(settings) as run, loaded(spec.model, reporter, mapped=True) as (scorer, version):
         with open_warehouse(settings) as warehouse:
             seen = _seen_query(spec, warehouse, reporter)

@@ -39,7 +39,7 @@ def train_job(
     """Read, train, and record everything in one MLflow run; the last step registers the model."""
     stages = Stages()
     start = time.perf_counter()
-    tracking.open_store(settings.tracking_uri, PROJECT_ROOT)
+    tracking.open_store(settings.tracking_uri)
     with tracking.start_run(settings.tracking_uri, experiment, PROJECT_ROOT) as run:
         run.name_if_made_up(f"NMF k={spec.n_components} · {_source_name(read_spec)}")
         run.params(_as_asked(spec, read_spec))
@@ -130,8 +130,6 @@ def _log_model(run: tracking.Run, trained: Trained, chosen: Chosen) -> str:
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
         folder = model.save(Path(scratch) / "model")
         run.folder(folder)
-        if chosen.query is not None:
-            run.text("query.sql", chosen.query.text + "\n")
         run.sklearn_model(trained.estimator())
         example = pd.DataFrame({"user_id": model.users.values[:1]})
         return run.pyfunc_model(

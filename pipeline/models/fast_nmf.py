@@ -41,4 +41,4 @@ def fit_nmf(
     found = factorize(x, w, h, penalty=penalty, max_iter=max_iter, tol=tol, on_iteration=on_iteration)
     if not np.isfinite(found.error):
         raise too_large(x)
-    return FittedFactors(found.W, np.ascontiguousarray(found.H), np.array(found.losses), found.converged)
+    return FittedFactors(found.W, np.ascontiguousarray(found.H), np.array(found.losses), found.converged, found.error)

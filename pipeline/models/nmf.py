@@ -160,7 +160,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
         Accelerated it is solved to tolerance; plain, by scikit-learn's steps from 0.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, msg="Model must be fitted before making predictions")
         X = validate_data(
             self, X, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32], reset=False, ensure_non_negative=True
         )
@@ -179,7 +179,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def inverse_transform(self, X: Any) -> Any:
         """W·H (n_samples, n_features) for W (n_samples, k)."""
-        check_is_fitted(self)
+        check_is_fitted(self, msg="Model must be fitted before making predictions")
         return X @ self.components_
 
     @property

@@ -34,12 +34,14 @@ class FittedFactors:
     item_factors : H, (k, n_items) float32
     losses : ‖X − WH‖_F after each iteration, (n_iter,)
     converged : whether `tol` was reached before `max_iter`
+    error : ‖X − WH‖_F of these factors
     """
 
     user_factors: NDArray[np.float32]
     item_factors: NDArray[np.float32]
     losses: NDArray[np.float64]
     converged: bool
+    error: float
 
     @property
     def n_iter(self) -> int:
@@ -75,6 +77,7 @@ def fit_nmf(
         For scores whose products pass the largest float32.
     """
     from sklearn.decomposition import _nmf as sk
+    from threadpoolctl import threadpool_limits
 
     w, h = start(x, n_components, init, random_state)
     ht = np.ascontiguousarray(h.T)
@@ -84,21 +87,28 @@ def fit_nmf(
     losses: list[float] = []
     first = 0.0
     converged = False
-    for n_iter in range(1, max_iter + 1):
-        violation = sk._update_coordinate_descent(x, w, ht, l1_w, l2_w, False, rng)
-        violation += sk._update_coordinate_descent(x.T, ht, w, l1_h, l2_h, False, rng)
-        losses.append(_loss(x, w, ht, squares))
-        if not np.isfinite(losses[-1]):
-            raise too_large(x)
-        if on_iteration is not None:
-            on_iteration(n_iter, losses[-1])
-        if n_iter == 1:
-            first = violation
-        if first == 0 or violation / first <= tol:
-            converged = True
-            break
+    # Products of k columns: more threads only wait for each other, many times as long on a busy
+    # machine, and one adds up in the same order whatever the machine.
+    with threadpool_limits(1, user_api="blas"):
+        for n_iter in range(1, max_iter + 1):
+            violation = sk._update_coordinate_descent(x, w, ht, l1_w, l2_w, False, rng)
+            violation += sk._update_coordinate_descent(x.T, ht, w, l1_h, l2_h, False, rng)
+            losses.append(_loss(x, w, ht, squares))
+            if not np.isfinite(losses[-1]):
+                raise too_large(x)
+            if on_iteration is not None:
+                on_iteration(n_iter, losses[-1])
+            if n_iter == 1:
+                first = violation
+            if first == 0 or violation / first <= tol:
+                converged = True
+                break
     return FittedFactors(
-        np.ascontiguousarray(w, np.float32), np.ascontiguousarray(ht.T, np.float32), np.array(losses), converged
+        np.ascontiguousarray(w, np.float32),
+        np.ascontiguousarray(ht.T, np.float32),
+        np.array(losses),
+        converged,
+        losses[-1],
     )
 
 
@@ -156,5 +166,5 @@ def as_estimator(fitted: FittedFactors, params: dict[str, Any], n_features: int)
     estimator.n_components_ = fitted.item_factors.shape[0]
     estimator.n_features_in_ = n_features
     estimator.n_iter_ = fitted.n_iter
-    estimator.reconstruction_err_ = float(fitted.losses[-1]) if fitted.n_iter else float("nan")
+    estimator.reconstruction_err_ = fitted.error
     return estimator

@@ -73,7 +73,10 @@ def read_interactions(
             load_sample(warehouse)
             notes = ("the MovieLens sample was loaded into the empty embedded warehouse",)
         asked = interactions_query(warehouse, query)
-        read = read_warehouse(warehouse, asked, _columns(spec), spec.on_bad_rows, progress)
+        # A query's names are fixed (the batch job asks it for them too); --user-column and its like
+        # are the file's.
+        names = Columns(user="user_id", item="item_id")
+        read = read_warehouse(warehouse, asked, names, spec.on_bad_rows, progress)
         return Chosen(read, "warehouse", warehouse.address, asked, notes)
 
 
