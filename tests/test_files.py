@@ -87,7 +87,7 @@ def test_every_format_gives_the_same(tmp_path, rows, block, quoted):
     for name, text in contents.items():
         paths += [tmp_path / name, tmp_path / f"{name}.gz"]
         paths[-2].write_bytes(text.encode())
-        paths[-1].write_bytes(gzip.compress(text.encode(), 1))
+        paths[-1].write_bytes(gzip.compress(text.encode(), 1, mtime=0))
     paths.append(tmp_path / "a.parquet")
     pq.write_table(pa.Table.from_pylist(objects), paths[-1])
     expected = [(u, i, r, t * 1000) for u, i, r, t in rows]
@@ -233,10 +233,10 @@ GOOD = b"user_id,item_id\n" + b"1,2\n" * 2000
         ("x.csv", "user_id,item_id\n1,2\n".encode("utf-16"), "line 1 is not UTF-8"),
         ("x.csv", b"user_id,item_id,title\n1,2\n1,2,\xe9,\n", "line 3 is not UTF-8"),
         ("x.csv.gz", b"user_id,item_id\n1,2\n", "is no gzip file"),
-        ("x.csv.gz", gzip.compress(GOOD)[:-20], "broken gzip"),
-        ("x.csv.gz", gzip.compress(GOOD)[:-8] + bytes(8), "broken gzip"),
-        ("x.csv.gz", gzip.compress(GOOD)[:30] + b"\xff" * 30, "broken gzip"),
-        ("x.csv.gz", gzip.compress(b""), "is empty"),
+        ("x.csv.gz", gzip.compress(GOOD, mtime=0)[:-20], "broken gzip"),
+        ("x.csv.gz", gzip.compress(GOOD, mtime=0)[:-8] + bytes(8), "broken gzip"),
+        ("x.csv.gz", gzip.compress(GOOD, mtime=0)[:30] + b"\xff" * 30, "broken gzip"),
+        ("x.csv.gz", gzip.compress(b"", mtime=0), "is empty"),
         ("x.parquet", b"", "is empty"),
         ("x.parquet", b"PAR1 no", "no good parquet"),
         ("x.parquet", GOOD, "no good parquet"),
@@ -263,7 +263,7 @@ GOOD = b"user_id,item_id\n" + b"1,2\n" * 2000
         ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n[]\n', "line 2 holds"),
         ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n{"user_id": 1,\n"item_id": 1}\n', "line 2 is not JSON"),
         ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n{"user_id": "\xe9", "item_id": 1}\n', "line 2 is not UTF-8"),
-        ("x.jsonl.gz", gzip.compress(b'{"user_id": 1, "item_id": 1}\n' * 999)[:-20], "broken gzip"),
+        ("x.jsonl.gz", gzip.compress(b'{"user_id": 1, "item_id": 1}\n' * 999, mtime=0)[:-20], "broken gzip"),
     ],
 )
 def test_a_broken_file_ends_in_one_line(write, name, content, message):
@@ -361,7 +361,7 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch
     ):
         read.clear()
         path = tmp_path / name
-        path.write_bytes(gzip.compress(start + b"0" * (16 << 20), 1))
+        path.write_bytes(gzip.compress(start + b"0" * (16 << 20), 1, mtime=0))
         with pytest.raises(InputError, match=message):
             read_file(path)
         assert sum(read) < 4 << 20
@@ -417,7 +417,7 @@ def test_a_damaged_file_gives_rows_or_an_error_of_ours(tmp_path, name, data, blo
             st.binary(max_size=4) | st.sampled_from([b'"', b"\n", b"\r", b",", b"{", b"[", b"]"])
         )
     path = tmp_path / name
-    path.write_bytes(gzip.compress(bytes(content)) if zipped else bytes(content))
+    path.write_bytes(gzip.compress(bytes(content), mtime=0) if zipped else bytes(content))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "BLOCK", block)
         patch.setattr(json_rows, "BLOCK", block)
