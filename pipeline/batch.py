@@ -34,6 +34,7 @@ class BatchSummary:
     n_users : users of the model
     n_with_items : users who got at least one item
     n_short : users who got fewer than k: so few were unseen
+    n_flat : users whose best score is 0: their lists are in the order of ids
     n_unknown : users of the warehouse who are not in the model (seen while scoring)
     n_rows : rows written
     """
@@ -41,6 +42,7 @@ class BatchSummary:
     n_users: int
     n_with_items: int
     n_short: int
+    n_flat: int
     n_unknown: int
     n_rows: int
 
@@ -64,7 +66,7 @@ def score_all(
     """
     users, n_users = scorer.users, len(scorer.users)
     stream = _ByUser(seen_now)
-    with_items = short = unknown = n_rows = 0
+    with_items = short = flat = unknown = n_rows = 0
 
     def write_strangers(ids: NDArray[Any], seen: sparse.csr_matrix) -> int:
         nonlocal unknown
@@ -88,12 +90,13 @@ def score_all(
         counts = np.count_nonzero(top.items >= 0, axis=1)
         with_items += int(np.count_nonzero(counts))
         short += int(np.count_nonzero(counts < k))
+        flat += int(np.count_nonzero((counts > 0) & (top.scores[:, 0] <= 0)))
         n_rows += block.ranks.size
         scorer.model.release()
         progress(start + rows.size, n_users)
     for pairs in stream.rest():
         n_rows += write_strangers(*_match(scorer, pairs)[1])
-    return BatchSummary(n_users, with_items, short, unknown, n_rows)
+    return BatchSummary(n_users, with_items, short, flat, unknown, n_rows)
 
 
 class _ByUser:

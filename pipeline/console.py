@@ -147,6 +147,11 @@ class Console:
         )
         if s.n_short:
             self._print(f"{s.n_short:,} user(s) have fewer unseen items than asked for, and got those")
+        if s.n_flat:
+            self._print(
+                f"{s.n_flat:,} user(s) have no item with a score above 0: their lists are in the order of ids "
+                "(more components, or --min-interactions, at training)"
+            )
         if s.n_unknown:
             self._print(
                 f"{s.n_unknown:,} user(s) of the warehouse are not in the model; --unknown popular gives them a list"

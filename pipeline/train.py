@@ -112,6 +112,17 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
     else:
         report = report | Report(messages=("holdout metrics left out: nothing is held out (--holdout 0)",))
 
+    if n_components > (least := min(matrix.scores.shape)):
+        sentence = (
+            f"n_components = {n_components} is more than the smaller side of the matrix, {least}: it learns it by heart"
+        )
+        report = report | Report(messages=(sentence,))
+    mine, popular = (report.metrics.get(f"holdout_{name}ndcg_at_10") for name in ("", "popular_"))
+    if mine is not None and popular is not None and mine < popular:
+        sentence = (
+            f"this model ranks worse than most popular on the held-out part: NDCG@10 {mine:.4f} and {popular:.4f}"
+        )
+        report = report | Report(messages=(sentence,))
     with stages("fit"):
         fitted = _fit(matrix, spec, n_components, progress, "fit")
     with stages("measure"):

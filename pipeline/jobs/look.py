@@ -9,7 +9,7 @@ from pipeline import tracking
 from pipeline.errors import InputError, ServerError
 from pipeline.jobs.model import loaded
 from pipeline.jobs.reporter import Reporter
-from pipeline.scorer import Ranking
+from pipeline.scorer import Ranking, Scorer
 from pipeline.settings import Settings
 from pipeline.sinks import PUBLISHED
 from pipeline.sources.choice import open_warehouse
@@ -41,7 +41,7 @@ def recommend_job(
         ranking = scorer.recommend(user_id, k, unknown="popular" if popular_if_unknown else "error")
         try:
             with open_warehouse(settings) as warehouse:
-                names, liked = _known_of(warehouse, user_id, ranking.items.tolist(), k, reporter)
+                names, liked = _known_of(scorer, warehouse, user_id, ranking.items.tolist(), k, reporter)
         except ServerError as error:
             reporter.say(f"no titles: {error}")
             names, liked = {}, []
@@ -49,9 +49,15 @@ def recommend_job(
 
 
 def _known_of(
-    warehouse: Warehouse, user: int | str, items: list[int | str], k: int, reporter: Reporter
+    scorer: Scorer, warehouse: Warehouse, user: int | str, items: list[int | str], k: int, reporter: Reporter
 ) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Titles of the items and what the user liked; a warehouse with tables of other shape has none."""
+    """Titles of the items and what the user liked.
+
+    None for a model that was trained on a file (the warehouse's ids may be others'), or where the
+    warehouse's tables are of another shape.
+    """
+    if scorer.model.meta.get("source") == "file":
+        return {}, []
     try:
         return titles(warehouse, items), history(warehouse, user, k)
     except ServerError as error:
@@ -85,7 +91,7 @@ def show_job(model: str | None, settings: Settings, reporter: Reporter, user: st
                 rows = warehouse.rows(load("queries/published").text, {"user": str(user_id)})
                 if user is not None and not rows:
                     raise InputError(f"{PUBLISHED} has no rows for user {user!r}")
-                names, liked = _known_of(warehouse, user_id, [row["item_id"] for row in rows], 10, reporter)
+                names, liked = _known_of(scorer, warehouse, user_id, [row["item_id"] for row in rows], 10, reporter)
                 if rows:
                     ranking = Ranking([row["item_id"] for row in rows], [row["score"] for row in rows])  # type: ignore[arg-type]
                     listing = Listing(user_id, version.label, ranking, names, liked)

@@ -41,7 +41,7 @@ def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreR
     tracking.open_store(settings.tracking_uri)
     with _run_of_mlflow(settings) as run, loaded(spec.model, reporter, mapped=True) as (scorer, version):
         with open_warehouse(settings) as warehouse:
-            seen = _seen_query(spec, warehouse, reporter)
+            seen = _seen_query(spec, warehouse, scorer.model.meta.get("source"), reporter)
             table = RecommendationsTable(
                 warehouse, scorer.users.kind, scorer.items.kind, version.version, version.run_id
             )
@@ -78,10 +78,14 @@ def _run_of_mlflow(settings: Settings) -> Iterator[tracking.Run | None]:
         yield run
 
 
-def _seen_query(spec: ScoreSpec, warehouse: Warehouse, reporter: Reporter) -> Sql | None:
+def _seen_query(spec: ScoreSpec, warehouse: Warehouse, source: object, reporter: Reporter) -> Sql | None:
     """The query that says what is seen by now, None where the warehouse has nothing to say."""
     if spec.query is not None:
         return read_query(spec.query)
+    if source == "file":
+        # The warehouse's users may be other people with the same ids.
+        reporter.say("the model was trained on a file: what it has as seen is left out; --query adds a warehouse's")
+        return None
     if warehouse.engine(MART) is None:
         reporter.say(f"{MART} is not there: what the model's artifact has as seen is left out, nothing else")
         return None

@@ -1,0 +1,82 @@
+"""`rankline score` on a warehouse that moves on, with the version that is the champion."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from processes import ROOT, Home
+
+pytest_plugins = ["homes"]
+pytestmark = pytest.mark.slow
+
+
+def test_the_champion_is_scored_without_what_was_seen_since_and_strangers_get_what_is_popular(
+    trained_copy: Home,
+) -> None:
+    home = trained_copy
+    client = home.client()
+    first = client.get_model_version("rankline", "1")
+    again = f"import mlflow; mlflow.register_model({first.source!r}, 'rankline')"
+    assert home.run(sys.executable, "-c", again).returncode == 0
+    (best,) = home.sql("SELECT item_id FROM analytics.recommendations WHERE user_id = 1 AND rank = 1")
+    done = home.rankline(
+        "sql", f"INSERT INTO raw.ratings VALUES (1, {best}, 5, now64(3)), (900001, {best}, 5, now64(3))"
+    )
+    assert done.returncode == 0, done.stderr
+
+    done = home.rankline("score", "--k", "5")
+    assert done.returncode == 0, done.stderr
+    assert "rankline/2 (the newest version)" in done.stderr
+    assert "1 user(s) of the warehouse are not in the model" in done.stdout
+    assert home.sql(f"SELECT count() FROM analytics.recommendations WHERE user_id = 1 AND item_id = {best}") == ["0"]
+    assert home.sql("SELECT count(), any(model_version) FROM analytics.recommendations") == ["3355\t2"]
+
+    client.set_registered_model_alias("rankline", "champion", "1")
+    done = home.rankline("score", "--k", "5", "--unknown", "popular")
+    assert done.returncode == 0, done.stderr
+    assert "rankline/1 (the champion)" in done.stderr
+    strangers = "SELECT rank, source FROM analytics.recommendations WHERE user_id = 900001 ORDER BY rank"
+    assert home.sql(strangers) == [f"{rank}\tpopular" for rank in range(1, 6)]
+    # They have seen this one, and it is not what they get.
+    statement = f"SELECT count() FROM analytics.recommendations WHERE item_id = {best} AND user_id IN (1, 900001)"
+    assert home.sql(statement) == ["0"]
+    assert home.sql("SELECT DISTINCT model_version FROM analytics.recommendations_previous") == ["2"]
+
+
+def test_every_option_can_come_from_the_environment() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "pipeline", "--help"], capture_output=True, text=True, cwd=ROOT
+    ).stdout
+    commands = [
+        line.split()[1] for line in shown.split("Commands")[1].splitlines() if line.startswith("│ ") and line[2] != " "
+    ]
+    assert len(commands) == 7
+    code = (
+        "from pipeline.cli import app; import typer\n"
+        "for name, command in typer.main.get_command(app).commands.items():\n"
+        "    for p in command.params:\n"
+        "        if p.param_type_name == 'option' and p.name != 'help':\n"
+        "            expected = 'RANKLINE_' + p.opts[0].lstrip('-').replace('-', '_').upper()\n"
+        "            assert p.envvar == expected, (name, p.name, p.envvar)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_addresses_of_a_store_show_no_password() -> None:
+    from pipeline.errors import UsageError
+    from pipeline.settings import address_of_store
+
+    assert address_of_store("postgresql://ann:s3cret@db:5432/mlflow") == "postgresql://db:5432/mlflow"
+    assert address_of_store("http://ann:s3cret@host") == "http://host"
+    assert address_of_store("sqlite:////home/a/mlflow.db") == "sqlite:////home/a/mlflow.db"
+    for uri in ("http://127.0.0.1:port", "http://ann:s3c/ret@host:5000"):
+        with pytest.raises(UsageError) as raised:
+            address_of_store(uri)
+        assert "s3c" not in str(raised.value)
+
+
+def test_the_readme_has_no_blank_left() -> None:
+    assert "BENCHMARK_TABLES" not in (ROOT / "README.md").read_text()
