@@ -63,7 +63,8 @@ def _split(dsn: str) -> SplitResult:
     if parts.scheme not in ("chdb", "clickhouse", "clickhouses"):
         raise UsageError(
             "RANKLINE_WAREHOUSE must begin with chdb:///, clickhouse:// or clickhouses:// "
-            f"(found {parts.scheme + '://' if parts.scheme else 'no scheme'})"
+            # Without "//" what stands before the colon may be a user's name.
+            f"(found {parts.scheme + '://' if dsn.startswith(parts.scheme + '://') else 'no scheme'})"
         )
     if parts.scheme != "chdb" and "@" in parts.path + parts.query + parts.fragment:
         # What stands before the / would be taken for host and port, and shown.
