@@ -42,7 +42,7 @@ class Nowhere:
     n_rows = 0
 
     def write(self, block: object) -> None:
-        self.n_rows += block.ranks.size  # type: ignore[attr-defined]
+        self.n_rows += block.ranks.size  # type: ignore[attr-defined]  # Recommendations
 
 
 def ours(folder: str) -> dict[str, float]:

@@ -73,7 +73,7 @@ def _options(*specs: type) -> Callable[[Callable[..., None]], Callable[..., None
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__
         parameters |= {one.name: one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own}
-        command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+        command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]  # Typer reads it
         command.__annotations__ = {name: one.annotation for name, one in parameters.items()}
         return command
 

@@ -236,7 +236,7 @@ class Console:
         self._print(title)
         table = Table()
         for name, justify in (("metric", "left"), ("this model", "right"), ("most popular", "right")):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich wants a Literal
         for name, value in metrics.items():
             if not name.startswith("holdout_popular_"):
                 beside = metrics.get(name.replace("holdout_", "holdout_popular_")) if "holdout" in name else None

@@ -56,7 +56,7 @@ def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreR
                 )
                 reporter.progress("publish", 0, None)
                 table.publish()
-            except BaseException:
+            except BaseException:  # Ctrl-C too: no staged table is left behind
                 _discard(table, reporter)
                 raise
             result = ScoreResult(version.label, PUBLISHED, warehouse.address, summary, time.perf_counter() - start)
