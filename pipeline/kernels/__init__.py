@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from pipeline.errors import UsageError
 
-__all__ = ["compiled"]
+__all__ = ["available", "compiled"]
 
 
-def compiled() -> ModuleType:
-    """`pipeline.kernels.halfstep`, imported at the first call (numba takes half a second).
+def available() -> bool:
+    """Whether numba is installed, without importing it."""
+    return find_spec("numba") is not None
+
+
+def compiled(kernel: str = "halfstep") -> ModuleType:
+    """`pipeline.kernels.<kernel>`, imported at the first call (numba takes half a second).
 
     Raises UsageError where numba is not installed.
     """
     try:
-        from pipeline.kernels import halfstep
+        return import_module(f"pipeline.kernels.{kernel}")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("numba", "llvmlite"):
             raise
         raise UsageError(
             "The fast NMF solver needs numba, which is not installed: install rankline[fast], or use --solver sklearn"
         ) from error
-    return halfstep
