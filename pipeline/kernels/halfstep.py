@@ -83,54 +83,88 @@ def _gather(
 
 
 @_compiled
-def _sweep(b: Any, w: Any, gram: Any, k: int, sweeps: int, ratio: float, tol: float) -> float:
-    """Sweep the lanes of w (width, lanes) until they stop paying; returns Σ |projected gradient| before it.
+def _sweep(b: Any, w: Any, gram: Any, k: int, sweeps: int, ratio: float, tol: float, sums: Any) -> None:
+    """Sweep the lanes of w (width, lanes) until they stop paying.
 
-    A lane rests once a sweep moves it by less than `tol` of its length (both in the norm Σ G_tt·w_t²);
-    all stop when a sweep moves them by less than `ratio` of the first (Gillis & Glineur 2012).
+    Adds to sums[0] Σ |projected gradient| before it, and to sums[1] by how much ½ w·G·w − b·w has fallen.
+
+    Two coordinates share each pass over w: that fills the machine's multiply-adds, which wait on one another
+    within a coordinate. The second is put right by what the first one moved, so the steps stay those of one
+    after the other. A lane rests once a sweep moves it by less than `tol` of its length (both in the norm
+    Σ G_tt·w_t²); all stop when a sweep moves them by less than `ratio` of the first (Gillis & Glineur 2012).
     """
     zero = fill(gram, 0, 256)
     awake = fill(gram, 1, 256)
     found = zero
+    fallen = zero
     first = 0.0
     for s in range(sweeps):
         moved = zero
         length = zero
-        for t in range(k):
+        for t in range(0, k, 2):
             step = load(b, t, 0, 256)
+            next_step = load(b, t + 1, 0, 256)
             for r in range(k):
-                step = madd(-gram[t, r], load(w, r, 0, 256), step)
-            old = load(w, t, 0, 256)
-            if s == 0:
-                found = madd(1, violation(step, old), found)
-            curvature = gram[t, t]
-            if curvature > SMALLEST:
-                new = relu(madd(1 / curvature, madd(step, awake, zero), old))
-                store(w, t, 0, new)
-                change = madd(-1, old, new)
-                moved = madd(curvature, madd(change, change, zero), moved)
-                length = madd(curvature, madd(new, new, zero), length)
+                x = load(w, r, 0, 256)
+                step = madd(-gram[t, r], x, step)
+                next_step = madd(-gram[t + 1, r], x, next_step)
+            for c in range(t, t + 2):
+                old = load(w, c, 0, 256)
+                if s == 0:
+                    found = madd(1, violation(step, old), found)
+                curvature = gram[c, c]
+                if curvature > SMALLEST:
+                    new = relu(madd(1 / curvature, madd(step, awake, zero), old))
+                    store(w, c, 0, new)
+                    change = madd(-1, old, new)
+                    weighted = madd(curvature, change, zero)
+                    moved = madd(weighted, change, moved)
+                    length = madd(curvature, madd(new, new, zero), length)
+                    # f(w + d) - f(w) = -step·d + ½ G_tt·d²
+                    fallen = madd(madd(-0.5, weighted, step), change, fallen)
+                    if c == t:
+                        next_step = madd(-gram[t + 1, t], change, next_step)
+                step = next_step
         awake = madd(awake, above(moved, madd(tol * tol, length, zero)), zero)
         far = total(moved)
         if s == 0:
             first = far
         if far <= ratio * ratio * first or total(awake) == 0:
             break
-    result: float = total(found)
-    return result
+    sums[0] += total(found)
+    sums[1] += total(fallen)
 
 
 @_compiled
-def _add_gram(rows: Any, lo: int, n: int, out: Any) -> None:
-    """out += upper triangle of rows[lo:lo+n]ᵀ·rows[lo:lo+n], four rows of it by 64 bytes at a time, in float64."""
+def _add_gram(rows: Any, n: int, out: Any) -> None:
+    """out += upper triangle of rows[:n]ᵀ·rows[:n] in float64, four rows of it by 128 bytes at a time.
+
+    Eight sums run side by side: fewer would wait for one another.
+    """
     width = rows.shape[1]
-    step = lanes(rows, 64)
+    step = lanes(rows, 128)
+    half = lanes(rows, 64)
     for t in range(0, width, 4):
-        for r in range(t // step * step, width, step):
-            zero = fill(rows, 0, 64)
+        r = t // half * half
+        if (width - r) % step:
+            zero1 = fill(rows, 0, 64)
+            c0, c1, c2, c3 = zero1, zero1, zero1, zero1
+            for i in range(n):
+                y = load(rows, i, r, 64)
+                c0 = madd(rows[i, t], y, c0)
+                c1 = madd(rows[i, t + 1], y, c1)
+                c2 = madd(rows[i, t + 2], y, c2)
+                c3 = madd(rows[i, t + 3], y, c3)
+            accumulate(out, t, r, c0)
+            accumulate(out, t + 1, r, c1)
+            accumulate(out, t + 2, r, c2)
+            accumulate(out, t + 3, r, c3)
+            r += half
+        while r < width:
+            zero = fill(rows, 0, 128)
             a0, a1, a2, a3 = zero, zero, zero, zero
-            for i in range(lo, lo + n):
-                x = load(rows, i, r, 64)
+            for i in range(n):
+                x = load(rows, i, r, 128)
                 a0 = madd(rows[i, t], x, a0)
                 a1 = madd(rows[i, t + 1], x, a1)
                 a2 = madd(rows[i, t + 2], x, a2)
@@ -139,6 +173,7 @@ def _add_gram(rows: Any, lo: int, n: int, out: Any) -> None:
             accumulate(out, t + 1, r, a1)
             accumulate(out, t + 2, r, a2)
             accumulate(out, t + 3, r, a3)
+            r += step
 
 
 @_compiled
@@ -152,7 +187,7 @@ def keep_rows(lo: int, hi: int, source: Any, stored: Any, scale: float, gram: An
             for t in range(0, source.shape[1], lanes(source, 64)):
                 store(stored, block + i, t, madd(1 / scale, load(source, block + i, t, 64), zero))
                 store(rows, i, t, madd(scale, load(stored, block + i, t, 64), zero))
-        _add_gram(rows, 0, n, gram)
+        _add_gram(rows, n, gram)
 
 
 @_compiled
@@ -179,7 +214,6 @@ def half_step(
     ratio: float,
     tol: float,
     gram_own: Any,
-    gram_new: Any,
     sums: Any,
 ) -> None:
     """Rows lo … hi-1 of one factor.
@@ -196,9 +230,9 @@ def half_step(
     own, own_scale : (rows, width) max(0, new + beta·(new − past)) over its scale, as the other half will
         fetch it; may be `start`
     k : components; sweeps, ratio, tol : see `_sweep`
-    gram_own, gram_new : (width, width) float64, added to: ownᵀ·own (as stored, scaled back) and newᵀ·new;
-        upper triangles; shape (0, 0) for not wanted
-    sums : (4,) float64, added to: Σ |projected gradient| at the start, Σ b·new (l1 not taken off), Σ own, Σ new
+    gram_own : (width, width) float64, its upper triangle added to: ownᵀ·own (as stored, scaled back)
+    sums : (7,) float64, added to: Σ |projected gradient| at the start; by how much Σ (½ w·G·w − b·w) has fallen
+        from the start; Σ b·start; Σ b·new (l1 not taken off in this one); Σ own; Σ new; Σ new²
     """
     width = new.shape[1]
     side = lanes(new, 256)
@@ -210,6 +244,7 @@ def half_step(
     zero = fill(new, 0, 64)
     for block in range(lo, hi, BLOCK):
         n = min(BLOCK, hi - block)
+        before_all = zero
         for i in range(n):
             if given.shape[0]:
                 for t in range(0, width, group):
@@ -217,7 +252,9 @@ def half_step(
             else:
                 _gather(block + i, indptr, indices, data, other, other_scale, l1, b, i)
             for t in range(0, width, group):
-                store(rows, i, t, madd(own_scale, load(start, block + i, t, 64), zero))
+                begun = madd(own_scale, load(start, block + i, t, 64), zero)
+                before_all = madd(begun, load(b, i, t, 64), before_all)
+                store(rows, i, t, begun)
         for i in range(n, BLOCK):
             for t in range(0, width, group):
                 store(b, i, t, zero)
@@ -233,13 +270,14 @@ def half_step(
                     for r in range(k):
                         guess = madd(inverse[t, r], load(b_lanes, r, 0, 256), guess)
                     store(w_lanes, t, 0, relu(guess))
-            sums[0] += _sweep(b_lanes, w_lanes, gram, k, sweeps, ratio, tol)
+            _sweep(b_lanes, w_lanes, gram, k, sweeps, ratio, tol, sums)
             for i in range(0, side, 8):
                 for t in range(0, width, 8):
                     transpose8(w_lanes, t, i, rows, c + i, t)
         cross = zero
         sum_own = zero
         sum_new = zero
+        squares = zero
         for i in range(n):
             for t in range(0, width, group):
                 now = load(rows, i, t, 64)
@@ -252,13 +290,13 @@ def half_step(
                 cross = madd(now, madd(1, load(b, i, t, 64), fill(b, l1, 64)), cross)
                 sum_own = madd(1, kept, sum_own)
                 sum_new = madd(1, now, sum_new)
-        sums[1] += total(cross)
-        sums[2] += total(sum_own)
-        sums[3] += total(sum_new)
-        if gram_own.shape[0]:
-            _add_gram(rows, 0, n, gram_own)
-        if gram_new.shape[0]:
-            _add_gram(new, block, n, gram_new)
+                squares = madd(now, now, squares)
+        sums[2] += total(before_all)
+        sums[3] += total(cross)
+        sums[4] += total(sum_own)
+        sums[5] += total(sum_new)
+        sums[6] += total(squares)
+        _add_gram(rows, n, gram_own)
 
 
 def has_half() -> bool:

@@ -17,7 +17,8 @@ __all__ = ["Cells", "Factor", "Outcome", "Sweeps", "half_step", "padded"]
 Floats = NDArray[np.floating[Any]]
 GROUP = 16  # a factor's width is a multiple of it
 PIECE = 1_000_000  # multiply-adds of a half-step that are worth a piece of their own
-MOST_PIECES = 96
+MOST_PIECES = 64
+BLOCK = 64  # rows that the kernel takes at a time
 
 
 def padded(columns: Floats) -> Floats:
@@ -58,6 +59,8 @@ class Cells:
         work = np.cumsum(np.diff(indptr) + 2.0 * k)  # a cell costs k, a row's sweeps some 2k²
         pieces = int(np.clip(work[-1] * k / PIECE, 1, np.clip(2**22 // k**2, 8, MOST_PIECES)))
         inner = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces)
+        if rows > 4 * BLOCK * pieces:
+            inner = inner // BLOCK * BLOCK  # a piece's last block is then no short one
         cuts = np.unique(np.concatenate([[0], inner, [rows]])).astype(np.int64)
         return cls(indptr, indices, data, dense, cuts)
 
@@ -116,15 +119,18 @@ class Sweeps:
 class Outcome:
     """What a half-step tells besides its rows.
 
-    violation : Σ |projected gradient| at its start; cross : ⟨X·H', new⟩; total_own, total_new : Σ of all entries
-    gram_new : (width, width) newᵀ·new
+    violation : Σ |projected gradient| at its start
+    cross : ⟨X·H', new⟩
+    quadratic : ⟨H'ᵀH', newᵀnew⟩
+    total_own, total_new, square_new : Σ of all entries, and of their squares
     """
 
     violation: float
     cross: float
+    quadratic: float
     total_own: float
     total_new: float
-    gram_new: NDArray[np.float64]
+    square_new: float
 
 
 def _symmetric(grams: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -146,7 +152,6 @@ def half_step(
     beta: float = 0.0,
     fresh: bool = False,
     into: tuple[NDArray[Any], Floats] | None = None,
-    wants_gram_new: bool = False,
 ) -> Outcome:
     """Solve for `factor` given `other`.own: sets its `new`, `own` and `gram`.
 
@@ -163,33 +168,36 @@ def half_step(
     k = factor.k
     gram = other.gram.copy()
     gram[np.arange(k), np.arange(k)] += l2
-    none = np.zeros((0, 0))
-    inverse = none.astype(dtype)
+    inverse = np.zeros((width if fresh else 0, width if fresh else 0), dtype)
     if fresh:
         ridge = 1e-7 * float(np.trace(gram)) / k or 1.0
-        inverse = np.zeros((width, width), dtype)
         inverse[:k, :k] = np.linalg.inv(gram[:k, :k] + ridge * np.eye(k))
     given = np.zeros((0, width), dtype) if cells.dense is None else cells.dense @ other.own
     own, new = into or (factor.own, factor.new)
     start, past = factor.own, factor.new
+    gram_start = None if own is new else factor.gram
     pieces = len(cells.cuts) - 1
-    apart = own is not new
-    grams_own = np.zeros((pieces, width, width))
-    grams_new = np.zeros((pieces, width, width)) if wants_gram_new and apart else none
-    sums = np.zeros((pieces, 4))
-    step, gram = compiled().half_step, gram.astype(dtype)
+    grams = np.zeros((pieces, width, width))
+    sums = np.zeros((pieces, 7))
+    step, narrow_gram = compiled().half_step, gram.astype(dtype)
     other_scale, own_scale = kind(other.scale), kind(factor.scale)
 
     def piece(i: int) -> None:
         step(
             cells.cuts[i], cells.cuts[i + 1], cells.indptr, cells.indices, cells.data, given,
-            other.own, other_scale, gram, inverse, kind(l1),
+            other.own, other_scale, narrow_gram, inverse, kind(l1),
             start, past, own, own_scale, new, k, kind(beta), sweeps.most, kind(sweeps.ratio), kind(sweeps.tol),
-            grams_own[i], grams_new[i] if len(grams_new) else none, sums[i],
+            grams[i], sums[i],
         )  # fmt: skip
 
     crew.run(piece, pieces)
-    factor.own, factor.new, factor.gram = own, new, _symmetric(grams_own)
-    violation, cross, total_own, total_new = (float(s) for s in sums.sum(axis=0))
-    gram_new = factor.gram if not len(grams_new) else _symmetric(grams_new)
-    return Outcome(violation, cross, total_own, total_new, gram_new)
+    factor.own, factor.new, factor.gram = own, new, _symmetric(grams)
+    violation, fallen, from_start, cross, total_own, total_new, square_new = (float(s) for s in sums.sum(axis=0))
+    if gram_start is None:
+        quadratic = float(np.vdot(other.gram, factor.gram))
+    else:
+        # Σ ½ w·G·w − b·w is known at the start from its Gram matrix, and how far it has fallen: a second
+        # Gram matrix, of `new`, is not needed. G has l2 and b has −l1 in it.
+        at_end = 0.5 * float(np.vdot(gram, gram_start)) - from_start - fallen
+        quadratic = 2 * (at_end + cross - l1 * total_new) - l2 * square_new
+    return Outcome(violation, cross, quadratic, total_own, total_new, square_new)

@@ -30,7 +30,7 @@ OnIteration = Callable[[int, float], None]
 WINDOW = 10  # iterations over which the loss must fall by more than tol
 TRAIN = Sweeps(most=2, ratio=0.1)
 GENTLE = 6  # iterations of one sweep: solving a random start exactly leads to worse minima
-BETA, GROW, GROW_MOST, SHRINK = 0.5, 1.02, 1.005, 1.5  # the extrapolation's length (Ang & Gillis 2019, algorithm 2)
+BETA, GROW, GROW_MOST, SHRINK = 0.4, 1.02, 1.005, 1.5  # the extrapolation's length (Ang & Gillis 2019, algorithm 2)
 POLISH, POLISH_TOL = 1000, {"float32": 1e-6, "float64": 1e-10}  # sweeps, and the relative move they stop at
 NARROW_BYTES = 2**20  # factors under this lie in the cache at full width
 NARROW_UNTIL = 1e-6  # relative fall of the loss under which rounding of the fetched factors would show
@@ -80,17 +80,14 @@ class _Problem:
         assert self.columns is not None  # noqa: S101 - fold-in has no use for them
         return half_step(crew, self.columns, W, H, sweeps, l1=self.penalty.l1_h, l2=self.penalty.l2_h, **how)
 
-    def error(self, cross: float, gram_W: NDArray[np.float64], gram_H: NDArray[np.float64]) -> float:
-        """‖X − W·H‖²; rounding is kept from making it negative."""
-        return max(self.square - 2 * cross + float(np.vdot(gram_W, gram_H)), 0.0)
+    def error(self, outcome: Outcome) -> float:
+        """‖X − W·H‖² of the other factor's `own` and this one's `new`; rounding is kept from making it negative."""
+        return max(self.square - 2 * outcome.cross + outcome.quadratic, 0.0)
 
-    def loss(
-        self, error: float, gram_W: NDArray[np.float64], total_W: float, gram_H: NDArray[np.float64], total_H: float
-    ) -> float:
-        """√(2L), with error = ‖X − W·H‖² and the factors' sums and Gram matrices."""
+    def loss(self, error: float, square_W: float, total_W: float, square_H: float, total_H: float) -> float:
+        """√(2L), with error = ‖X − W·H‖² and Σ and Σ² of the factors."""
         p = self.penalty
-        squares = p.l2_w * float(np.trace(gram_W)) + p.l2_h * float(np.trace(gram_H))
-        return math.sqrt(error + squares + 2 * (p.l1_w * total_W + p.l1_h * total_H))
+        return math.sqrt(error + p.l2_w * square_W + p.l2_h * square_H + 2 * (p.l1_w * total_W + p.l1_h * total_H))
 
 
 def factorize(
@@ -149,8 +146,8 @@ def _plain(
         on_W = problem.solve_w(crew, H, W, Sweeps())
         on_H = problem.solve_h(crew, W, H, Sweeps())
         violation = on_W.violation + on_H.violation
-        error = problem.error(on_H.cross, W.gram, H.gram)
-        tell(problem.loss(error, W.gram, on_W.total_own, H.gram, on_H.total_new))
+        error = problem.error(on_H)
+        tell(problem.loss(error, on_W.square_new, on_W.total_new, on_H.square_new, on_H.total_new))
         first = first or violation
         converged = violation <= tol * first
         if converged or len(losses) == max_iter:
@@ -175,9 +172,10 @@ def _accelerated(
         own, new = W.own, H.new
         sweeps = TRAIN if len(losses) >= GENTLE else Sweeps()
         on_W = problem.solve_w(crew, H, W, sweeps, beta=0.0 if plain else beta, into=(spare_W, W.new))
-        on_H = problem.solve_h(crew, W, H, sweeps, beta=beta, into=(H.own, spare_H), wants_gram_new=True)
-        error = problem.error(on_H.cross, W.gram, on_H.gram_new)
-        loss = problem.loss(error, W.gram, on_W.total_own, on_H.gram_new, on_H.total_new)
+        on_H = problem.solve_h(crew, W, H, sweeps, beta=beta, into=(H.own, spare_H))
+        error = problem.error(on_H)
+        square_W = float(np.trace(W.gram))
+        loss = problem.loss(error, square_W, on_W.total_own, on_H.square_new, on_H.total_new)
         fall = best - loss
         if fall >= 0:
             best, spare_W, spare_H = loss, own, new
@@ -195,9 +193,9 @@ def _accelerated(
         tell(best)
         converged = converged or (len(losses) > WINDOW and losses[-1 - WINDOW] - best <= tol * best)
     on_W = _finish_w(crew, problem, W, H)
-    error = problem.error(on_W.cross, W.gram, H.gram)
-    total_H = float(H.new.sum(dtype=np.float64))
-    return converged, error, problem.loss(error, W.gram, on_W.total_new, H.gram, total_H)
+    error = problem.error(on_W)
+    square_H, total_H = float(np.trace(H.gram)), float(H.new.sum(dtype=np.float64))
+    return converged, error, problem.loss(error, on_W.square_new, on_W.total_new, square_H, total_H)
 
 
 def _widened(factor: Factor) -> Floats:
