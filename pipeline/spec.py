@@ -19,6 +19,7 @@ __all__ = [
     "FileFormat",
     "Init",
     "OnBadRows",
+    "OnInterrupt",
     "ReadSpec",
     "ScoreSpec",
     "Solver",
@@ -29,7 +30,8 @@ __all__ = [
 
 Duplicates = Literal["last", "sum", "max", "mean"]
 FileFormat = Literal["csv", "parquet", "json"]
-Solver = Literal["sklearn", "fast"]
+Solver = Literal["fast", "sklearn"]
+OnInterrupt = Literal["stop", "keep"]
 Init = Literal["random", "nndsvd", "nndsvda", "nndsvdar"]
 OnBadRows = Literal["error", "drop"]
 Source = Literal["auto", "warehouse", "file"]
@@ -66,12 +68,19 @@ class TrainSpec:
     tol: float = field(
         default=1e-4,
         metadata=_help(
-            "When to stop. sklearn: the projected gradient is down to this share of its first value; "
-            "fast: the loss falls by less than this share in ten iterations."
+            "When to stop. fast: the loss falls by less than this share in ten iterations; "
+            "sklearn: the projected gradient is down to this share of its first value."
         ),
     )
     solver: Solver = field(
-        default="sklearn", metadata=_help("sklearn: scikit-learn's own steps; fast: our compiled solver, on all cores.")
+        default="fast", metadata=_help("fast: our compiled solver, on all cores; sklearn: scikit-learn's own steps.")
+    )
+    threads: int | None = field(
+        default=None, metadata=_help("Threads of the fast solver. Default: all cores; the factors are the same.")
+    )
+    on_interrupt: OnInterrupt = field(
+        default="stop",
+        metadata=_help("Ctrl-C while it fits. stop: the run ends; keep: the fit ends, and the run goes on with it."),
     )
     random_state: int = field(default=42, metadata=_help("Seed of the start and of the holdout."))
     alpha_W: float = field(default=0.0, metadata=_help("Regularisation of the user factors."))  # noqa: N815
@@ -101,7 +110,7 @@ class TrainSpec:
         _check(self, "alpha_H", self.alpha_H == "same" or _is_number(self.alpha_H), "same or a number")
         for name in ("max_iter", "random_state", "min_data"):
             _check(self, name, _is_int(getattr(self, name)), "an integer")
-        for name in ("min_interactions", "max_interactions"):
+        for name in ("min_interactions", "max_interactions", "threads"):
             _check(self, name, getattr(self, name) is None or _is_int(getattr(self, name)), "an integer, or none")
         for name in ("tol", "alpha_W", "l1_ratio", "holdout"):
             _check(self, name, _is_number(getattr(self, name)), "a number")
@@ -111,6 +120,8 @@ class TrainSpec:
         _check(self, "n_components", self.n_components == "auto" or self.n_components >= 1, "auto or at least 1")
         _check(self, "init", self.init in get_args(Init), f"one of {get_args(Init)}")
         _check(self, "solver", self.solver in get_args(Solver), f"one of {get_args(Solver)}")
+        _check(self, "threads", self.threads is None or self.threads >= 1, "at least 1, or none")
+        _check(self, "on_interrupt", self.on_interrupt in get_args(OnInterrupt), f"one of {get_args(OnInterrupt)}")
         _check(self, "max_iter", self.max_iter >= 1, "at least 1")
         _check(self, "tol", self.tol >= 0, "at least 0")
         _check(self, "random_state", 0 <= self.random_state < 2**32, "from 0 to 2**32 - 1")

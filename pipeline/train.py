@@ -128,7 +128,9 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
     with stages("measure"):
         progress("measure", 0, None)
         report = report | _fit_report(matrix, fitted)
-    if not fitted.converged:
+    if fitted.interrupted:
+        report = report | Report(messages=(_kept("fit", fitted),))
+    elif not fitted.converged:
         sentence = (
             f"the fit stopped at max_iter = {spec.max_iter} before tol = {spec.tol:g} was reached: "
             "more iterations may lower the loss a little (--max-iter)"
@@ -182,7 +184,13 @@ def _fit(matrix: UserItems, spec: TrainSpec, n_components: int, progress: Progre
         matrix.scores,
         **params,
         on_iteration=lambda n, loss: progress(stage, n, spec.max_iter, f"loss {loss:.6g}"),
+        threads=spec.threads,
+        keep_interrupted=spec.on_interrupt == "keep",
     )
+
+
+def _kept(which: str, fitted: FittedFactors) -> str:
+    return f"the {which} was interrupted after {fitted.n_iter} iteration(s), and is used as it was by then"
 
 
 def _judge(x: Interactions, spec: TrainSpec, n_components: int, progress: Progress) -> Report:
@@ -198,11 +206,13 @@ def _judge(x: Interactions, spec: TrainSpec, n_components: int, progress: Progre
         )
         return Report(messages=(sentence,))
     fitted = _fit(matrix, spec, n_components, progress, "holdout fit")
+    report = Report(messages=(_kept("holdout's fit", fitted),)) if fitted.interrupted else Report()
     progress("holdout evaluation", 0, None)
     scorer = Scorer(FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores))
     popular = Scorer(popular_model(matrix), source="popular")
     return (
-        evaluate_ratings(scorer, split, spec.transform)
+        report
+        | evaluate_ratings(scorer, split, spec.transform)
         | evaluate_ranking(scorer, split)
         | evaluate_ranking(popular, split, prefix="holdout_popular_")
     )

@@ -155,5 +155,5 @@ def test_without_numba_it_says_what_to_install(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("pipeline.kernels.halfstep", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
-    with pytest.raises(UsageError, match=r"needs numba, .* rankline\[fast\]"):
+    with pytest.raises(UsageError, match=r"needs numba, .* --solver sklearn"):
         compiled()

@@ -22,7 +22,10 @@ REFUSED = {
         *(("n_components", value, "auto or at least 1") for value in (0, -1)),
         *(("n_components", value, "auto or an integer") for value in ("ten", "", 2.5, None, True)),
         *(("init", value, INITS) for value in ("custom", "", None)),
-        *(("solver", value, "one of ('sklearn', 'fast')") for value in ("cd", "", None)),
+        *(("solver", value, "one of ('fast', 'sklearn')") for value in ("cd", "", None)),
+        *(("threads", value, "at least 1, or none") for value in (0, -1)),
+        *(("threads", value, "an integer, or none") for value in (1.5, "2", True)),
+        *(("on_interrupt", value, "one of ('stop', 'keep')") for value in ("raise", None)),
         *(("max_iter", value, "at least 1") for value in (0, -5)),
         *(("max_iter", value, INTEGER) for value in (1.5, "200", None, True)),
         *(("tol", value, "at least 0") for value in (-1e-9, -1)),
@@ -72,7 +75,9 @@ TAKEN = {
     TrainSpec: {
         "n_components": ["auto", 1, 5000],
         "init": ["random", "nndsvd", "nndsvda", "nndsvdar"],
-        "solver": ["sklearn", "fast"],
+        "solver": ["fast", "sklearn"],
+        "threads": [1, 4, None],
+        "on_interrupt": ["stop", "keep"],
         "max_iter": [1, 10**6],
         "tol": [0, 0.0, 1e-12, 2.0],
         "random_state": [0, 2**32 - 1],
@@ -139,7 +144,9 @@ def test_the_bounds_of_interactions_may_meet_but_not_cross():
 def test_the_defaults():
     assert dataclasses.asdict(TrainSpec()) == {
         "n_components": "auto",
-        "solver": "sklearn",
+        "solver": "fast",
+        "threads": None,
+        "on_interrupt": "stop",
         "init": "random",
         "max_iter": 200,
         "tol": 1e-4,

@@ -21,6 +21,7 @@ from pipeline.artifact import FactorModel
 from pipeline.errors import TooLittleDataError, UsageError
 from pipeline.interactions import Interactions
 from pipeline.matrix import aggregate, in_order, to_matrix
+from pipeline.models.nmf import NMF as FastNMF
 from pipeline.models.popular import popular_model
 from pipeline.scorer import Scorer
 from pipeline.spec import TrainSpec
@@ -51,8 +52,8 @@ def shuffled(x, seed=1):
 
 
 def theirs(matrix, spec, k):
-    """The factors by scikit-learn alone."""
-    estimator = NMF(**spec.estimator_params(k))
+    """The factors by the estimators alone."""
+    estimator = {"fast": FastNMF, "sklearn": NMF}[spec.solver](**spec.estimator_params(k))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         W = estimator.fit_transform(matrix.scores)
@@ -92,11 +93,14 @@ VARIANTS = [
     {"alpha_H": 0.01, "random_state": 7},
     {"transform": "binary", "tol": 0.02, "max_iter": 100},
     {"n_components": "auto", "min_interactions": 10},
+    {"solver": "sklearn"},
+    {"solver": "sklearn", "alpha_W": 0.01, "alpha_H": 0.003, "l1_ratio": 0.5},
+    {"solver": "sklearn", "init": "nndsvda", "transform": "log1p", "tol": 0.02},
 ]
 
 
 @pytest.mark.parametrize("changed", VARIANTS, ids=str)
-def test_the_factors_are_scikit_learns_of_everything(changed):
+def test_the_factors_are_the_estimators_of_everything(changed):
     x, spec = ratings(), dataclasses.replace(QUICK, **changed)
     trained = train(x, spec)
     whole = aggregate(in_order(x))
@@ -163,7 +167,11 @@ def test_the_metrics_describe_the_factors_that_are_saved(changed, tmp_path):
     expected = naive.errors(cells, saved.user_factors, saved.item_factors) | {"n_iter": trained.losses.size}
     assert {name: trained.report.metrics[name] for name in FITTED} == pytest.approx(expected, rel=1e-9)
     assert saved.meta["metrics"] == trained.report.metrics
-    assert trained.losses[-1] == pytest.approx(trained.report.metrics["reconstruction_error"], rel=1e-5)
+    last, saved_loss = trained.losses[-1], trained.report.metrics["reconstruction_error"]
+    if trained.spec.solver == "sklearn":
+        assert last == pytest.approx(saved_loss, rel=1e-5)
+    else:  # which goes on to solve W, and counts the penalties
+        assert saved_loss <= last * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("changed", VARIANTS, ids=str)
@@ -400,6 +408,28 @@ def test_a_fit_that_stops_early_says_so_in_a_sentence_and_not_as_a_warning():
     assert 1 < done.report.metrics["n_iter"] < 500
 
 
+@pytest.mark.parametrize("solver", ["fast", "sklearn"])
+def test_an_interrupted_fit_is_kept_where_asked(solver):
+    spec = dataclasses.replace(QUICK, solver=solver, on_interrupt="keep", max_iter=50)
+    trained = train(ratings(), spec, Calls(interrupt_at=("fit", 6)))
+    assert trained.fitted.interrupted
+    assert "the fit was interrupted after 6 iteration(s), and is used as it was by then" in trained.report.messages
+    assert not any("stopped at max_iter" in message for message in trained.report.messages)
+    assert trained.report.metrics["n_iter"] == 6
+    dense, model = trained.matrix.scores.toarray().astype(float), trained.model
+    error = np.linalg.norm(dense - model.user_factors.astype(float) @ model.item_factors)
+    assert trained.report.metrics["reconstruction_error"] == pytest.approx(error)
+    assert error <= trained.losses[5] * (1 + 1e-5)
+    judged = train(ratings(), spec, Calls(interrupt_at=("holdout fit", 2)))
+    assert not judged.fitted.interrupted
+    assert judged.report.messages[0].startswith("the holdout's fit was interrupted after 2 iteration(s)")
+    assert set(judged.report.metrics) >= RATINGS | RANKING
+
+
+def test_threads_change_nothing():
+    assert len({factors(train(ratings(), dataclasses.replace(QUICK, threads=n))) for n in (None, 1, 3)}) == 1
+
+
 def test_progress_is_told_stage_by_stage():
     calls = Calls()
     trained = train(ratings(), QUICK, calls)
@@ -443,8 +473,16 @@ def test_seconds_by_stage():
     assert stages.seconds["one"] >= first >= 0
 
 
+def test_whichever_solver_fitted_it_is_a_scikit_learn_estimator():
+    trained = train(ratings(), QUICK)
+    estimator = trained.estimator()
+    assert type(estimator) is NMF
+    assert estimator.components_ is trained.model.item_factors
+    assert estimator.reconstruction_err_ == pytest.approx(trained.report.metrics["reconstruction_error"], rel=1e-5)
+
+
 def test_the_estimator_is_the_fitted_one():
-    x, spec = ratings(), dataclasses.replace(QUICK, n_components="auto", alpha_W=0.001)
+    x, spec = ratings(), dataclasses.replace(QUICK, solver="sklearn", n_components="auto", alpha_W=0.001)
     trained = train(x, spec)
     estimator = trained.estimator()
     reference = NMF(**spec.estimator_params(10))

@@ -27,5 +27,5 @@ def compiled(kernel: str = "halfstep") -> ModuleType:
         if (error.name or "").partition(".")[0] not in ("numba", "llvmlite"):
             raise
         raise UsageError(
-            "The fast NMF solver needs numba, which is not installed: install rankline[fast], or use --solver sklearn"
+            "The fast solver needs numba, which is not installed: install it, or use --solver sklearn"
         ) from error

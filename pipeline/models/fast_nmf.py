@@ -28,17 +28,39 @@ def fit_nmf(
     alpha_h: float | Literal["same"] = "same",
     l1_ratio: float = 0.0,
     on_iteration: OnIteration | None = None,
+    threads: int | None = None,
+    keep_interrupted: bool = False,
 ) -> FittedFactors:
     """Factors of `x`; parameters and errors as `pipeline.models.sklearn_nmf.fit_nmf`.
 
     `tol` is the share of itself by which the loss must fall over ten iterations. `losses` are
-    √(2·objective), which is ‖X − WH‖_F where nothing is regularised.
+    √(2·objective), which is ‖X − WH‖_F where nothing is regularised. `threads`: default, all cores;
+    the factors are the same for any number.
     """
-    from pipeline.solvers.nmf import Penalty, factorize
+    from pipeline.solvers.halves import padded
+    from pipeline.solvers.nmf import Penalty, factorize_rows
 
     w, h = start(x, n_components, init, random_state)
-    penalty = Penalty(*penalties(x.shape, alpha_w, alpha_h, l1_ratio))
-    found = factorize(x, w, h, penalty=penalty, max_iter=max_iter, tol=tol, on_iteration=on_iteration)
+    w, h = padded(w), padded(h.T)
+    found = factorize_rows(
+        x,
+        w,
+        h,
+        n_components,
+        penalty=Penalty(*penalties(x.shape, alpha_w, alpha_h, l1_ratio)),
+        max_iter=max_iter,
+        tol=tol,
+        on_iteration=on_iteration,
+        n_threads=threads,
+        keep_interrupted=keep_interrupted,
+    )
     if not np.isfinite(found.error):
         raise too_large(x)
-    return FittedFactors(found.W, np.ascontiguousarray(found.H), np.array(found.losses), found.converged, found.error)
+    return FittedFactors(
+        found.W,
+        np.ascontiguousarray(found.H),
+        np.array(found.losses),
+        found.converged,
+        found.error,
+        found.interrupted,
+    )

@@ -24,7 +24,8 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
-from pipeline.solvers.nmf import Penalty, factorize, fold_in
+from pipeline.solvers.halves import padded
+from pipeline.solvers.nmf import Penalty, factorize_rows, fold_in
 
 __all__ = ["NMF"]
 
@@ -52,6 +53,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         `transform` of the training data returns the W of `fit_transform`, bit for bit
     n_threads : default, the cores this process may use; the same bits for any number
     callback : ``callback(iteration, loss)`` after each iteration, counted from 1; what it raises ends the fit
+    keep_interrupted : Ctrl-C ends the fit with the factors found so far, and a warning, instead of losing them
     verbose : print the loss of each iteration
 
     Attributes
@@ -75,6 +77,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         "accelerate": ["boolean"],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "callback": [callable, None],
+        "keep_interrupted": ["boolean"],
         "verbose": ["verbose"],
     }
 
@@ -92,6 +95,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         accelerate: bool = True,
         n_threads: int | None = None,
         callback: Callable[[int, float], None] | None = None,
+        keep_interrupted: bool = False,
         verbose: int = 0,
     ) -> None:
         self.n_components = n_components
@@ -105,6 +109,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.accelerate = accelerate
         self.n_threads = n_threads
         self.callback = callback
+        self.keep_interrupted = keep_interrupted
         self.verbose = verbose
 
     def fit(self, X: Any, y: None = None, **params: Any) -> NMF:
@@ -131,18 +136,29 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         check_non_negative(X, "NMF initialization")
         X = _canonical(X)
         W, H = self._start(X, W, H)
-        found = factorize(
+        k = W.shape[1]
+        # The names are given up with the copies that the solver overwrites: on large data memory is what decides.
+        W, H = padded(W), padded(H.T)
+        found = factorize_rows(
             X,
             W,
             H,
+            k,
             penalty=self._penalty(*X.shape),
             max_iter=self.max_iter,
             tol=self.tol,
             accelerate=self.accelerate,
             n_threads=self.n_threads,
             on_iteration=self._told,
+            keep_interrupted=self.keep_interrupted,
         )
-        if not found.converged and self.tol > 0:
+        if found.interrupted:
+            warnings.warn(
+                f"Interrupted after {found.n_iter} iterations: the factors are those found by then.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        elif not found.converged and self.tol > 0:
             warnings.warn(
                 f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence.",
                 ConvergenceWarning,

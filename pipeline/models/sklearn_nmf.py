@@ -35,6 +35,7 @@ class FittedFactors:
     losses : ‖X − WH‖_F after each iteration, (n_iter,)
     converged : whether `tol` was reached before `max_iter`
     error : ‖X − WH‖_F of these factors
+    interrupted : whether Ctrl-C ended it, and what was found by then was asked for
     """
 
     user_factors: NDArray[np.float32]
@@ -42,6 +43,7 @@ class FittedFactors:
     losses: NDArray[np.float64]
     converged: bool
     error: float
+    interrupted: bool = False
 
     @property
     def n_iter(self) -> int:
@@ -61,6 +63,8 @@ def fit_nmf(
     alpha_h: float | Literal["same"] = "same",
     l1_ratio: float = 0.0,
     on_iteration: OnIteration | None = None,
+    threads: int | None = None,
+    keep_interrupted: bool = False,
 ) -> FittedFactors:
     """Factors of `x` by coordinate descent; parameters as in `sklearn.decomposition.NMF`.
 
@@ -68,6 +72,8 @@ def fit_nmf(
     ----------
     x : csr (n_users, n_items), ≥ 0
     on_iteration : called with the number of iterations done and the loss
+    threads : not used: scikit-learn's steps run on one
+    keep_interrupted : Ctrl-C ends the fit with the factors as they are, and is not lost on the caller
 
     Raises
     ------
@@ -83,32 +89,39 @@ def fit_nmf(
     ht = np.ascontiguousarray(h.T)
     l1_w, l2_w, l1_h, l2_h = penalties(x.shape, alpha_w, alpha_h, l1_ratio)
     rng = np.random.RandomState(0)  # unused without shuffling
-    squares = float(np.dot(x.data.astype(np.float64), x.data))
+    squares = float(np.einsum("i,i", x.data, x.data, dtype=np.float64))
     losses: list[float] = []
     first = 0.0
-    converged = False
+    converged = interrupted = False
     # Products of k columns: more threads only wait for each other, many times as long on a busy
     # machine, and one adds up in the same order whatever the machine.
     with threadpool_limits(1, user_api="blas"):
-        for n_iter in range(1, max_iter + 1):
-            violation = sk._update_coordinate_descent(x, w, ht, l1_w, l2_w, False, rng)
-            violation += sk._update_coordinate_descent(x.T, ht, w, l1_h, l2_h, False, rng)
-            losses.append(_loss(x, w, ht, squares))
-            if not np.isfinite(losses[-1]):
-                raise too_large(x)
-            if on_iteration is not None:
-                on_iteration(n_iter, losses[-1])
-            if n_iter == 1:
-                first = violation
-            if first == 0 or violation / first <= tol:
-                converged = True
-                break
+        try:
+            for n_iter in range(1, max_iter + 1):
+                violation = sk._update_coordinate_descent(x, w, ht, l1_w, l2_w, False, rng)
+                violation += sk._update_coordinate_descent(x.T, ht, w, l1_h, l2_h, False, rng)
+                losses.append(_loss(x, w, ht, squares))
+                if not np.isfinite(losses[-1]):
+                    raise too_large(x)
+                if on_iteration is not None:
+                    on_iteration(n_iter, losses[-1])
+                if n_iter == 1:
+                    first = violation
+                if first == 0 or violation / first <= tol:
+                    converged = True
+                    break
+            error = losses[-1]
+        except KeyboardInterrupt:
+            if not keep_interrupted:
+                raise
+            interrupted, error = True, _loss(x, w, ht, squares)
     return FittedFactors(
         np.ascontiguousarray(w, np.float32),
         np.ascontiguousarray(ht.T, np.float32),
         np.array(losses),
         converged,
-        losses[-1],
+        error,
+        interrupted,
     )
 
 

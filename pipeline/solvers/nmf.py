@@ -23,7 +23,7 @@ from pipeline.kernels import compiled
 from pipeline.solvers.crew import Crew
 from pipeline.solvers.halves import Cells, Factor, Floats, Outcome, Sweeps, half_step, padded
 
-__all__ = ["Factorization", "OnIteration", "Penalty", "factorize", "fold_in"]
+__all__ = ["Factorization", "OnIteration", "Penalty", "factorize", "factorize_rows", "fold_in"]
 
 OnIteration = Callable[[int, float], None]
 
@@ -48,7 +48,10 @@ class Penalty:
 
 @dataclass(frozen=True, eq=False)
 class Factorization:
-    """W (m, k), H (k, n); `losses[i]` after iteration i + 1; `loss` of W and H as they are here."""
+    """W (m, k), H (k, n); `losses[i]` after iteration i + 1; `loss` and `error` = ‖X − WH‖ of W and H as they are here.
+
+    `interrupted`: a KeyboardInterrupt ended it, and what was found by then was asked for.
+    """
 
     W: Floats
     H: Floats
@@ -57,6 +60,7 @@ class Factorization:
     loss: float
     error: float
     losses: list[float]
+    interrupted: bool = False
 
 
 class _Problem:
@@ -67,7 +71,7 @@ class _Problem:
         if sparse.issparse(X):
             self.rows = Cells.of(X.tocsr(), k)
             self.columns = Cells.of(X.T.tocsr(), k) if columns else None
-            self.square = float(np.vdot(X.data.astype(np.float64), X.data))
+            self.square = float(np.einsum("i,i", X.data, X.data, dtype=np.float64))  # vdot would copy in float64
         else:
             X = np.ascontiguousarray(X)
             self.rows, self.columns = Cells.of(X, k), Cells.of(X.T, k) if columns else None
@@ -90,10 +94,19 @@ class _Problem:
         return math.sqrt(error + p.l2_w * square_W + p.l2_h * square_H + 2 * (p.l1_w * total_W + p.l1_h * total_H))
 
 
-def factorize(
+def factorize(X: Any, W: Floats, H: Floats, **options: Any) -> Factorization:
+    """Both factors, from a start: W (m, k) and H (k, n) ≥ 0, of X's type, never altered.
+
+    `X` and `options` as `factorize_rows` takes them.
+    """
+    return factorize_rows(X, padded(W), padded(H.T), W.shape[1], **options)
+
+
+def factorize_rows(
     X: Any,
     W: Floats,
-    H: Floats,
+    Ht: Floats,
+    k: int,
     *,
     penalty: Penalty | None = None,
     max_iter: int = 200,
@@ -101,13 +114,14 @@ def factorize(
     accelerate: bool = True,
     n_threads: int | None = None,
     on_iteration: OnIteration | None = None,
+    keep_interrupted: bool = False,
 ) -> Factorization:
-    """Both factors, from a start.
+    """Both factors, from a start by row that is overwritten: no copy of it needs memory.
 
     Parameters
     ----------
     X : CSR (canonical) or dense (m, n), float32 or float64, ≥ 0 and finite; never altered
-    W, H : (m, k) and (k, n) ≥ 0, the start, of X's type; never altered
+    W, Ht : (m, width) and (n, width), `padded` from k components
     max_iter : most iterations, each a half-step for W and one for H
     tol : accelerated, stop when the loss has fallen by less than tol·loss in `WINDOW` iterations; plain,
         scikit-learn's rule: when Σ |projected gradient| is under tol times that of the first iteration
@@ -115,9 +129,10 @@ def factorize(
         final H at the end; if not, exactly one sweep a half-step, ending on H, which are scikit-learn's steps
     n_threads : default, the cores this process may use; the result is the same for any number
     on_iteration : called with the iteration, from 1, and the loss after it; what it raises ends the fit
+    keep_interrupted : a KeyboardInterrupt ends the fit with the best factors so far instead of losing them;
+        the next one goes through
     """
     penalty = penalty or Penalty()
-    k = W.shape[1]
     losses: list[float] = []
 
     def tell(loss: float) -> None:
@@ -126,19 +141,28 @@ def factorize(
             on_iteration(len(losses), loss)
 
     problem = _Problem(X, k, penalty)
-    left, right = Factor(padded(W), k), Factor(padded(H.T), k)
+    left, right = Factor(W, k), Factor(Ht, k)
+    del W, Ht
     with Crew(n_threads) as crew:
         run = _accelerated if accelerate else _plain
-        converged, error, loss = run(crew, problem, left, right, max_iter, tol, losses, tell)
+        try:
+            converged = run(crew, problem, left, right, max_iter, tol, losses, tell)
+            interrupted = False
+        except KeyboardInterrupt:
+            if not keep_interrupted:
+                raise
+            converged, interrupted = False, True
+        problem.columns = None
+        error, loss = _finish(crew, problem, left, right, ends_on_w=accelerate)
     found_W = np.ascontiguousarray(left.new[:, :k])
     found_H = np.ascontiguousarray(right.new[:, :k]).T
-    return Factorization(found_W, found_H, len(losses), converged, loss, math.sqrt(error), losses)
+    return Factorization(found_W, found_H, len(losses), converged, loss, math.sqrt(error), losses, interrupted)
 
 
 def _plain(
     crew: Crew, problem: _Problem, W: Factor, H: Factor, max_iter: int, tol: float, losses: list[float], tell: Any
-) -> tuple[bool, float, float]:
-    """scikit-learn's steps and its stopping rule."""
+) -> bool:
+    """scikit-learn's steps and its stopping rule; returns whether it held."""
     for factor in (W, H):
         factor.keep(crew, narrow=False, apart=False)
     first = 0.0
@@ -146,56 +170,73 @@ def _plain(
         on_W = problem.solve_w(crew, H, W, Sweeps())
         on_H = problem.solve_h(crew, W, H, Sweeps())
         violation = on_W.violation + on_H.violation
-        error = problem.error(on_H)
-        tell(problem.loss(error, on_W.square_new, on_W.total_new, on_H.square_new, on_H.total_new))
+        tell(problem.loss(problem.error(on_H), on_W.square_new, on_W.total_new, on_H.square_new, on_H.total_new))
         first = first or violation
-        converged = violation <= tol * first
-        if converged or len(losses) == max_iter:
-            return converged, error, losses[-1]
+        if violation <= tol * first:
+            return True
+        if len(losses) == max_iter:
+            return False
 
 
 def _accelerated(
     crew: Crew, problem: _Problem, W: Factor, H: Factor, max_iter: int, tol: float, losses: list[float], tell: Any
-) -> tuple[bool, float, float]:
+) -> bool:
     """Several sweeps a product and extrapolation, taken back when the loss rises (Ang & Gillis 2019).
 
     The iterate is (W.own, H.new): feasible, and its loss is known exactly. An iteration that raises it is
-    undone and followed by a plain one, which can't; so the loss never rises.
+    undone and followed by a plain one, which can't; so the loss never rises. Leaves the best H.new; returns
+    whether the fall of the loss is under `tol`.
     """
     large = W.new.nbytes + H.new.nbytes >= NARROW_BYTES
     narrow = large and problem.rows.dense is None and W.new.dtype == np.float32 and compiled().has_half()
     W.keep(crew, narrow=narrow)
     H.keep(crew, narrow=narrow)
     spare_W, spare_H = np.empty_like(W.own), np.empty_like(H.new)
+    best_H = H.new  # never written to while it is the best
     best, beta, most, plain, converged = math.inf, BETA, 1.0, True, False
-    while len(losses) < max_iter and not converged:
-        own, new = W.own, H.new
-        sweeps = TRAIN if len(losses) >= GENTLE else Sweeps()
-        on_W = problem.solve_w(crew, H, W, sweeps, beta=0.0 if plain else beta, into=(spare_W, W.new))
-        on_H = problem.solve_h(crew, W, H, sweeps, beta=beta, into=(H.own, spare_H))
-        error = problem.error(on_H)
-        square_W = float(np.trace(W.gram))
-        loss = problem.loss(error, square_W, on_W.total_own, on_H.square_new, on_H.total_new)
-        fall = best - loss
-        if fall >= 0:
-            best, spare_W, spare_H = loss, own, new
-            beta, most, plain = min(beta * GROW, most), min(most * GROW_MOST, 1.0), False
-        else:
-            spare_W, spare_H, W.own, H.new = W.own, H.new, own, new
-            H.keep(crew, narrow=narrow)
-            converged = plain and not narrow  # a plain step that gains nothing: rounding is all that is left
-            beta, most, plain = beta / SHRINK, beta, True
-        if narrow and fall < NARROW_UNTIL * best:
-            narrow = False
-            W.own, W.scale = _widened(W), 1.0
-            H.keep(crew, narrow=False)
-            spare_W = np.empty_like(W.own)
-        tell(best)
-        converged = converged or (len(losses) > WINDOW and losses[-1 - WINDOW] - best <= tol * best)
-    on_W = _finish_w(crew, problem, W, H)
+    try:
+        while len(losses) < max_iter and not converged:
+            own, new = W.own, H.new
+            sweeps = TRAIN if len(losses) >= GENTLE else Sweeps()
+            on_W = problem.solve_w(crew, H, W, sweeps, beta=0.0 if plain else beta, into=(spare_W, W.new))
+            on_H = problem.solve_h(crew, W, H, sweeps, beta=beta, into=(H.own, spare_H))
+            square_W = float(np.trace(W.gram))
+            loss = problem.loss(problem.error(on_H), square_W, on_W.total_own, on_H.square_new, on_H.total_new)
+            fall = best - loss
+            if fall >= 0:
+                best, best_H, spare_W, spare_H = loss, H.new, own, new
+                beta, most, plain = min(beta * GROW, most), min(most * GROW_MOST, 1.0), False
+            else:
+                spare_W, spare_H, W.own, H.new = W.own, H.new, own, new
+                H.keep(crew, narrow=narrow)
+                converged = plain and not narrow  # a plain step that gains nothing: rounding is all that is left
+                beta, most, plain = beta / SHRINK, beta, True
+            if narrow and fall < NARROW_UNTIL * best:
+                narrow = False
+                W.own, W.scale = _widened(W), 1.0
+                H.keep(crew, narrow=False)
+                spare_W = np.empty_like(W.own)
+            tell(best)
+            standing = len(losses) > WINDOW and losses[-1 - WINDOW] - best <= tol * best
+            converged = converged or standing or best == 0
+    finally:
+        H.new = best_H
+    return converged
+
+
+def _finish(crew: Crew, problem: _Problem, W: Factor, H: Factor, *, ends_on_w: bool) -> tuple[float, float]:
+    """‖X − WH‖² and the loss of W.new and H.new, W being solved against H before, where it is to be."""
+    on_W = _finish_w(crew, problem, W, H) if ends_on_w else _as_it_is(crew, problem, W, H)
     error = problem.error(on_W)
     square_H, total_H = float(np.trace(H.gram)), float(H.new.sum(dtype=np.float64))
-    return converged, error, problem.loss(error, on_W.square_new, on_W.total_new, square_H, total_H)
+    return error, problem.loss(error, on_W.square_new, on_W.total_new, square_H, total_H)
+
+
+def _as_it_is(crew: Crew, problem: _Problem, W: Factor, H: Factor) -> Outcome:
+    """What a half-step of W would tell, no sweep done."""
+    for factor in (W, H):
+        factor.keep(crew, narrow=False, apart=False)
+    return problem.solve_w(crew, H, W, Sweeps(most=0))
 
 
 def _widened(factor: Factor) -> Floats:
