@@ -31,6 +31,11 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
+def now_mb() -> float:
+    """Resident memory of this process now, MB."""
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+
 def in_child(program: str, arguments: Sequence[str], runs: int) -> list[dict[str, float]]:
     """Run `program arguments` so often, each in a process of its own; each prints one JSON object last."""
     results = []

@@ -1,8 +1,10 @@
 """Time to the loss scikit-learn's ``cd`` has after 50 iterations, from the same W₀ and H₀, float32.
 
     python benchmarks/solver.py [--quick] [--sizes 10000x50000x1000000,…] [--data ratings.csv] [--k 64]
+        [--plot loss.png]
 
-Both sides run in one process on the same matrix, one after the other, several times (the median is shown).
+Both sides run in one process on the same matrix, one after the other, several times (the median is shown), each
+time from another start: how many iterations a path takes to a loss depends much on where it begins.
 scikit-learn's loss by iteration is not told, so its loss is taken from its factors in float64, and its time is
 that of its whole fit; ours is from the call to the first iteration whose loss is no higher, the transpose of X
 and all else included, compilation not (a small fit goes before). CPU seconds stand beside wall seconds: on a
@@ -12,20 +14,21 @@ machine that others use they are the steadier of the two.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import time
 import warnings
 from pathlib import Path
 
+import machine
 import numpy as np
 from scipy import sparse
 from sklearn import decomposition
 from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import contextlib
 
 from pipeline.solvers.nmf import factorize
 
@@ -104,35 +107,37 @@ def theirs(X: sparse.csr_matrix, W: np.ndarray, H: np.ndarray) -> tuple[float, f
     return wall, cpu, loss_of(X, W, model.components_)
 
 
-def ours(X: sparse.csr_matrix, W: np.ndarray, H: np.ndarray, goal: float) -> tuple[float, float, int]:
-    """(wall seconds, CPU seconds, iterations) until the loss is no higher than `goal`."""
+def ours(X: sparse.csr_matrix, W: np.ndarray, H: np.ndarray, goal: float) -> list[tuple[float, float, float]]:
+    """(wall seconds, CPU seconds, loss) after each iteration, until the loss is no higher than `goal`."""
     wall, cpu = time.perf_counter(), time.process_time()
-    at = [0.0, 0.0, 0]
+    path: list[tuple[float, float, float]] = []
 
     def on_iteration(iteration: int, loss: float) -> None:
-        at[:] = time.perf_counter() - wall, time.process_time() - cpu, iteration
+        path.append((time.perf_counter() - wall, time.process_time() - cpu, loss))
         if loss <= goal:
             raise Reached
 
-    try:
-        factorize(X, W, H, max_iter=10 * ITERATIONS, tol=0, on_iteration=on_iteration)
-    except Reached:
-        return at[0], at[1], int(at[2])
-    return float("nan"), float("nan"), int(at[2])
+    with contextlib.suppress(Reached):
+        factorize(X, W, H, max_iter=6 * ITERATIONS, tol=0, on_iteration=on_iteration)
+    return path
 
 
-def machine() -> str:
-    """The processor, the cores this process may use, and what else keeps them busy."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        name = next(
-            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name
-        )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (
-        f"{name}, {cores} cores, load {os.getloadavg()[0]:.1f}, {platform.system()}, Python {platform.python_version()}"
-    )
+def plot(curves: dict[str, tuple[list[float], list[float], list[float]]], file: str) -> None:
+    """Loss by time, a panel a matrix: scikit-learn's steps (their losses by our plain solver) and ours."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(curves), figsize=(5 * len(curves), 4), squeeze=False)
+    for axis, (name, (seconds, losses, ours)) in zip(axes[0], curves.items(), strict=True):
+        axis.plot([seconds[0] * (i + 1) / len(losses) for i in range(len(losses))], losses, label="scikit-learn cd")
+        axis.plot([one[0] for one in ours], [one[2] for one in ours], label="Rankline")
+        axis.set(title=name, xlabel="seconds", ylabel="‖X − WH‖", xscale="log")
+        axis.set_ylim(min(losses[-1], ours[-1][2]) * 0.999, losses[2])
+        axis.legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
 
 
 def main() -> None:
@@ -143,6 +148,7 @@ def main() -> None:
     parser.add_argument("--data", help="a CSV with user, item, score instead of made-up data")
     parser.add_argument("--k", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--plot", metavar="PNG", help="draw loss by time, of each matrix's first round")
     options = parser.parse_args()
     rounds = 1 if options.quick else options.rounds
     sizes = QUICK if options.quick else options.sizes
@@ -151,25 +157,36 @@ def main() -> None:
     for X in (small, generate(8000, 8000, 100_000)):  # compiles the kernels at both widths
         factorize(X, *start(X, options.k), max_iter=2)
 
-    print(machine())
+    print(machine.describe("numpy", "scipy", "scikit-learn", "numba"))
     print(
-        f"{'matrix':>26} {'sklearn s':>10} {'ours s':>8} {'ratio':>7} {'CPU ratio':>9} {'iterations':>10} {'loss':>10}"
+        f"\nk = {options.k}, medians of {rounds} starts; to the loss scikit-learn has after {ITERATIONS} iterations\n"
     )
+    print("| matrix | scikit-learn s | Rankline s | ratio (least–most) | of CPU seconds | iterations | not reached |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    curves = {}
     for name in [options.data] if options.data else sizes.split(","):
         X = read(name) if options.data else generate(*(int(n) for n in name.split("x")))
-        W, H = start(X, options.k)
-        rows = []
-        for _ in range(rounds):
+        rows, missed = [], []
+        for seed in range(1, rounds + 1):
+            W, H = start(X, options.k, seed)
             wall, cpu, goal = theirs(X, W, H)
-            rows.append((wall, cpu, *ours(X, W, H, goal), goal))
-        wall, _, our_wall, _, iterations, goal = (statistics.median(column) for column in zip(*rows, strict=True))
-        ratio = statistics.median(row[0] / row[2] for row in rows)
-        cpu_ratio = statistics.median(row[1] / row[3] for row in rows)
-        shape = f"{X.shape[0]}x{X.shape[1]} {X.nnz}"
+            path = ours(X, W, H, goal)
+            if path[-1][2] > goal:
+                missed.append(f"{path[-1][2] / goal - 1:+.1e}")
+            rows.append((wall, path[-1][0], wall / path[-1][0], cpu / path[-1][1], len(path)))
+            if options.plot and seed == 1:
+                plain = factorize(X, W, H, max_iter=ITERATIONS, tol=0, accelerate=False).losses
+                curves[f"{X.shape[0]:,} × {X.shape[1]:,}, {X.nnz:,}"] = ([wall], plain, path)
+        wall, our_wall, ratio, cpu_ratio, iterations = (statistics.median(column) for column in zip(*rows, strict=True))
+        ratios = [row[2] for row in rows]
         print(
-            f"{shape:>26} {wall:10.2f} {our_wall:8.2f} {ratio:6.1f}x {cpu_ratio:8.1f}x {iterations:10.0f} {goal:10.2f}",
+            f"| {X.shape[0]:,} × {X.shape[1]:,}, {X.nnz:,} | {wall:.2f} | {our_wall:.2f} "
+            f"| {ratio:.1f}× ({min(ratios):.1f}–{max(ratios):.1f}) | {cpu_ratio:.1f}× | {iterations:.0f} "
+            f"| {', '.join(missed) or '–'} |",
             flush=True,
         )
+    if options.plot:
+        plot(curves, options.plot)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pipeline.artifact import FactorModel
 from pipeline.errors import TooLittleDataError, UsageError
 from pipeline.interactions import Interactions
 from pipeline.matrix import aggregate, in_order, to_matrix
-from pipeline.models.nmf import NMF as FastNMF
+from pipeline.models import nmf
 from pipeline.models.popular import popular_model
 from pipeline.scorer import Scorer
 from pipeline.spec import TrainSpec
@@ -53,7 +53,7 @@ def shuffled(x, seed=1):
 
 def theirs(matrix, spec, k):
     """The factors by the estimators alone."""
-    estimator = {"fast": FastNMF, "sklearn": NMF}[spec.solver](**spec.estimator_params(k))
+    estimator = {"fast": nmf.NMF, "sklearn": NMF}[spec.solver](**spec.estimator_params(k))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         W = estimator.fit_transform(matrix.scores)
