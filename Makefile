@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 # `mlflow run --env-manager local` takes the first python it finds.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup train score ui test lint bench clean
+.PHONY: help setup train score ui test lint bench peers clean
 
 help:  ## these lines
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,8 +47,12 @@ test: $(STAMP)  ## all set-up, then all tests
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo
 
-bench: $(STAMP)  ## side by side with the peers, on this machine (some ten minutes)
-	@python benchmarks/read_warehouse.py && python benchmarks/batch.py && python benchmarks/solver.py --quick
+bench: $(STAMP)  ## side by side with the peers, on this machine (some twenty minutes; peers: make peers)
+	@for program in read_warehouse batch solver memory topk weighted; do \
+	  echo; echo "## benchmarks/$$program.py"; python benchmarks/$$program.py || exit 1; done
+
+peers: $(STAMP)  ## install what `make bench` measures beside (1.5 GB; optional)
+	@python -m pip install -q --disable-pip-version-check -r benchmarks/peers.txt
 
 clean:  ## what tools left behind; never data, runs or .venv
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
