@@ -17,7 +17,7 @@ from scipy import sparse
 
 from pipeline.errors import UsageError
 from pipeline.solvers import halves, nmf
-from pipeline.solvers.crew import Crew, thread_count
+from pipeline.crew import Crew, thread_count
 from pipeline.solvers.nmf import Penalty, factorize, fold_in
 
 PENALTY = Penalty(0.3, 0.2, 0.1, 0.4)

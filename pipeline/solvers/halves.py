@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.kernels import compiled
-from pipeline.solvers.crew import Crew
+from pipeline.crew import Crew
 
 __all__ = ["Cells", "Factor", "Outcome", "Sweeps", "half_step", "padded"]
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.kernels import compiled
-from pipeline.solvers.crew import Crew
+from pipeline.crew import Crew
 from pipeline.solvers.halves import Cells, Factor, Floats, Outcome, Sweeps, half_step, padded
 
 __all__ = ["Factorization", "OnIteration", "Penalty", "factorize", "fold_in"]
