@@ -1,9 +1,7 @@
 """`Scorer`: from a user to their best unseen items. numpy and scipy alone, over the saved artifact.
 
 Everything that ranks (evaluation, the batch job, the pyfunc) ranks here, so a metric describes
-what ships. The lists are exact and the same for any block size, BLAS or number of threads:
-float32 products only find candidates, with a margin for their rounding; those are scored again by
-`FactorModel.predict`'s definition and sorted by (score, item id).
+what ships. The lists are exact, and the same with compiled kernels and without (`pipeline.topk`).
 """
 
 from __future__ import annotations
@@ -20,13 +18,11 @@ from scipy import sparse
 from pipeline.artifact import FactorModel
 from pipeline.errors import InputError, RowRangeError, UnknownItemError, UnknownUserError, UsageError
 from pipeline.ids import IdMap
+from pipeline.topk import Finder, LeftOut, TopK
 
 __all__ = ["Ranking", "Scorer", "TopK", "Unknown"]
 
 Unknown = Literal["error", "popular"]
-
-# A block's score matrix; small enough to stay near the cache, large enough for the BLAS.
-BLOCK_BYTES = 32 * 2**20
 
 
 class _Pair(NamedTuple):
@@ -40,17 +36,6 @@ class Ranking(_Pair):
     source: str = "nmf"
 
 
-class TopK(NamedTuple):
-    """Ranked items of a block of users, padded at the end where fewer than k are left.
-
-    items : (n, k) int32 item rows, -1 where padded
-    scores : (n, k) float32, 0 where padded
-    """
-
-    items: NDArray[np.int32]
-    scores: NDArray[np.float32]
-
-
 class Scorer:
     """Ranks items for users of one model.
 
@@ -58,11 +43,14 @@ class Scorer:
     ----------
     model : the factors, ids and seen items
     source : what to call these scores in the published table
+    compiled : use compiled kernels (True, needs numba), numpy alone (False), or what is faster (None):
+        the kernels where numba is installed and the work is worth loading it, or it is loaded already
     """
 
-    def __init__(self, model: FactorModel, source: str = "nmf") -> None:
+    def __init__(self, model: FactorModel, source: str = "nmf", *, compiled: bool | None = None) -> None:
         self.model = model
         self.source = source
+        self._finder = Finder(model.item_factors, model.user_factors, compiled)
 
     @classmethod
     def load(cls, folder: str | Path, *, mapped: bool = False) -> Scorer:
@@ -162,6 +150,7 @@ class Scorer:
         also_seen: sparse.csr_matrix | None = None,
         allow: NDArray[np.int32] | None = None,
         deny: NDArray[np.int32] | None = None,
+        n_threads: int | None = None,
     ) -> TopK:
         """The k best items of each user row, by score, ties by item id.
 
@@ -170,6 +159,7 @@ class Scorer:
         rows : (n,) user rows
         also_seen : csr (n, n_items) of further items to leave out, row i for rows[i]
         allow, deny : sorted item rows to choose from, and to leave out
+        n_threads : where compiled kernels find the lists; default, the cores this process may use
         """
         index = np.atleast_1d(np.asarray(rows))
         if index.size and index.dtype.kind not in "iu":
@@ -181,20 +171,10 @@ class Scorer:
             raise UsageError(f"k must be at least 1, got {k}")
         if also_seen is not None and also_seen.shape != (index.size, len(self.items)):
             raise InputError(f"also_seen has shape {also_seen.shape}, not {(index.size, len(self.items))}")
-        items = np.full((index.size, k), -1, np.int32)
-        scores = np.zeros((index.size, k), np.float32)
-        if not len(self.items):
-            return TopK(items, scores)
-        step = max(1, BLOCK_BYTES // (4 * max(1, len(self.items))))
-        hidden = self._hidden(allow, deny)
-        for start in range(0, index.size, step):
-            block = slice(start, start + step)
-            masks = [hidden] if hidden is not None else []
-            leave_out = [_cells(self.model.seen, index[block])] if exclude_seen else []
-            if also_seen is not None:
-                leave_out.append(_cells(also_seen, np.arange(index.size)[block]))
-            items[block], scores[block] = self._top_k(index[block], k, leave_out, masks)
-        return TopK(items, scores)
+        left_out = [LeftOut(self.model.seen, index)] if exclude_seen else []
+        if also_seen is not None:
+            left_out.append(LeftOut(also_seen, np.arange(index.size)))
+        return self._finder.find(self.model.user_factors, index, k, left_out, self._hidden(allow, deny), n_threads)
 
     def popular_rows(
         self,
@@ -241,90 +221,3 @@ class Scorer:
     @cached_property
     def _popularity(self) -> NDArray[np.int64]:
         return np.bincount(self.model.seen.indices, minlength=len(self.items))
-
-    @cached_property
-    def _largest_item_norm(self) -> float:
-        h = self.model.item_factors
-        return float(np.sqrt(np.einsum("tn,tn->n", h, h, dtype=np.float64).max(initial=0.0)))
-
-    def _top_k(
-        self,
-        rows: NDArray[np.intp],
-        k: int,
-        leave_out: list[tuple[NDArray[np.intp], NDArray[np.int32]]],
-        masks: list[NDArray[np.bool_]],
-    ) -> TopK:
-        """One block: float32 scores → candidates → exact scores → the k best.
-
-        Items are dealt into `n_groups` groups (item i to group i mod n_groups); the k-th largest
-        of the groups' maxima is a lower bound on the k-th best score, so only groups that reach it
-        are looked into. A pass of maxima costs a fraction of a partition of every row.
-        """
-        n_items = len(self.items)
-        n_groups = min(n_items, max(4 * k, -(-n_items // 64)))
-        depth = -(-n_items // n_groups)
-        w = np.ascontiguousarray(self.model.user_factors[rows])
-        norms = np.sqrt(np.einsum("ut,ut->u", w, w, dtype=np.float64))
-        # No partial sum passes |w|·|h|; where that passes float32, an infinite or NaN product would
-        # be taken for a hidden item, so these rows are scored item by item.
-        overflows = norms * self._largest_item_norm >= 2.0**126
-        w[overflows] = 0
-        scores = np.empty((rows.size, depth * n_groups), np.float32)
-        np.matmul(w, self.model.item_factors, out=scores[:, :n_items])
-        scores[:, n_items:] = -np.inf
-        for of, item in leave_out:
-            scores[of, item] = -np.inf
-        for mask in masks:
-            scores[:, :n_items][:, mask] = -np.inf
-
-        grouped = scores.reshape(rows.size, depth, n_groups)
-        best = grouped.max(axis=1)
-        bound = (
-            np.partition(best, n_groups - k, axis=1)[:, n_groups - k]
-            if k <= n_groups
-            else np.full(rows.size, -np.inf, np.float32)
-        )
-        # |fl(w·h) - w·h| ≤ k·2⁻²⁴·|w|·|h| to first order (Higham 2002, §3.1), for the bound and for
-        # the candidate; the rest of the factor 4 covers the higher orders. Below 2⁻¹²⁶ a product loses
-        # up to 2⁻¹⁵⁰ however small it is: the second term.
-        margin = 4 * self.model.n_components * (2.0**-24 * norms * self._largest_item_norm + 2.0**-149)
-        with np.errstate(over="ignore"):
-            threshold = np.where(np.isneginf(bound), bound, bound - margin).astype(np.float32)
-
-        reached = (best >= threshold[:, None]) & (best > -np.inf)
-        # Rows of ties (all-zero factors, say) would make every item a candidate at once.
-        tied = overflows | (np.count_nonzero(reached, axis=1) > 4 * k + 64)
-        reached[tied] = False
-        of, group = np.nonzero(reached)
-        values = grouped[of, :, group]
-        pick, layer = np.nonzero((values >= threshold[of, None]) & (values > -np.inf))
-        of, item = of[pick], layer * n_groups + group[pick]
-
-        items_out = np.full((rows.size, k), -1, np.int32)
-        scores_out = np.zeros((rows.size, k), np.float32)
-        exact = self.model.predict(rows[of], item)
-        order = np.lexsort((item, -exact, of))
-        of, item, exact = of[order], item[order], exact[order]
-        rank = np.arange(of.size) - np.searchsorted(of, of)
-        keep = rank < k
-        items_out[of[keep], rank[keep]] = item[keep]
-        scores_out[of[keep], rank[keep]] = exact[keep]
-        for u in np.flatnonzero(tied):
-            left = np.flatnonzero(scores[u, :n_items] > -np.inf)
-            exact = self.model.predict(np.full(left.size, rows[u]), left)
-            top = np.argsort(-exact, kind="stable")[:k]
-            items_out[u, : top.size] = left[top]
-            scores_out[u, : top.size] = exact[top]
-        return TopK(items_out, scores_out)
-
-
-def _cells(matrix: sparse.csr_matrix, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-    """The stored cells of some rows, as positions in `rows` and columns.
-
-    scipy's own row indexing copies all of a matrix whose indices are mapped from disk, for each block.
-    """
-    start = matrix.indptr[rows].astype(np.intp)
-    count = matrix.indptr[rows + 1].astype(np.intp) - start
-    of = np.repeat(np.arange(rows.size), count)
-    position = np.arange(of.size) - np.repeat(np.cumsum(count) - count, count)
-    return of, matrix.indices[np.repeat(start, count) + position]

@@ -20,7 +20,7 @@ import numba
 import numpy as np
 from numba.core.registry import cpu_target
 
-from pipeline.kernels.vectors import element, fill, lanes, load, lowest, madd, reaches, store
+from pipeline.kernels.vectors import element, fill, lanes, load, lowest, madd, reaches, store, word32
 
 __all__ = ["best"]
 
@@ -200,8 +200,9 @@ def _nonzero(w: Any, row: int, some: Any, which: Any) -> int:
 
 @_compiled
 def _hide(indices: Any, start: int, end: int, position: Any, hidden: Any, slot: int) -> None:
+    """Set the bits of the item rows in indices[start : end] (int32, as bytes)."""
     for p in range(start, end):
-        place = position[indices[p]]
+        place = position[word32(indices, p)]
         hidden[slot, place // BLOCK] |= np.uint64(1) << np.uint64(place % BLOCK)
 
 
@@ -325,7 +326,7 @@ def best(
     order : (n_items,) int32, the item in each place; position : (n_items,) int32, its inverse
     longest : the largest norm of a block's largest absolute components; nonnegative : whether no component is under 0
     mask : (n_blocks,) uint64, bits of places that no list may hold, those past the last item among them
-    starts, ends : (n,) int64, indices : int32: item rows that row i may not hold, indices[starts[i] : ends[i]]
+    starts, ends : (n,) int64, indices : int32, as bytes: row i may not hold the item rows indices[starts[i] : ends[i]]
     more_starts, more_ends, more_indices : the same once more; (0,) for none
     items : (n, most) int32, −1 before and past the end of a list; scores : (n, most) float32, 0 there
     """

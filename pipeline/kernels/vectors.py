@@ -33,6 +33,7 @@ __all__ = [
     "total",
     "transpose8",
     "violation",
+    "word32",
 ]
 
 cgutils: Any = numba_cgutils
@@ -146,6 +147,19 @@ def element(typingctx: Any, array: Any, row: Any, column: Any) -> Any:
         return builder.load(builder.bitcast(at, one.as_pointer()), align=array.dtype.bitwidth // 8)
 
     return array.dtype(array, types.intp, types.intp), codegen
+
+
+@intrinsic()
+def word32(typingctx: Any, octets: Any, at: Any) -> Any:
+    """The int32 that begins at octets[4·at]: wherever a mapped file has it, where numba would compile a kernel anew."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        struct = context.make_array(octets)(context, builder, args[0])
+        word = ir.IntType(32)
+        start = builder.bitcast(struct.data, word.as_pointer())
+        return builder.load(builder.gep(start, [args[1]]), align=1)
+
+    return types.int32(octets, types.intp), codegen
 
 
 @intrinsic()
