@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from pipeline.artifact import FactorModel
-from pipeline.errors import InputError, RowRangeError, UnknownItemError, UnknownUserError, UsageError
+from pipeline.errors import BadRowsError, InputError, RowRangeError, UnknownItemError, UnknownUserError, UsageError
+from pipeline.foldin import Folder, objective_of, transformed
 from pipeline.ids import IdMap
 from pipeline.topk import Finder, LeftOut, TopK
 
@@ -50,6 +51,7 @@ class Scorer:
     def __init__(self, model: FactorModel, source: str = "nmf", *, compiled: bool | None = None) -> None:
         self.model = model
         self.source = source
+        self._compiled = compiled
         self._finder = Finder(model.item_factors, model.user_factors, compiled)
 
     @classmethod
@@ -112,10 +114,7 @@ class Scorer:
             top = self.popular_rows(1, k, allow=allowed, deny=denied)
         else:
             top = self.recommend_rows([row], k, exclude_seen=exclude_seen, allow=allowed, deny=denied)
-        n = int(np.count_nonzero(top.items[0] >= 0))
-        ranking = Ranking(self.items.ids(top.items[0, :n]), top.scores[0, :n])
-        ranking.source = self.source if row >= 0 else "popular"
-        return ranking
+        return self._ranking(top, self.source if row >= 0 else "popular")
 
     def predict(self, user_id: int | str, item_ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of the items for the user, (n,). Raises UnknownUserError, UnknownItemError."""
@@ -125,8 +124,7 @@ class Scorer:
         wanted = np.atleast_1d(np.asarray(item_ids))
         cols = self.items.rows(wanted, missing="negative")
         if cols.size and cols.min() < 0:
-            some = wanted[cols < 0].tolist()
-            raise UnknownItemError(f"Unknown item(s) {some[:5]}: not among the {len(self.items)} items of the model")
+            raise self._unknown_items(wanted[cols < 0])
         return self.model.predict(np.full(cols.size, row), cols)
 
     def _user_row(self, user_id: int | str) -> int:
@@ -135,9 +133,134 @@ class Scorer:
             return -1
         return int(self.users.rows([user_id], missing="negative")[0])
 
+    def _unknown_items(self, ids: NDArray[Any]) -> UnknownItemError:
+        return UnknownItemError(
+            f"Unknown item(s) {ids[:5].tolist()}: not among the {len(self.items)} items of the model"
+        )
+
     def _known_items(self, ids: Sequence[int | str]) -> NDArray[np.int32]:
         rows = self.items.rows(list(ids), missing="negative")
         return np.unique(rows[rows >= 0])
+
+    # ---- users the model was not trained on, or whose scores have changed ---------------------
+
+    def fold_in(
+        self, items: ArrayLike, scores: ArrayLike | None = None, *, missing: Literal["error", "skip"] = "error"
+    ) -> NDArray[np.float32]:
+        """Factors (k,) of one user, from their items and scores; a training user's own row comes back.
+
+        Parameters
+        ----------
+        items : (n,) external ids, each once; none at all is a user of whom nothing is known
+        scores : (n,) as they were before the fit's transform, finite and ≥ 0; default, 1 each
+        missing : what to do with items the model does not know: raise, or leave them out
+
+        Raises
+        ------
+        UnknownItemError, BadRowsError, InputError
+        """
+        if missing not in ("error", "skip"):
+            raise UsageError(f"missing must be 'error' or 'skip', got {missing!r}")
+        wanted = np.atleast_1d(np.asarray(items))
+        cols = self.items.rows(wanted, missing="negative")
+        values = np.ones(cols.size, np.float32) if scores is None else _floats(scores)
+        if values.shape != cols.shape:
+            raise InputError(f"{cols.size} items and {values.size} scores: one score an item")
+        known = cols >= 0
+        if missing == "error" and not known.all():
+            raise self._unknown_items(wanted[~known])
+        cells = sparse.csr_matrix((1, len(self.items)), dtype=np.float32)
+        # Assigned: the constructor would add up an item's scores where it is there twice.
+        cells.data, cells.indices = values[known], cols[known]
+        cells.indptr = np.array([0, cells.indices.size], np.int32)
+        factors: NDArray[np.float32] = self.fold_in_rows(cells)[0]
+        return factors
+
+    def fold_in_rows(self, cells: sparse.csr_matrix, n_threads: int | None = None) -> NDArray[np.float32]:
+        """Factors (n, k) of many users; `cells` is csr (n, n_items) of scores as they were before the transform.
+
+        Raises BadRowsError, InputError.
+        """
+        if not sparse.issparse(cells):
+            raise InputError(f"Scores to fold in must be a sparse matrix, got {type(cells).__name__}")
+        cells = sparse.csr_matrix(cells, dtype=np.float32)
+        bad = int(np.count_nonzero(~(np.isfinite(cells.data) & (cells.data >= 0))))
+        if bad:
+            raise BadRowsError(f"{bad} score(s) are not finite and ≥ 0")
+        seen = sparse.csr_matrix(cells.shape, dtype=np.float32)
+        seen.data, seen.indices, seen.indptr = transformed(cells.data, self.model.meta), cells.indices, cells.indptr
+        return self._folder.solve(seen, n_threads)
+
+    def recommend_for(
+        self,
+        user_factors: ArrayLike,
+        k: int = 10,
+        *,
+        seen: Sequence[int | str] = (),
+        allow: Sequence[int | str] | None = None,
+        deny: Sequence[int | str] | None = None,
+    ) -> Ranking:
+        """`recommend` for factors (k,) of a user who need not be in the model, as `fold_in` gives them.
+
+        Parameters
+        ----------
+        seen : items to leave out; of these, of `allow` and of `deny`, ids the model does not know are passed over
+
+        Raises
+        ------
+        InputError
+            For factors of another size, or not finite.
+        """
+        factors = np.asarray(user_factors)
+        if factors.ndim != 1:
+            raise InputError(f"One user's factors have shape (k,), not {factors.shape}")
+        hidden = self._known_items([*seen, *(deny or ())])
+        allowed = None if allow is None else self._known_items(allow)
+        k = min(k, max(1, len(self.items)))
+        return self._ranking(self.rank(factors[None], k, allow=allowed, deny=hidden), self.source)
+
+    def _ranking(self, top: TopK, source: str) -> Ranking:
+        n = int(np.count_nonzero(top.items[0] >= 0))
+        ranking = Ranking(self.items.ids(top.items[0, :n]), top.scores[0, :n])
+        ranking.source = source
+        return ranking
+
+    def rank(
+        self,
+        user_factors: ArrayLike,
+        k: int = 10,
+        *,
+        seen: sparse.csr_matrix | None = None,
+        allow: NDArray[np.int32] | None = None,
+        deny: NDArray[np.int32] | None = None,
+        n_threads: int | None = None,
+    ) -> TopK:
+        """The k best items for each row of `user_factors` (n, k), whoever they belong to, in item rows.
+
+        Parameters
+        ----------
+        seen : csr (n, n_items) of items to leave out
+        allow, deny : item rows to choose from, and to leave out
+        """
+        factors = np.ascontiguousarray(user_factors, np.float32)
+        if factors.ndim != 2 or factors.shape[1] != self.model.n_components:
+            raise InputError(f"User factors have shape {factors.shape}, not (n, {self.model.n_components})")
+        if not np.isfinite(factors).all():
+            raise InputError("User factors must be finite")
+        rows = np.arange(factors.shape[0])
+        return self._find(factors, rows, k, [], seen, allow, deny, n_threads, "seen")
+
+    def prepare(self) -> None:
+        """Do now what the first calls would do: load compiled kernels, arrange the items.
+
+        For a service that answers one user at a time: a call after it takes well under a millisecond.
+        """
+        self._finder.prepare()
+        self._folder.prepare()
+
+    @cached_property
+    def _folder(self) -> Folder:
+        return Folder(self.model.item_factors, objective_of(self.model.meta), self._compiled)
 
     # ---- by row, for many users ---------------------------------------------------------------
 
@@ -167,14 +290,30 @@ class Scorer:
         if index.size and (index.min() < 0 or index.max() >= len(self.users)):
             raise RowRangeError(f"User IDs must be in range [0, {len(self.users)})")
         index = index.astype(np.intp, copy=False)
+        left_out = [LeftOut(self.model.seen, index)] if exclude_seen else []
+        factors = self.model.user_factors
+        return self._find(factors, index, k, left_out, also_seen, allow, deny, n_threads, "also_seen")
+
+    def _find(
+        self,
+        user_factors: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        k: int,
+        left_out: list[LeftOut],
+        seen: sparse.csr_matrix | None,
+        allow: NDArray[np.int32] | None,
+        deny: NDArray[np.int32] | None,
+        n_threads: int | None,
+        name: str,
+    ) -> TopK:
+        """`Finder.find`, with `seen` (row i for rows[i]; the caller's argument `name`) left out too."""
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}")
-        if also_seen is not None and also_seen.shape != (index.size, len(self.items)):
-            raise InputError(f"also_seen has shape {also_seen.shape}, not {(index.size, len(self.items))}")
-        left_out = [LeftOut(self.model.seen, index)] if exclude_seen else []
-        if also_seen is not None:
-            left_out.append(LeftOut(also_seen, np.arange(index.size)))
-        return self._finder.find(self.model.user_factors, index, k, left_out, self._hidden(allow, deny), n_threads)
+        if seen is not None:
+            if seen.shape != (rows.size, len(self.items)):
+                raise InputError(f"{name} has shape {seen.shape}, not {(rows.size, len(self.items))}")
+            left_out = [*left_out, LeftOut(seen, np.arange(rows.size))]
+        return self._finder.find(user_factors, rows, k, left_out, self._hidden(allow, deny), n_threads)
 
     def popular_rows(
         self,
@@ -221,3 +360,12 @@ class Scorer:
     @cached_property
     def _popularity(self) -> NDArray[np.int64]:
         return np.bincount(self.model.seen.indices, minlength=len(self.items))
+
+
+def _floats(scores: ArrayLike) -> NDArray[np.float32]:
+    """Scores as float32, (n,). Raises BadRowsError for what is no number."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.atleast_1d(np.asarray(scores, np.float64)).astype(np.float32)
+    except (TypeError, ValueError):
+        raise BadRowsError("1 or more scores are not numbers") from None
