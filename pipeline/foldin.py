@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.crew import Crew
-from pipeline.errors import ArtifactError, BadRowsError, InputError
+from pipeline.errors import ArtifactError, InputError
 from pipeline.kernels import available, compiled
 from pipeline.objective import Objective
 
@@ -76,44 +76,43 @@ class Folder:
         self._compiled = compiled
         self._lock = threading.Lock()
         self._fixed: tuple[NDArray[np.float32], NDArray[np.float64]] | None = None
-        self._inverse: NDArray[np.float32] | None = None
+        self._plain: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         if objective.biases and item_factors.shape[0] < 2:
             raise ArtifactError(f"A model with biases has two components for them, this one {item_factors.shape[0]}")
 
-    def solve(self, cells: sparse.csr_matrix, n_threads: int | None = None) -> NDArray[np.float32]:
-        """Factors (n, k) of the rows of `cells`, (n, n_items) transformed scores; a row depends on its own cells only.
+    def solve(
+        self, indptr: NDArray[Any], indices: NDArray[Any], scores: NDArray[np.float32], n_threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """Factors (n, k) of n rows, each from its own cells only.
 
-        Raises BadRowsError for scores that are not finite and ≥ 0, InputError for another number of columns, an item
-        twice in a row, or scores so large that the factors pass float32.
+        Parameters
+        ----------
+        indptr, indices, scores : CSR (n, n_items), columns ascending in a row; scores transformed, finite, ≥ 0
+
+        Raises
+        ------
+        InputError
+            For scores so large that the factors pass float32.
         """
-        n_items = self._h.shape[1]
-        if cells.ndim != 2 or cells.shape[1] != n_items:
-            raise InputError(f"Scores to fold in have shape {cells.shape}, not (n, {n_items})")
-        matrix = sparse.csr_matrix(cells, dtype=np.float32, copy=True)
-        matrix.sort_indices()  # a sum of float32 in the order of training
-        if not matrix.has_canonical_format:
-            raise InputError("Scores to fold in have an item twice in one row")
-        bad = int(np.count_nonzero(~(np.isfinite(matrix.data) & (matrix.data >= 0))))
-        if bad:
-            raise BadRowsError(f"{bad} score(s) are not finite and ≥ 0")
-        indptr, indices = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)
-        kernels = available() if self._compiled is None else self._compiled
-        out = np.zeros((matrix.shape[0], self._h.shape[0]), np.float32)
+        # Copies that can be written: one type each, for which the kernels are compiled once.
+        indptr, indices, data = np.array(indptr, np.int64), np.array(indices, np.int32), np.array(scores, np.float32)
+        out = np.zeros((indptr.size - 1, self._h.shape[0]), np.float32)
         if not out.size:
             return out
+        kernels = available() if self._compiled is None else self._compiled
         if not kernels:
-            self._in_numpy(indptr, indices, matrix.data, out)
+            self._in_numpy(indptr, indices, data, out)
         elif self.objective.plain:
-            self._half_step(indptr, indices, matrix.data, n_threads, out)
+            self._half_step(indptr, indices, data, n_threads, out)
         else:
-            self._weighted(indptr, indices, matrix.data, n_threads, out)
+            self._weighted(indptr, indices, data, n_threads, out)
         if not (np.isfinite(out.min()) and np.isfinite(out.max())):
             raise InputError("Scores to fold in are too large for float32: scale them down")
         return out
 
     def prepare(self) -> None:
         """Do now what the first call would do."""
-        self.solve(sparse.csr_matrix((1, self._h.shape[1]), dtype=np.float32))
+        self.solve(np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
     # ---- what all rows share ----------------------------------------------------------------
 
@@ -159,20 +158,21 @@ class Folder:
         width = rows.shape[1]
         goal = self.objective
         strength = goal.alpha_W * self._h.shape[1]
-        gram = gram.copy()
-        gram[np.arange(k), np.arange(k)] += strength * (1 - goal.l1_ratio)
-        if self._inverse is None:
-            inverse = np.zeros((width, width), kind)
+        if self._plain is None:
+            gram = gram.copy()
+            gram[np.arange(k), np.arange(k)] += strength * (1 - goal.l1_ratio)
             ridge = 1e-7 * float(np.trace(gram)) / k or 1.0
+            inverse = np.zeros((width, width), kind)
             inverse[:k, :k] = np.linalg.inv(gram[:k, :k] + ridge * np.eye(k))
-            self._inverse = inverse
+            self._plain = gram.astype(kind), inverse
+        gram32, inverse = self._plain
         step, given, none = compiled("halfstep").half_step, np.zeros((0, width), kind), np.zeros((0, 0))
-        gram32, new, l1 = gram.astype(kind), np.zeros((n, width), kind), kind(strength * goal.l1_ratio)
+        new, l1 = np.zeros((n, width), kind), kind(strength * goal.l1_ratio)
 
         def piece(i: int) -> None:
             step(
                 i * ROWS, min(n, (i + 1) * ROWS), indptr, indices, data, given,
-                rows, kind(1), gram32, self._inverse, l1,
+                rows, kind(1), gram32, inverse, l1,
                 new, new, new, kind(1), new, k, kind(0), SWEEPS, kind(0), kind(TOL),
                 none, none, np.zeros(4),
             )  # fmt: skip

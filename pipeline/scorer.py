@@ -169,11 +169,14 @@ class Scorer:
         known = cols >= 0
         if missing == "error" and not known.all():
             raise self._unknown_items(wanted[~known])
-        cells = sparse.csr_matrix((1, len(self.items)), dtype=np.float32)
-        # Assigned: the constructor would add up an item's scores where it is there twice.
-        cells.data, cells.indices = values[known], cols[known]
-        cells.indptr = np.array([0, cells.indices.size], np.int32)
-        factors: NDArray[np.float32] = self.fold_in_rows(cells)[0]
+        cols, values = cols[known], values[known]
+        # A sum of float32 in the order of training.
+        order = np.argsort(cols, kind="stable")
+        cols, values = cols[order], values[order]
+        twice = cols[1:][cols[1:] == cols[:-1]]
+        if twice.size:
+            raise InputError(f"Item(s) {self.items.ids(twice[:5]).tolist()} are there twice: one score an item")
+        factors: NDArray[np.float32] = self._folded(np.array([0, cols.size]), cols, values)[0]
         return factors
 
     def fold_in_rows(self, cells: sparse.csr_matrix, n_threads: int | None = None) -> NDArray[np.float32]:
@@ -183,13 +186,22 @@ class Scorer:
         """
         if not sparse.issparse(cells):
             raise InputError(f"Scores to fold in must be a sparse matrix, got {type(cells).__name__}")
-        cells = sparse.csr_matrix(cells, dtype=np.float32)
-        bad = int(np.count_nonzero(~(np.isfinite(cells.data) & (cells.data >= 0))))
+        n_items = len(self.items)
+        if cells.ndim != 2 or cells.shape[1] != n_items:
+            raise InputError(f"Scores to fold in have shape {cells.shape}, not (n, {n_items})")
+        matrix = sparse.csr_matrix(cells, dtype=np.float32, copy=True)
+        matrix.sort_indices()
+        if not matrix.has_canonical_format:
+            raise InputError("Scores to fold in have an item twice in one row")
+        return self._folded(matrix.indptr, matrix.indices, matrix.data, n_threads)
+
+    def _folded(
+        self, indptr: NDArray[Any], indices: NDArray[Any], scores: NDArray[np.float32], n_threads: int | None = None
+    ) -> NDArray[np.float32]:
+        bad = int(np.count_nonzero(~(np.isfinite(scores) & (scores >= 0))))
         if bad:
             raise BadRowsError(f"{bad} score(s) are not finite and ≥ 0")
-        seen = sparse.csr_matrix(cells.shape, dtype=np.float32)
-        seen.data, seen.indices, seen.indptr = transformed(cells.data, self.model.meta), cells.indices, cells.indptr
-        return self._folder.solve(seen, n_threads)
+        return self._folder.solve(indptr, indices, transformed(scores, self.model.meta), n_threads)
 
     def recommend_for(
         self,
@@ -214,10 +226,13 @@ class Scorer:
         factors = np.asarray(user_factors)
         if factors.ndim != 1:
             raise InputError(f"One user's factors have shape (k,), not {factors.shape}")
-        hidden = self._known_items([*seen, *(deny or ())])
+        mine = self._known_items(seen)
+        left_out = [LeftOut(np.array([0, mine.size]), mine, np.zeros(1, np.intp))]
         allowed = None if allow is None else self._known_items(allow)
+        denied = None if deny is None else self._known_items(deny)
         k = min(k, max(1, len(self.items)))
-        return self._ranking(self.rank(factors[None], k, allow=allowed, deny=hidden), self.source)
+        rows, factors = np.zeros(1, np.intp), self._checked(factors[None])
+        return self._ranking(self._find(factors, rows, k, left_out, None, allowed, denied, None, ""), self.source)
 
     def _ranking(self, top: TopK, source: str) -> Ranking:
         n = int(np.count_nonzero(top.items[0] >= 0))
@@ -242,13 +257,17 @@ class Scorer:
         seen : csr (n, n_items) of items to leave out
         allow, deny : item rows to choose from, and to leave out
         """
+        factors = self._checked(user_factors)
+        rows = np.arange(factors.shape[0])
+        return self._find(factors, rows, k, [], seen, allow, deny, n_threads, "seen")
+
+    def _checked(self, user_factors: ArrayLike) -> NDArray[np.float32]:
         factors = np.ascontiguousarray(user_factors, np.float32)
         if factors.ndim != 2 or factors.shape[1] != self.model.n_components:
             raise InputError(f"User factors have shape {factors.shape}, not (n, {self.model.n_components})")
         if not np.isfinite(factors).all():
             raise InputError("User factors must be finite")
-        rows = np.arange(factors.shape[0])
-        return self._find(factors, rows, k, [], seen, allow, deny, n_threads, "seen")
+        return factors
 
     def prepare(self) -> None:
         """Do now what the first calls would do: load compiled kernels, arrange the items.
@@ -290,7 +309,7 @@ class Scorer:
         if index.size and (index.min() < 0 or index.max() >= len(self.users)):
             raise RowRangeError(f"User IDs must be in range [0, {len(self.users)})")
         index = index.astype(np.intp, copy=False)
-        left_out = [LeftOut(self.model.seen, index)] if exclude_seen else []
+        left_out = [LeftOut(self.model.seen.indptr, self.model.seen.indices, index)] if exclude_seen else []
         factors = self.model.user_factors
         return self._find(factors, index, k, left_out, also_seen, allow, deny, n_threads, "also_seen")
 
@@ -312,7 +331,7 @@ class Scorer:
         if seen is not None:
             if seen.shape != (rows.size, len(self.items)):
                 raise InputError(f"{name} has shape {seen.shape}, not {(rows.size, len(self.items))}")
-            left_out = [*left_out, LeftOut(seen, np.arange(rows.size))]
+            left_out = [*left_out, LeftOut(seen.indptr, seen.indices, np.arange(rows.size))]
         return self._finder.find(user_factors, rows, k, left_out, self._hidden(allow, deny), n_threads)
 
     def popular_rows(

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from pipeline.crew import Crew
 from pipeline.kernels import available, compiled
@@ -46,14 +45,18 @@ class TopK(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Items that lists may not hold: the stored cells of csr `cells` (…, n_items), its row rows[i] for list i."""
+    """Items that lists may not hold, as a CSR matrix (…, n_items) has them: those of its row rows[i] for list i."""
 
-    cells: sparse.csr_matrix
+    indptr: NDArray[Any]
+    indices: NDArray[Any]
     rows: NDArray[np.intp]
 
 
 def exact_scores(
-    user_factors: NDArray[np.float32], rows: NDArray[np.intp], item_factors: NDArray[np.float32], items: NDArray[np.intp]
+    user_factors: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    item_factors: NDArray[np.float32],
+    items: NDArray[np.intp],
 ) -> NDArray[np.float32]:
     """Score of each pair (rows[i], items[i]), (n,): as `FactorModel.predict` has it, for any user factors (m, k)."""
     total = np.zeros(rows.size, np.float64)
@@ -65,7 +68,10 @@ def exact_scores(
 
 @dataclass(frozen=True, eq=False)
 class _Packed:
-    """Item factors as the kernel takes them (its docstring says what each is): one copy of them, and 1/64 more."""
+    """Item factors as the kernel takes them (its docstring says what each is): one copy of them, and 1/64 more.
+
+    everything : the mask that hides nothing
+    """
 
     packed: NDArray[np.float32]
     tops: NDArray[np.float32]
@@ -73,6 +79,7 @@ class _Packed:
     position: NDArray[np.int32]
     longest: float
     nonnegative: bool
+    everything: NDArray[np.uint64]
 
     @classmethod
     def of(cls, item_factors: NDArray[np.float32], typical: NDArray[np.float64]) -> _Packed:
@@ -97,13 +104,21 @@ class _Packed:
             largest = np.abs(mine).max(axis=1).astype(np.float64)
             longest = max(longest, float(np.sqrt(largest @ largest)))
         lowest = float(item_factors.min())
-        return cls(packed.reshape(-1, LANES), tops.reshape(-1, LANES), order, position, longest, lowest >= 0)
+        return cls(
+            packed.reshape(-1, LANES), tops.reshape(-1, LANES), order, position, longest, lowest >= 0,
+            _words(np.zeros(n, bool)),
+        )  # fmt: skip
 
     def mask(self, hidden: NDArray[np.bool_] | None) -> NDArray[np.uint64]:
         """(n_blocks,) the bits of places that are hidden, and of those past the last item."""
-        bits = np.ones(-(-self.order.size // LANES) * LANES, bool)
-        bits[: self.order.size] = False if hidden is None else hidden[self.order]
-        return np.packbits(bits, bitorder="little").view("<u8").astype(np.uint64, copy=False)
+        return self.everything if hidden is None else _words(hidden[self.order])
+
+
+def _words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """64 bits a word, the lowest first; 1 past the last."""
+    padded = np.ones(-(-bits.size // LANES) * LANES, bool)
+    padded[: bits.size] = bits
+    return np.packbits(padded, bitorder="little").view("<u8").astype(np.uint64, copy=False)
 
 
 class Finder:
@@ -195,7 +210,7 @@ class Finder:
         def piece(i: int) -> None:
             some = slice(i * size, (i + 1) * size)
             w = np.ascontiguousarray(user_factors[rows[some]])
-            mine = [LeftOut(one.cells, one.rows[some]) for one in left_out]
+            mine = [one._replace(rows=one.rows[some]) for one in left_out]
             self._run(kernel, w, mine, mask, TopK(found.items[some], found.scores[some]))
 
         pieces = -(-rows.size // size)
@@ -240,7 +255,7 @@ class Finder:
         for start in range(0, rows.size, step):
             some = slice(start, start + step)
             w = np.ascontiguousarray(user_factors[rows[some]])
-            cells = [_cells(one.cells, one.rows[some]) for one in left_out]
+            cells = [_cells(one._replace(rows=one.rows[some])) for one in left_out]
             found.items[some], found.scores[some] = self._block(w, k, cells, hidden)
 
     def _block(
@@ -318,23 +333,23 @@ class Finder:
         return found
 
 
-def _cells(matrix: sparse.csr_matrix, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-    """The stored cells of some rows, as positions in `rows` and columns.
+def _cells(one: LeftOut) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """The stored cells, as positions in `rows` and columns.
 
     scipy's own row indexing copies all of a matrix whose indices are mapped from disk, for each block.
     """
-    start = matrix.indptr[rows].astype(np.intp)
-    count = matrix.indptr[rows + 1].astype(np.intp) - start
-    of = np.repeat(np.arange(rows.size), count)
+    start = one.indptr[one.rows].astype(np.intp)
+    count = one.indptr[one.rows + 1].astype(np.intp) - start
+    of = np.repeat(np.arange(one.rows.size), count)
     position = np.arange(of.size) - np.repeat(np.cumsum(count) - count, count)
-    return of, matrix.indices[np.repeat(start, count) + position]
+    return of, one.indices[np.repeat(start, count) + position]
 
 
 def _span(one: LeftOut) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
     """Where each row's cells begin and end in the columns, int32 as bytes: the matrix's own, if they are such."""
-    indptr, indices = one.cells.indptr, one.cells.indices
+    indptr, indices = one.indptr, one.indices
     if indices.dtype != np.int32 or not indices.flags.c_contiguous:
-        of, columns = _cells(one.cells, one.rows)
+        of, columns = _cells(one)
         ends = np.searchsorted(of, np.arange(one.rows.size), side="right")
         starts = np.append(0, ends[:-1])
         return starts.astype(np.int64), ends.astype(np.int64), _octets(columns.astype(np.int32))

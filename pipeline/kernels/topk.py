@@ -71,7 +71,7 @@ def _take(
     mask: Any, scores: Any, line: int, block: int, slot: int, margins: Any,
     heap: Any, limits: Any, values: Any, places: Any, counts: Any,
 ) -> None:  # fmt: skip
-    """The lanes of a block's scores whose bits are set become candidates; counts[slot] is −1 where there are too many."""
+    """The lanes whose bits are set become candidates; counts[slot] is −1 where there are too many."""
     cap = values.shape[1]
     while mask != 0:
         lane = lowest(mask)

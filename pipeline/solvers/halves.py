@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.kernels import compiled
 from pipeline.crew import Crew
+from pipeline.kernels import compiled
 
 __all__ = ["Cells", "Factor", "Outcome", "Sweeps", "half_step", "padded"]
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.kernels import compiled
 from pipeline.crew import Crew
+from pipeline.kernels import compiled
 from pipeline.solvers.halves import Cells, Factor, Floats, Outcome, Sweeps, half_step, padded
 
 __all__ = ["Factorization", "OnIteration", "Penalty", "factorize", "fold_in"]
