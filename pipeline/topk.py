@@ -25,7 +25,7 @@ __all__ = ["Finder", "LeftOut", "TopK", "exact_scores"]
 BLOCK_BYTES = 32 * 2**20
 # Compiled: users a piece of work, and the longest list (longer ones are most of a catalogue: nothing to pass over).
 PIECE, LONGEST = 1024, 256
-# Importing numba takes half a second, and compiling some ten once on a machine: scores that numpy is done with by then.
+# Scores that numpy is through with while numba is imported (0.5 s) and, once on a machine, compiles (5 s).
 WORTH_IMPORTING = 2**28
 # User rows that are looked at for what is typical of them.
 SAMPLE = 4096

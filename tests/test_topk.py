@@ -107,9 +107,7 @@ def test_ties_by_the_thousand(make_model, rng, step, rising):
     level = np.arange(4000) // 1000 * step
     model.item_factors[:] = 1 + (level if rising else level[::-1])
     model.user_factors[3] = 0
-    same(
-        both(model, range(9), 12, [cells(model.seen, range(9))]), brute(model, range(9), 12, model.seen.toarray() > 0)
-    )
+    same(both(model, range(9), 12, [cells(model.seen, range(9))]), brute(model, range(9), 12, model.seen.toarray() > 0))
 
 
 def test_scores_a_rounding_apart_across_blocks(rng, make_model):
@@ -149,7 +147,9 @@ def test_what_is_left_out_in_any_form(make_model, rng, index):
     model = make_model(rng, 40, 700, 5, density=0.05)
     also = sparse.random(40, 700, 0.1, format="csr", rng=rng)
     # In no order, and each cell twice.
-    shuffled = [rng.permutation(np.repeat(also.indices[a:b], 2)) for a, b in zip(also.indptr, also.indptr[1:])]
+    shuffled = [
+        rng.permutation(np.repeat(also.indices[a:b], 2)) for a, b in zip(also.indptr, also.indptr[1:], strict=False)
+    ]
     ends = np.cumsum([0] + [len(one) for one in shuffled])
     indices = np.concatenate(shuffled).astype(index)
     strided = np.repeat(indices, 2)[::2]

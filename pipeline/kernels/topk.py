@@ -133,7 +133,7 @@ def _every_item(
     k = w.shape[1]
     n_items = order.shape[0]
     most = items.shape[1]
-    n = 0
+    n = np.int64(0)
     zero = True
     for t in range(k):
         zero = zero and w[row, t] == 0
@@ -152,7 +152,8 @@ def _every_item(
         left = ~hidden[slot, block]
         if left == 0:
             continue
-        total[:] = 0
+        for lane in range(BLOCK):
+            total[lane] = 0
         for t in range(k):
             mine = np.float64(w[row, t])
             if mine != 0:
@@ -174,7 +175,7 @@ def _finish(
         _every_item(w, row, packed, order, position, hidden, slot, items, scores)
         return
     k = w.shape[1]
-    n = 0
+    n = np.int64(0)
     for c in range(counts[slot]):
         if values[slot, c] >= limits[slot]:
             place = places[slot, c]
@@ -282,14 +283,15 @@ def _visits(
     left: Any, scratch: Any, margins: Any, heap: Any, limits: Any, values: Any, places: Any, counts: Any, alone: bool,
 ) -> bool:  # fmt: skip
     """A user's blocks from the highest bound down; False where bounds rule out too little and it was left at that."""
+    line = np.int64(0)
     for _ in range(FIRST + heap.shape[1] // BLOCK):
         block = _highest(bounds, slot, n_blocks)
         if bounds[slot, block] < limits[slot] or counts[slot] < 0:
             return True
-        _multiply(some, which, n_some, packed, block * k, scratch, 0, 0)
+        _multiply(some, which, n_some, packed, block * k, scratch, line, line)
         bounds[slot, block] = -np.inf
         mask = reaches(load(scratch, 0, 0, 256), limits[slot]) & ~hidden[slot, block]
-        _take(mask, scratch, 0, block, slot, margins, heap, limits, values, places, counts)
+        _take(mask, scratch, line, block, slot, margins, heap, limits, values, places, counts)
     n = 0
     for first in range(0, n_blocks, BLOCK):
         mask = reaches(load(bounds, slot, first, 256), limits[slot])
@@ -304,9 +306,9 @@ def _visits(
     for turn in range(n):
         block = left[turn]
         if bounds[slot, block] >= limits[slot] and counts[slot] >= 0:
-            _multiply(some, which, n_some, packed, block * k, scratch, 0, 0)
+            _multiply(some, which, n_some, packed, block * k, scratch, line, line)
             mask = reaches(load(scratch, 0, 0, 256), limits[slot]) & ~hidden[slot, block]
-            _take(mask, scratch, 0, block, slot, margins, heap, limits, values, places, counts)
+            _take(mask, scratch, line, block, slot, margins, heap, limits, values, places, counts)
     return True
 
 
@@ -349,9 +351,10 @@ def best(
     some = np.empty(k, np.float32)
     which = np.empty(k, np.int64)
     left = np.empty(n_blocks, np.int64)
-    slot = 0
+    slot = np.int64(0)  # as the constant 0 it would be another type, and what it is passed to compiled twice
     for row in range(n):
-        hidden[slot] = mask
+        for block in range(n_blocks):
+            hidden[slot, block] = mask[block]
         _hide(indices, starts[row], ends[row], position, hidden, slot)
         if more_starts.shape[0]:
             _hide(more_indices, more_starts[row], more_ends[row], position, hidden, slot)
@@ -385,7 +388,8 @@ def best(
                     bounds[slot, block] = -np.inf
                 else:
                     bounds[slot, block] = bounds[slot, block] * (1 + margins[slot, 0]) + margins[slot, 1]
-            heap[slot] = -np.inf
+            for j in range(most):
+                heap[slot, j] = -np.inf
             limits[slot] = LEAST
             waiting = not _visits(
                 some, which, n_some, packed, n_blocks, k, slot, bounds, hidden, left, scratch, margins,
@@ -412,4 +416,4 @@ def best(
                     w, rows[s], s, packed, order, position, hidden, some, which, n_some, limits, values, places, counts,
                     items, scores,
                 )  # fmt: skip
-            slot = 0
+            slot = np.int64(0)
