@@ -188,6 +188,30 @@ def time_one_user(model: FactorModel, n: int) -> None:
         print(f"| {one} | {p50:,.0f} | {p99:,.0f} | {p50 / base[with_list]:.1f}× |", flush=True)
 
 
+def time_many_users(model: FactorModel, rounds: int) -> None:
+    """The table of everybody folded in at once."""
+    X = model.seen.astype(np.float32)
+    rows = np.arange(len(model.users))
+    scorer = Scorer(model)
+    tasks: dict[str, Task] = {"Rankline `fold_in_rows`": lambda: scorer.fold_in_rows(X)}
+    if not missing("implicit"):
+        peer = als(model)
+        tasks["implicit `recalculate_user`"] = lambda: peer.recalculate_user(rows, X)
+    taken: dict[str, list[float]] = {one: [] for one in tasks}
+    for number in range(rounds + 1):
+        for one, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            if number:
+                taken[one].append(time.perf_counter() - start)
+    print(f"\n{rows.size:,} users at once, load {os.getloadavg()[0]:.1f}\n")
+    print("| | seconds | beside Rankline |")
+    print("|---|---|---|")
+    medians = {one: statistics.median(times) for one, times in taken.items()}
+    for one, wall in medians.items():
+        print(f"| {one} | {wall:.2f} | {wall / medians['Rankline `fold_in_rows`']:.1f}× |", flush=True)
+
+
 def main() -> None:
     """Run the comparison and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -209,6 +233,7 @@ def main() -> None:
     time_lists("fitted", model, options.rounds)
     time_lists("uniform", uniform_model(model.seen), options.rounds)
     time_one_user(model, min(2_000, options.users))
+    time_many_users(model, options.rounds)
 
 
 if __name__ == "__main__":

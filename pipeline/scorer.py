@@ -190,6 +190,7 @@ class Scorer:
         if cells.ndim != 2 or cells.shape[1] != n_items:
             raise InputError(f"Scores to fold in have shape {cells.shape}, not (n, {n_items})")
         matrix = sparse.csr_matrix(cells, dtype=np.float32, copy=True)
+        self._check_columns(matrix, "The matrix to fold in")
         matrix.sort_indices()
         if not matrix.has_canonical_format:
             raise InputError("Scores to fold in have an item twice in one row")
@@ -233,6 +234,12 @@ class Scorer:
         k = min(k, max(1, len(self.items)))
         rows, factors = np.zeros(1, np.intp), self._checked(factors[None])
         return self._ranking(self._find(factors, rows, k, left_out, None, allowed, denied, None, ""), self.source)
+
+    def _check_columns(self, matrix: sparse.csr_matrix, name: str) -> None:
+        """Kernels read where an index points, and scipy does not look at one that was assigned."""
+        columns = matrix.indices
+        if columns.size and not (columns.min() >= 0 and columns.max() < len(self.items)):
+            raise InputError(f"{name} has columns outside [0, {len(self.items)})")
 
     def _ranking(self, top: TopK, source: str) -> Ranking:
         n = int(np.count_nonzero(top.items[0] >= 0))
@@ -331,6 +338,7 @@ class Scorer:
         if seen is not None:
             if seen.shape != (rows.size, len(self.items)):
                 raise InputError(f"{name} has shape {seen.shape}, not {(rows.size, len(self.items))}")
+            self._check_columns(seen, name)
             left_out = [*left_out, LeftOut(seen.indptr, seen.indices, np.arange(rows.size))]
         return self._finder.find(user_factors, rows, k, left_out, self._hidden(allow, deny), n_threads)
 

@@ -270,6 +270,11 @@ def test_input_that_does_not_fit(scorer):
     twice.indptr = np.array([0, 2], np.int32)
     with pytest.raises(InputError, match="twice"):
         scorer.fold_in_rows(twice)
+    for outside in (-1, 12, 2**31 - 1):
+        twice.indices = np.array([0, outside], np.int32)
+        for call in (scorer.fold_in_rows, lambda cells: scorer.rank(np.ones((1, 3)), seen=cells)):
+            with pytest.raises(InputError, match=r"columns outside \[0, 12\)"):
+                call(twice)
 
 
 def test_scores_default_to_one_and_the_callers_arrays_stay(scorer):

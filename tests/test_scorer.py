@@ -16,6 +16,7 @@ from scipy import sparse
 
 import pipeline
 from pipeline import topk as module
+from pipeline import topk_numpy
 from pipeline.artifact import FactorModel
 from pipeline.errors import InputError, RowRangeError, UnknownItemError, UnknownUserError, UsageError
 from pipeline.ids import IdMap
@@ -288,9 +289,9 @@ def test_the_size_of_a_block_changes_no_bit(make_model, rng, monkeypatch, kind, 
     scorer = Scorer(model, compiled=False)
     plain, filtered = scorer.recommend_rows(np.arange(25)), scorer.recommend_rows(np.arange(25), **filters)
     calls = []
-    monkeypatch.setattr(module, "BLOCK_BYTES", users_a_block * 4 * 300)
-    real = module.Finder._block
-    monkeypatch.setattr(module.Finder, "_block", lambda self, w, *rest: calls.append(len(w)) or real(self, w, *rest))
+    monkeypatch.setattr(topk_numpy, "BLOCK_BYTES", users_a_block * 4 * 300)
+    real = topk_numpy._block
+    monkeypatch.setattr(topk_numpy, "_block", lambda h, w, *rest: calls.append(len(w)) or real(h, w, *rest))
     assert same(scorer.recommend_rows(np.arange(25)), plain)
     step = min(25, max(1, users_a_block))
     assert max(calls) == step
