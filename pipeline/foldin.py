@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.crew import Crew
-from pipeline.errors import ArtifactError, InputError
+from pipeline.errors import ArtifactError, BadRowsError, InputError
 from pipeline.kernels import available, compiled
 from pipeline.objective import Objective
+from pipeline.topk_numpy import check_columns
 
 __all__ = ["Folder", "objective_of", "transformed"]
 
@@ -66,12 +67,16 @@ class Folder:
     Parameters
     ----------
     item_factors : (k, n_items) float32, H; not to be altered afterwards
+    meta : the model's; says what it was fitted to, and what was done to the scores before
     compiled : use the compiled kernels (None: where numba is installed). Unlike top-k's lists, rows differ in
         their last bits between the two, so the choice does not depend on what is loaded.
     """
 
-    def __init__(self, item_factors: NDArray[np.float32], objective: Objective, compiled: bool | None = None) -> None:
-        self.objective = objective
+    def __init__(
+        self, item_factors: NDArray[np.float32], meta: Mapping[str, Any], compiled: bool | None = None
+    ) -> None:
+        self.objective = objective = objective_of(meta)
+        self._meta = meta
         self._h = item_factors
         self._compiled = compiled
         self._lock = threading.Lock()
@@ -79,6 +84,32 @@ class Folder:
         self._plain: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         if objective.biases and item_factors.shape[0] < 2:
             raise ArtifactError(f"A model with biases has two components for them, this one {item_factors.shape[0]}")
+
+    def fold_matrix(self, cells: sparse.csr_matrix, n_threads: int | None = None) -> NDArray[np.float32]:
+        """Factors (n, k) of the rows of csr (n, n_items), scores as they were before the fit's transform.
+
+        Raises BadRowsError for scores that are not finite and ≥ 0, InputError for what else can't be folded in.
+        """
+        n_items = self._h.shape[1]
+        if not sparse.issparse(cells):
+            raise InputError(f"Scores to fold in must be a sparse matrix, got {type(cells).__name__}")
+        if cells.ndim != 2 or cells.shape[1] != n_items:
+            raise InputError(f"Scores to fold in have shape {cells.shape}, not (n, {n_items})")
+        matrix = sparse.csr_matrix(cells, dtype=np.float32, copy=True)
+        check_columns(matrix, "The matrix to fold in")
+        matrix.sort_indices()
+        if not matrix.has_canonical_format:
+            raise InputError("Scores to fold in have an item twice in one row")
+        return self.fold(matrix.indptr, matrix.indices, matrix.data, n_threads)
+
+    def fold(
+        self, indptr: NDArray[Any], indices: NDArray[Any], scores: NDArray[np.float32], n_threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """`solve` for scores as they were before the fit's transform. Raises BadRowsError besides."""
+        bad = int(np.count_nonzero(~(np.isfinite(scores) & (scores >= 0))))
+        if bad:
+            raise BadRowsError(f"{bad} score(s) are not finite and ≥ 0")
+        return self.solve(indptr, indices, transformed(scores, self._meta), n_threads)
 
     def solve(
         self, indptr: NDArray[Any], indices: NDArray[Any], scores: NDArray[np.float32], n_threads: int | None = None

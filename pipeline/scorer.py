@@ -17,9 +17,9 @@ from scipy import sparse
 
 from pipeline.artifact import FactorModel
 from pipeline.errors import BadRowsError, InputError, RowRangeError, UnknownItemError, UnknownUserError, UsageError
-from pipeline.foldin import Folder, objective_of, transformed
+from pipeline.foldin import Folder
 from pipeline.ids import IdMap
-from pipeline.topk import Finder, LeftOut, TopK
+from pipeline.topk import Finder, LeftOut, TopK, check_columns
 
 __all__ = ["Ranking", "Scorer", "TopK", "Unknown"]
 
@@ -176,7 +176,7 @@ class Scorer:
         twice = cols[1:][cols[1:] == cols[:-1]]
         if twice.size:
             raise InputError(f"Item(s) {self.items.ids(twice[:5]).tolist()} are there twice: one score an item")
-        factors: NDArray[np.float32] = self._folded(np.array([0, cols.size]), cols, values)[0]
+        factors: NDArray[np.float32] = self._folder.fold(np.array([0, cols.size]), cols, values)[0]
         return factors
 
     def fold_in_rows(self, cells: sparse.csr_matrix, n_threads: int | None = None) -> NDArray[np.float32]:
@@ -184,25 +184,7 @@ class Scorer:
 
         Raises BadRowsError, InputError.
         """
-        if not sparse.issparse(cells):
-            raise InputError(f"Scores to fold in must be a sparse matrix, got {type(cells).__name__}")
-        n_items = len(self.items)
-        if cells.ndim != 2 or cells.shape[1] != n_items:
-            raise InputError(f"Scores to fold in have shape {cells.shape}, not (n, {n_items})")
-        matrix = sparse.csr_matrix(cells, dtype=np.float32, copy=True)
-        self._check_columns(matrix, "The matrix to fold in")
-        matrix.sort_indices()
-        if not matrix.has_canonical_format:
-            raise InputError("Scores to fold in have an item twice in one row")
-        return self._folded(matrix.indptr, matrix.indices, matrix.data, n_threads)
-
-    def _folded(
-        self, indptr: NDArray[Any], indices: NDArray[Any], scores: NDArray[np.float32], n_threads: int | None = None
-    ) -> NDArray[np.float32]:
-        bad = int(np.count_nonzero(~(np.isfinite(scores) & (scores >= 0))))
-        if bad:
-            raise BadRowsError(f"{bad} score(s) are not finite and ≥ 0")
-        return self._folder.solve(indptr, indices, transformed(scores, self.model.meta), n_threads)
+        return self._folder.fold_matrix(cells, n_threads)
 
     def recommend_for(
         self,
@@ -234,12 +216,6 @@ class Scorer:
         k = min(k, max(1, len(self.items)))
         rows, factors = np.zeros(1, np.intp), self._checked(factors[None])
         return self._ranking(self._find(factors, rows, k, left_out, None, allowed, denied, None, ""), self.source)
-
-    def _check_columns(self, matrix: sparse.csr_matrix, name: str) -> None:
-        """Kernels read where an index points, and scipy does not look at one that was assigned."""
-        columns = matrix.indices
-        if columns.size and not (columns.min() >= 0 and columns.max() < len(self.items)):
-            raise InputError(f"{name} has columns outside [0, {len(self.items)})")
 
     def _ranking(self, top: TopK, source: str) -> Ranking:
         n = int(np.count_nonzero(top.items[0] >= 0))
@@ -286,7 +262,7 @@ class Scorer:
 
     @cached_property
     def _folder(self) -> Folder:
-        return Folder(self.model.item_factors, objective_of(self.model.meta), self._compiled)
+        return Folder(self.model.item_factors, self.model.meta, self._compiled)
 
     # ---- by row, for many users ---------------------------------------------------------------
 
@@ -338,7 +314,7 @@ class Scorer:
         if seen is not None:
             if seen.shape != (rows.size, len(self.items)):
                 raise InputError(f"{name} has shape {seen.shape}, not {(rows.size, len(self.items))}")
-            self._check_columns(seen, name)
+            check_columns(seen, name)
             left_out = [*left_out, LeftOut(seen.indptr, seen.indices, np.arange(rows.size))]
         return self._finder.find(user_factors, rows, k, left_out, self._hidden(allow, deny), n_threads)
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from pipeline.crew import Crew
 from pipeline.kernels import available, compiled
-from pipeline.topk_numpy import Catalogue, LeftOut, TopK, cells_of, find_in_numpy
+from pipeline.topk_numpy import Catalogue, LeftOut, TopK, cells_of, check_columns, find_in_numpy
 
-__all__ = ["Finder", "LeftOut", "TopK"]
+__all__ = ["Finder", "LeftOut", "TopK", "check_columns"]
 
 # Compiled: users a piece of work, and the longest list (longer ones are most of a catalogue: nothing to pass over).
 PIECE, LONGEST = 1024, 256

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-__all__ = ["Catalogue", "LeftOut", "TopK", "cells_of", "exact_scores", "find_in_numpy"]
+from pipeline.errors import InputError
+
+__all__ = ["Catalogue", "LeftOut", "TopK", "cells_of", "check_columns", "exact_scores", "find_in_numpy"]
 
 # A block's score matrix; small enough to stay near the cache, large enough for the BLAS.
 BLOCK_BYTES = 32 * 2**20
@@ -171,3 +174,10 @@ def cells_of(one: LeftOut) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     of = np.repeat(np.arange(one.rows.size), count)
     position = np.arange(of.size) - np.repeat(np.cumsum(count) - count, count)
     return of, one.indices[np.repeat(start, count) + position]
+
+
+def check_columns(matrix: sparse.csr_matrix, name: str) -> None:
+    """Kernels read where an index points, and scipy does not look at one that was assigned. Raises InputError."""
+    columns, n = matrix.indices, matrix.shape[1]
+    if columns.size and not (columns.min() >= 0 and columns.max() < n):
+        raise InputError(f"{name} has columns outside [0, {n})")

@@ -168,7 +168,7 @@ def test_nothing_near_is_lower(way, objective, k, counts, seed):
     H = (rng.random((k, n_items)) * (rng.random((k, n_items)) < 0.7)).astype(np.float32)
     if objective.biases:
         H[-1] = 1
-    folder = Folder(H, objective, way)
+    folder = Folder(H, {"objective": objective.as_json()}, way)
     users = [{int(i): float(rng.integers(0, 6)) for i in rng.permutation(n_items)[:n]} for n in counts]
     indptr = np.cumsum([0, *counts])
     indices = np.array([i for user in users for i in sorted(user)], np.int32)
@@ -200,7 +200,7 @@ def test_the_row_is_the_twins(way):
         Objective(unobserved_weight=0.1, confidence=3, alpha_W=0.02, reg_exponent=0.5),
         Objective(unobserved_weight=0.0, alpha_W=0.1, l1_ratio=0.2, biases=True, bias_prior=1.5),
     ):
-        found = Folder(H, objective, way).solve(
+        found = Folder(H, {"objective": objective.as_json()}, way).solve(
             np.array([0, 4]), np.array(sorted(user)), np.array([user[i] for i in sorted(user)], np.float32)
         )
         np.testing.assert_allclose(found[0], naive.fold_in(objective, H, user, 5000), rtol=2e-4, atol=2e-5)
@@ -210,17 +210,23 @@ def test_the_row_is_the_twins(way):
 def test_a_user_of_whom_nothing_is_known(way):
     H = np.ones((3, 4), np.float32)
     nothing = np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
-    assert Folder(H, Objective(alpha_W=0.1, l1_ratio=1), way).solve(*nothing).tolist() == [[0, 0, 0]]
-    assert Folder(H, Objective(unobserved_weight=0), way).solve(*nothing).tolist() == [[0, 0, 0]]
+    assert Folder(H, {"objective": Objective(alpha_W=0.1, l1_ratio=1).as_json()}, way).solve(*nothing).tolist() == [
+        [0, 0, 0]
+    ]
+    assert Folder(H, {"objective": Objective(unobserved_weight=0).as_json()}, way).solve(*nothing).tolist() == [
+        [0, 0, 0]
+    ]
     biases = Objective(unobserved_weight=0, alpha_W=0.1, biases=True, bias_prior=1.5)
-    assert Folder(H, biases, way).solve(*nothing).tolist() == [[0, 1, 1.5]]
+    assert Folder(H, {"objective": biases.as_json()}, way).solve(*nothing).tolist() == [[0, 1, 1.5]]
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_scores_past_float32(way):
     H = np.full((2, 3), 1e-20, np.float32)
     with pytest.raises(InputError, match="too large"), np.errstate(all="ignore"):
-        Folder(H, Objective(alpha_W=0), way).solve(np.array([0, 1]), np.array([0]), np.array([3e38], np.float32))
+        Folder(H, {"objective": Objective(alpha_W=0).as_json()}, way).solve(
+            np.array([0, 1]), np.array([0]), np.array([3e38], np.float32)
+        )
 
 
 # ---- by id -------------------------------------------------------------------------------------------
