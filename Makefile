@@ -48,7 +48,8 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo
 
 bench: $(STAMP)  ## side by side with the peers, on this machine (some ten minutes)
-	@python benchmarks/read_warehouse.py && python benchmarks/batch.py && python benchmarks/solver.py --quick
+	@python benchmarks/read_warehouse.py && python benchmarks/batch.py && python benchmarks/solver.py --quick && \
+	python benchmarks/topk.py --quick
 
 clean:  ## what tools left behind; never data, runs or .venv
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -31,6 +31,7 @@ _compiled: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
 BLOCK = 64  # items side by side; the bits of a word
 TILE = 6  # users at a time: 6 × 64 sums are 24 of the 32 registers of AVX-512
 GROUP = 96  # users whose factors stay in the second cache while a block in the first meets them all
+WORKSPACE = 2**25  # bytes of a group's bounds and hidden items, which grow with the number of items
 FIRST = 4  # blocks visited before it is judged whether bounds pay
 FEW = 4  # they do where fewer than 1/FEW of the blocks are left: a visit costs some three times a tile's share
 MOST_SORTED = 128  # blocks; the order is for speed alone
@@ -336,7 +337,7 @@ def best(
     most = items.shape[1]
     n_blocks = mask.shape[0]
     n_tops = (n_blocks + BLOCK - 1) // BLOCK
-    group = min(GROUP, n)
+    group = min(GROUP, n, max(TILE, WORKSPACE // (12 * n_blocks)))
     hidden = np.empty((group, n_blocks), np.uint64)
     bounds = np.empty((group, n_tops * BLOCK), np.float32)
     heap = np.empty((group, most), np.float32)
