@@ -1,10 +1,11 @@
-"""The batch job: every user's top 10, seen items left out, numpy alone; time, and memory as users grow.
+"""The batch job: every user's top 10, seen items left out; time, and memory as users grow.
 
     python benchmarks/batch.py [--users 100000] [--items 20000] [--runs 5]
 
 Peers in the same run: `argpartition` over blocks of a dense score matrix, masked user by user, which
 is what a notebook does; and the bare sgemm of the same blocks, which nothing that scores every item
-can go below.
+can go below (compiled kernels need not score them all: `benchmarks/topk.py` has them beside their peers). A process
+each, so that loading numba is in what the compiled way takes.
 """
 
 from __future__ import annotations
@@ -45,12 +46,13 @@ class Nowhere:
         self.n_rows += block.ranks.size  # type: ignore[attr-defined]  # Recommendations
 
 
-def ours(folder: str) -> dict[str, float]:
+def ours(folder: str, compiled: bool | None = None) -> dict[str, float]:
+    from pipeline.artifact import FactorModel
     from pipeline.batch import score_all
     from pipeline.scorer import Scorer
 
     start = time.perf_counter()
-    scorer = Scorer.load(folder, mapped=True)
+    scorer = Scorer(FactorModel.load(folder, mapped=True), compiled=compiled)
     loaded = time.perf_counter()
     sink = Nowhere()
     score_all(scorer, sink, TOP)
@@ -110,12 +112,18 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--child", nargs=2, metavar=("WHO", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    programs = {"ours": ours, "job": job, "notebook": notebook, "sgemm": sgemm}
+    programs = {
+        "ours": ours,
+        "numpy": lambda folder: ours(folder, False),
+        "job": job,
+        "notebook": notebook,
+        "sgemm": sgemm,
+    }
     if arguments.child:
         who, folder = arguments.child
         print(json.dumps(programs[who](folder)))
         return
-    print(machine.describe("numpy", "scipy"))
+    print(machine.describe("numpy", "scipy", "numba"))
     print(f"\n{arguments.users:,} users × {arguments.items:,} items, k = {K}, top {TOP}, {SEEN} seen a user")
     print(f"medians of {arguments.runs}, a process each\n")
     with tempfile.TemporaryDirectory() as scratch:
@@ -123,6 +131,7 @@ def main() -> None:
         make(folder, arguments.users, arguments.items)
         names = {
             "ours": "Rankline, ranked",
+            "numpy": "the same with numpy alone",
             "job": "Rankline, ranked and published (embedded)",
             "sgemm": "bare sgemm of the same blocks",
             "notebook": "argpartition over dense blocks (notebook)",

@@ -1,9 +1,7 @@
 """`Scorer`: from a user to their best unseen items. numpy and scipy alone, over the saved artifact.
 
 Everything that ranks (evaluation, the batch job, the pyfunc) ranks here, so a metric describes
-what ships. The lists are exact and the same for any block size, BLAS or number of threads:
-float32 products only find candidates, with a margin for their rounding; those are scored again by
-`FactorModel.predict`'s definition and sorted by (score, item id).
+what ships. The lists are exact, and the same with compiled kernels and without (`pipeline.topk`).
 """
 
 from __future__ import annotations
@@ -18,15 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from pipeline.artifact import FactorModel
-from pipeline.errors import InputError, RowRangeError, UnknownItemError, UnknownUserError, UsageError
+from pipeline.errors import BadRowsError, InputError, RowRangeError, UnknownItemError, UnknownUserError, UsageError
+from pipeline.foldin import Folder
 from pipeline.ids import IdMap
+from pipeline.topk import Finder, LeftOut, TopK, check_columns
 
 __all__ = ["Ranking", "Scorer", "TopK", "Unknown"]
 
 Unknown = Literal["error", "popular"]
-
-# A block's score matrix; small enough to stay near the cache, large enough for the BLAS.
-BLOCK_BYTES = 32 * 2**20
 
 
 class _Pair(NamedTuple):
@@ -40,17 +37,6 @@ class Ranking(_Pair):
     source: str = "nmf"
 
 
-class TopK(NamedTuple):
-    """Ranked items of a block of users, padded at the end where fewer than k are left.
-
-    items : (n, k) int32 item rows, -1 where padded
-    scores : (n, k) float32, 0 where padded
-    """
-
-    items: NDArray[np.int32]
-    scores: NDArray[np.float32]
-
-
 class Scorer:
     """Ranks items for users of one model.
 
@@ -58,11 +44,15 @@ class Scorer:
     ----------
     model : the factors, ids and seen items
     source : what to call these scores in the published table
+    compiled : use compiled kernels (True, needs numba), numpy alone (False), or what is faster (None):
+        the kernels where numba is installed and the work is worth loading it, or it is loaded already
     """
 
-    def __init__(self, model: FactorModel, source: str = "nmf") -> None:
+    def __init__(self, model: FactorModel, source: str = "nmf", *, compiled: bool | None = None) -> None:
         self.model = model
         self.source = source
+        self._compiled = compiled
+        self._finder = Finder(model.item_factors, model.user_factors, compiled)
 
     @classmethod
     def load(cls, folder: str | Path, *, mapped: bool = False) -> Scorer:
@@ -124,10 +114,7 @@ class Scorer:
             top = self.popular_rows(1, k, allow=allowed, deny=denied)
         else:
             top = self.recommend_rows([row], k, exclude_seen=exclude_seen, allow=allowed, deny=denied)
-        n = int(np.count_nonzero(top.items[0] >= 0))
-        ranking = Ranking(self.items.ids(top.items[0, :n]), top.scores[0, :n])
-        ranking.source = self.source if row >= 0 else "popular"
-        return ranking
+        return self._ranking(top, self.source if row >= 0 else "popular")
 
     def predict(self, user_id: int | str, item_ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of the items for the user, (n,). Raises UnknownUserError, UnknownItemError."""
@@ -137,8 +124,7 @@ class Scorer:
         wanted = np.atleast_1d(np.asarray(item_ids))
         cols = self.items.rows(wanted, missing="negative")
         if cols.size and cols.min() < 0:
-            some = wanted[cols < 0].tolist()
-            raise UnknownItemError(f"Unknown item(s) {some[:5]}: not among the {len(self.items)} items of the model")
+            raise self._unknown_items(wanted[cols < 0])
         return self.model.predict(np.full(cols.size, row), cols)
 
     def _user_row(self, user_id: int | str) -> int:
@@ -147,9 +133,136 @@ class Scorer:
             return -1
         return int(self.users.rows([user_id], missing="negative")[0])
 
+    def _unknown_items(self, ids: NDArray[Any]) -> UnknownItemError:
+        return UnknownItemError(
+            f"Unknown item(s) {ids[:5].tolist()}: not among the {len(self.items)} items of the model"
+        )
+
     def _known_items(self, ids: Sequence[int | str]) -> NDArray[np.int32]:
         rows = self.items.rows(list(ids), missing="negative")
         return np.unique(rows[rows >= 0])
+
+    # ---- users the model was not trained on, or whose scores have changed ---------------------
+
+    def fold_in(
+        self, items: ArrayLike, scores: ArrayLike | None = None, *, missing: Literal["error", "skip"] = "error"
+    ) -> NDArray[np.float32]:
+        """Factors (k,) of one user, from their items and scores; a training user's own row comes back.
+
+        Parameters
+        ----------
+        items : (n,) external ids, each once; none at all is a user of whom nothing is known
+        scores : (n,) as they were before the fit's transform, finite and ≥ 0; default, 1 each
+        missing : what to do with items the model does not know: raise, or leave them out
+
+        Raises
+        ------
+        UnknownItemError, BadRowsError, InputError
+        """
+        if missing not in ("error", "skip"):
+            raise UsageError(f"missing must be 'error' or 'skip', got {missing!r}")
+        wanted = np.atleast_1d(np.asarray(items))
+        cols = self.items.rows(wanted, missing="negative")
+        values = np.ones(cols.size, np.float32) if scores is None else _floats(scores)
+        if values.shape != cols.shape:
+            raise InputError(f"{cols.size} items and {values.size} scores: one score an item")
+        known = cols >= 0
+        if missing == "error" and not known.all():
+            raise self._unknown_items(wanted[~known])
+        cols, values = cols[known], values[known]
+        # A sum of float32 in the order of training.
+        order = np.argsort(cols, kind="stable")
+        cols, values = cols[order], values[order]
+        twice = cols[1:][cols[1:] == cols[:-1]]
+        if twice.size:
+            raise InputError(f"Item(s) {self.items.ids(twice[:5]).tolist()} are there twice: one score an item")
+        factors: NDArray[np.float32] = self._folder.fold(np.array([0, cols.size]), cols, values)[0]
+        return factors
+
+    def fold_in_rows(self, cells: sparse.csr_matrix, n_threads: int | None = None) -> NDArray[np.float32]:
+        """Factors (n, k) of many users; `cells` is csr (n, n_items) of scores as they were before the transform.
+
+        Raises BadRowsError, InputError.
+        """
+        return self._folder.fold_matrix(cells, n_threads)
+
+    def recommend_for(
+        self,
+        user_factors: ArrayLike,
+        k: int = 10,
+        *,
+        seen: Sequence[int | str] = (),
+        allow: Sequence[int | str] | None = None,
+        deny: Sequence[int | str] | None = None,
+    ) -> Ranking:
+        """`recommend` for factors (k,) of a user who need not be in the model, as `fold_in` gives them.
+
+        Parameters
+        ----------
+        seen : items to leave out; of these, of `allow` and of `deny`, ids the model does not know are passed over
+
+        Raises
+        ------
+        InputError
+            For factors of another size, or not finite.
+        """
+        factors = np.asarray(user_factors)
+        if factors.ndim != 1:
+            raise InputError(f"One user's factors have shape (k,), not {factors.shape}")
+        mine = self._known_items(seen)
+        left_out = [LeftOut(np.array([0, mine.size]), mine, np.zeros(1, np.intp))]
+        allowed = None if allow is None else self._known_items(allow)
+        denied = None if deny is None else self._known_items(deny)
+        k = min(k, max(1, len(self.items)))
+        rows, factors = np.zeros(1, np.intp), self._checked(factors[None])
+        return self._ranking(self._find(factors, rows, k, left_out, None, allowed, denied, None, ""), self.source)
+
+    def _ranking(self, top: TopK, source: str) -> Ranking:
+        n = int(np.count_nonzero(top.items[0] >= 0))
+        ranking = Ranking(self.items.ids(top.items[0, :n]), top.scores[0, :n])
+        ranking.source = source
+        return ranking
+
+    def rank(
+        self,
+        user_factors: ArrayLike,
+        k: int = 10,
+        *,
+        seen: sparse.csr_matrix | None = None,
+        allow: NDArray[np.int32] | None = None,
+        deny: NDArray[np.int32] | None = None,
+        n_threads: int | None = None,
+    ) -> TopK:
+        """The k best items for each row of `user_factors` (n, k), whoever they belong to, in item rows.
+
+        Parameters
+        ----------
+        seen : csr (n, n_items) of items to leave out
+        allow, deny : item rows to choose from, and to leave out
+        """
+        factors = self._checked(user_factors)
+        rows = np.arange(factors.shape[0])
+        return self._find(factors, rows, k, [], seen, allow, deny, n_threads, "seen")
+
+    def _checked(self, user_factors: ArrayLike) -> NDArray[np.float32]:
+        factors = np.ascontiguousarray(user_factors, np.float32)
+        if factors.ndim != 2 or factors.shape[1] != self.model.n_components:
+            raise InputError(f"User factors have shape {factors.shape}, not (n, {self.model.n_components})")
+        if not np.isfinite(factors).all():
+            raise InputError("User factors must be finite")
+        return factors
+
+    def prepare(self) -> None:
+        """Do now what the first calls would do: load compiled kernels, arrange the items.
+
+        For a service that answers one user at a time: a call after it takes well under a millisecond.
+        """
+        self._finder.prepare()
+        self._folder.prepare()
+
+    @cached_property
+    def _folder(self) -> Folder:
+        return Folder(self.model.item_factors, self.model.meta, self._compiled)
 
     # ---- by row, for many users ---------------------------------------------------------------
 
@@ -162,6 +275,7 @@ class Scorer:
         also_seen: sparse.csr_matrix | None = None,
         allow: NDArray[np.int32] | None = None,
         deny: NDArray[np.int32] | None = None,
+        n_threads: int | None = None,
     ) -> TopK:
         """The k best items of each user row, by score, ties by item id.
 
@@ -170,6 +284,7 @@ class Scorer:
         rows : (n,) user rows
         also_seen : csr (n, n_items) of further items to leave out, row i for rows[i]
         allow, deny : sorted item rows to choose from, and to leave out
+        n_threads : where compiled kernels find the lists; default, the cores this process may use
         """
         index = np.atleast_1d(np.asarray(rows))
         if index.size and index.dtype.kind not in "iu":
@@ -177,24 +292,31 @@ class Scorer:
         if index.size and (index.min() < 0 or index.max() >= len(self.users)):
             raise RowRangeError(f"User IDs must be in range [0, {len(self.users)})")
         index = index.astype(np.intp, copy=False)
+        left_out = [LeftOut(self.model.seen.indptr, self.model.seen.indices, index)] if exclude_seen else []
+        factors = self.model.user_factors
+        return self._find(factors, index, k, left_out, also_seen, allow, deny, n_threads, "also_seen")
+
+    def _find(
+        self,
+        user_factors: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        k: int,
+        left_out: list[LeftOut],
+        seen: sparse.csr_matrix | None,
+        allow: NDArray[np.int32] | None,
+        deny: NDArray[np.int32] | None,
+        n_threads: int | None,
+        name: str,
+    ) -> TopK:
+        """`Finder.find`, with `seen` (row i for rows[i]; the caller's argument `name`) left out too."""
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}")
-        if also_seen is not None and also_seen.shape != (index.size, len(self.items)):
-            raise InputError(f"also_seen has shape {also_seen.shape}, not {(index.size, len(self.items))}")
-        items = np.full((index.size, k), -1, np.int32)
-        scores = np.zeros((index.size, k), np.float32)
-        if not len(self.items):
-            return TopK(items, scores)
-        step = max(1, BLOCK_BYTES // (4 * max(1, len(self.items))))
-        hidden = self._hidden(allow, deny)
-        for start in range(0, index.size, step):
-            block = slice(start, start + step)
-            masks = [hidden] if hidden is not None else []
-            leave_out = [_cells(self.model.seen, index[block])] if exclude_seen else []
-            if also_seen is not None:
-                leave_out.append(_cells(also_seen, np.arange(index.size)[block]))
-            items[block], scores[block] = self._top_k(index[block], k, leave_out, masks)
-        return TopK(items, scores)
+        if seen is not None:
+            if seen.shape != (rows.size, len(self.items)):
+                raise InputError(f"{name} has shape {seen.shape}, not {(rows.size, len(self.items))}")
+            check_columns(seen, name)
+            left_out = [*left_out, LeftOut(seen.indptr, seen.indices, np.arange(rows.size))]
+        return self._finder.find(user_factors, rows, k, left_out, self._hidden(allow, deny), n_threads)
 
     def popular_rows(
         self,
@@ -242,89 +364,11 @@ class Scorer:
     def _popularity(self) -> NDArray[np.int64]:
         return np.bincount(self.model.seen.indices, minlength=len(self.items))
 
-    @cached_property
-    def _largest_item_norm(self) -> float:
-        h = self.model.item_factors
-        return float(np.sqrt(np.einsum("tn,tn->n", h, h, dtype=np.float64).max(initial=0.0)))
 
-    def _top_k(
-        self,
-        rows: NDArray[np.intp],
-        k: int,
-        leave_out: list[tuple[NDArray[np.intp], NDArray[np.int32]]],
-        masks: list[NDArray[np.bool_]],
-    ) -> TopK:
-        """One block: float32 scores → candidates → exact scores → the k best.
-
-        Items are dealt into `n_groups` groups (item i to group i mod n_groups); the k-th largest
-        of the groups' maxima is a lower bound on the k-th best score, so only groups that reach it
-        are looked into. A pass of maxima costs a fraction of a partition of every row.
-        """
-        n_items = len(self.items)
-        n_groups = min(n_items, max(4 * k, -(-n_items // 64)))
-        depth = -(-n_items // n_groups)
-        w = np.ascontiguousarray(self.model.user_factors[rows])
-        norms = np.sqrt(np.einsum("ut,ut->u", w, w, dtype=np.float64))
-        # No partial sum passes |w|·|h|; where that passes float32, an infinite or NaN product would
-        # be taken for a hidden item, so these rows are scored item by item.
-        overflows = norms * self._largest_item_norm >= 2.0**126
-        w[overflows] = 0
-        scores = np.empty((rows.size, depth * n_groups), np.float32)
-        np.matmul(w, self.model.item_factors, out=scores[:, :n_items])
-        scores[:, n_items:] = -np.inf
-        for of, item in leave_out:
-            scores[of, item] = -np.inf
-        for mask in masks:
-            scores[:, :n_items][:, mask] = -np.inf
-
-        grouped = scores.reshape(rows.size, depth, n_groups)
-        best = grouped.max(axis=1)
-        bound = (
-            np.partition(best, n_groups - k, axis=1)[:, n_groups - k]
-            if k <= n_groups
-            else np.full(rows.size, -np.inf, np.float32)
-        )
-        # |fl(w·h) - w·h| ≤ k·2⁻²⁴·|w|·|h| to first order (Higham 2002, §3.1), for the bound and for
-        # the candidate; the rest of the factor 4 covers the higher orders. Below 2⁻¹²⁶ a product loses
-        # up to 2⁻¹⁵⁰ however small it is: the second term.
-        margin = 4 * self.model.n_components * (2.0**-24 * norms * self._largest_item_norm + 2.0**-149)
+def _floats(scores: ArrayLike) -> NDArray[np.float32]:
+    """Scores as float32, (n,). Raises BadRowsError for what is no number."""
+    try:
         with np.errstate(over="ignore"):
-            threshold = np.where(np.isneginf(bound), bound, bound - margin).astype(np.float32)
-
-        reached = (best >= threshold[:, None]) & (best > -np.inf)
-        # Rows of ties (all-zero factors, say) would make every item a candidate at once.
-        tied = overflows | (np.count_nonzero(reached, axis=1) > 4 * k + 64)
-        reached[tied] = False
-        of, group = np.nonzero(reached)
-        values = grouped[of, :, group]
-        pick, layer = np.nonzero((values >= threshold[of, None]) & (values > -np.inf))
-        of, item = of[pick], layer * n_groups + group[pick]
-
-        items_out = np.full((rows.size, k), -1, np.int32)
-        scores_out = np.zeros((rows.size, k), np.float32)
-        exact = self.model.predict(rows[of], item)
-        order = np.lexsort((item, -exact, of))
-        of, item, exact = of[order], item[order], exact[order]
-        rank = np.arange(of.size) - np.searchsorted(of, of)
-        keep = rank < k
-        items_out[of[keep], rank[keep]] = item[keep]
-        scores_out[of[keep], rank[keep]] = exact[keep]
-        for u in np.flatnonzero(tied):
-            left = np.flatnonzero(scores[u, :n_items] > -np.inf)
-            exact = self.model.predict(np.full(left.size, rows[u]), left)
-            top = np.argsort(-exact, kind="stable")[:k]
-            items_out[u, : top.size] = left[top]
-            scores_out[u, : top.size] = exact[top]
-        return TopK(items_out, scores_out)
-
-
-def _cells(matrix: sparse.csr_matrix, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-    """The stored cells of some rows, as positions in `rows` and columns.
-
-    scipy's own row indexing copies all of a matrix whose indices are mapped from disk, for each block.
-    """
-    start = matrix.indptr[rows].astype(np.intp)
-    count = matrix.indptr[rows + 1].astype(np.intp) - start
-    of = np.repeat(np.arange(rows.size), count)
-    position = np.arange(of.size) - np.repeat(np.cumsum(count) - count, count)
-    return of, matrix.indices[np.repeat(start, count) + position]
+            return np.atleast_1d(np.asarray(scores, np.float64)).astype(np.float32)
+    except (TypeError, ValueError):
+        raise BadRowsError("1 or more scores are not numbers") from None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.artifact import FactorModel
+from pipeline.objective import Objective
 
 Row = tuple[Any, Any, float, Any]  # user id, item id, score, time or None
 
@@ -101,6 +102,58 @@ def popular(model: FactorModel, k: int, hidden: Collection[int] = ()) -> list[tu
             count[item] += 1
     ranked = sorted((-count[item], item) for item in range(len(count)) if item not in hidden)
     return [(item, -negated) for negated, item in ranked[:k]]
+
+
+# ---- folding in -----------------------------------------------------------------------------------
+
+
+def user_objective(
+    objective: Objective, H: ArrayLike, cells: Mapping[int, float], w: Sequence[float]
+) -> tuple[float, list[float], list[float]]:
+    """A user's half of the objective at w, its slope and its curvature: item by item as it is written down."""
+    H = np.asarray(H, np.float64).tolist()
+    k, n_items = len(H), len(H[0]) if H else 0
+    value, slope, curvature = 0.0, [0.0] * k, [0.0] * k
+    for item in range(n_items):
+        weight, x = objective.unobserved_weight, 0.0
+        if item in cells:
+            x = float(np.float32(cells[item]))
+            weight = 1 + objective.confidence * x
+        error = sum(w[t] * H[t][item] for t in range(k)) - x
+        value += 0.5 * weight * error**2
+        for t in range(k):
+            slope[t] += weight * error * H[t][item]
+            curvature[t] += weight * H[t][item] ** 2
+    n = len(cells)
+    strength = objective.alpha_W * (n + objective.unobserved_weight * (n_items - n)) ** objective.reg_exponent
+    for t in range(k):
+        if objective.biases and t >= k - 2:
+            if t == k - 1:
+                value += 0.5 * strength * (w[t] - objective.bias_prior) ** 2
+                slope[t] += strength * (w[t] - objective.bias_prior)
+                curvature[t] += strength
+            continue
+        value += strength * (objective.l1_ratio * w[t] + 0.5 * (1 - objective.l1_ratio) * w[t] ** 2)
+        slope[t] += strength * (objective.l1_ratio + (1 - objective.l1_ratio) * w[t])
+        curvature[t] += strength * (1 - objective.l1_ratio)
+    return value, slope, curvature
+
+
+def fold_in(objective: Objective, H: ArrayLike, cells: Mapping[int, float], sweeps: int = 400) -> list[float]:
+    """The w ≥ 0 with the least of it, one component after the other, from nothing."""
+    k = len(np.asarray(H))
+    w = [0.0] * k
+    if objective.biases:
+        w[-2:] = 1.0, objective.bias_prior
+    for _ in range(sweeps):
+        before = list(w)
+        for t in range(k):
+            _, slope, curvature = user_objective(objective, H, cells, w)
+            if curvature[t] > 0 and not (objective.biases and t == k - 2):
+                w[t] = max(0.0, w[t] - slope[t] / curvature[t])
+        if max((abs(a - b) for a, b in zip(w, before, strict=True)), default=0.0) < 1e-12:
+            break
+    return w
 
 
 # ---- metrics --------------------------------------------------------------------------------------

@@ -15,13 +15,32 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import pipeline
-from pipeline import scorer as module
+from pipeline import topk as module
+from pipeline import topk_numpy
 from pipeline.artifact import FactorModel
 from pipeline.errors import InputError, RowRangeError, UnknownItemError, UnknownUserError, UsageError
 from pipeline.ids import IdMap
+from pipeline.kernels import available
 from pipeline.scorer import Scorer, TopK
 
 KINDS = ("uniform", "ties", "near_ties", "duplicated", "zero", "negative", "huge", "tiny", "mixed_scale", "sparse")
+
+
+@pytest.fixture(scope="module", autouse=True, params=["numpy", "compiled"])
+def way(request):
+    """Every test here twice: the lists are the same whichever way they are found."""
+    if request.param == "compiled" and not available():
+        pytest.skip("needs numba")
+    real = module.Finder._compiles
+
+    def told(self, n, k):
+        if self._compiled is None:
+            self._compiled = request.param == "compiled"
+        return real(self, n, k)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Finder, "_compiles", told)
+        yield request.param
 
 
 def small_model(w, h, seen=(), users=None, items=None):
@@ -267,12 +286,12 @@ def test_the_size_of_a_block_changes_no_bit(make_model, rng, monkeypatch, kind, 
     model = make_model(rng, 25, 300, 8, kind=kind)
     also = sparse.random(25, 300, 0.1, format="csr", rng=rng)
     filters = {"also_seen": also, "deny": np.array([3, 5], np.int32)}
-    scorer = Scorer(model)
+    scorer = Scorer(model, compiled=False)
     plain, filtered = scorer.recommend_rows(np.arange(25)), scorer.recommend_rows(np.arange(25), **filters)
     calls = []
-    monkeypatch.setattr(module, "BLOCK_BYTES", users_a_block * 4 * 300)
-    real = Scorer._top_k
-    monkeypatch.setattr(Scorer, "_top_k", lambda self, rows, *rest: calls.append(len(rows)) or real(self, rows, *rest))
+    monkeypatch.setattr(topk_numpy, "BLOCK_BYTES", users_a_block * 4 * 300)
+    real = topk_numpy._block
+    monkeypatch.setattr(topk_numpy, "_block", lambda h, w, *rest: calls.append(len(w)) or real(h, w, *rest))
     assert same(scorer.recommend_rows(np.arange(25)), plain)
     step = min(25, max(1, users_a_block))
     assert max(calls) == step

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from pipeline.crew import Crew, thread_count
 from pipeline.errors import UsageError
 from pipeline.solvers import halves, nmf
-from pipeline.solvers.crew import Crew, thread_count
 from pipeline.solvers.nmf import Penalty, factorize, fold_in
 
 PENALTY = Penalty(0.3, 0.2, 0.1, 0.4)

@@ -20,16 +20,20 @@ from numba.extending import register_model
 __all__ = [
     "above",
     "accumulate",
+    "element",
     "fill",
     "lanes",
     "load",
+    "lowest",
     "madd",
     "prefetch",
+    "reaches",
     "relu",
     "store",
     "total",
     "transpose8",
     "violation",
+    "word32",
 ]
 
 cgutils: Any = numba_cgutils
@@ -131,6 +135,53 @@ def store(typingctx: Any, array: Any, row: Any, column: Any, vector: Any) -> Any
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, vector), codegen
+
+
+@intrinsic()
+def element(typingctx: Any, array: Any, row: Any, column: Any) -> Any:
+    """array[row, column], without numba's look at the sign of an index (two instructions a load in a short loop)."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        at = _address(context, builder, array, args[0], args[1], args[2])
+        one = ir.DoubleType() if array.dtype == types.float64 else ir.FloatType()
+        return builder.load(builder.bitcast(at, one.as_pointer()), align=array.dtype.bitwidth // 8)
+
+    return array.dtype(array, types.intp, types.intp), codegen
+
+
+@intrinsic()
+def word32(typingctx: Any, octets: Any, at: Any) -> Any:
+    """The int32 that begins at octets[4·at]: wherever a mapped file has it, where numba would compile a kernel anew."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        struct = context.make_array(octets)(context, builder, args[0])
+        word = ir.IntType(32)
+        start = builder.bitcast(struct.data, word.as_pointer())
+        return builder.load(builder.gep(start, [args[1]]), align=1)
+
+    return types.int32(octets, types.intp), codegen
+
+
+@intrinsic()
+def reaches(typingctx: Any, a: Any, least: Any) -> Any:
+    """A word with bit i set where lane i is at least `least`, a scalar; of 64 lanes at most."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.fcmp_ordered(">=", args[0], _spread(builder, args[1], _llvm(a.dtype, a.lanes)))
+        word = builder.bitcast(bits, ir.IntType(a.lanes))
+        return word if a.lanes == 64 else builder.zext(word, ir.IntType(64))
+
+    return types.uint64(a, a.dtype), codegen
+
+
+@intrinsic()
+def lowest(typingctx: Any, word: Any) -> Any:
+    """The place of the lowest bit set in a uint64 that is not 0."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.intp(types.uint64), codegen
 
 
 def _spread(builder: Any, scalar: Any, vector: Any) -> Any:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.crew import Crew
 from pipeline.kernels import compiled
-from pipeline.solvers.crew import Crew
 
 __all__ = ["Cells", "Factor", "Outcome", "Sweeps", "half_step", "padded"]
 

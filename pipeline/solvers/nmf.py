@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from pipeline.crew import Crew
 from pipeline.kernels import compiled
-from pipeline.solvers.crew import Crew
 from pipeline.solvers.halves import Cells, Factor, Floats, Outcome, Sweeps, half_step, padded
 
 __all__ = ["Factorization", "OnIteration", "Penalty", "factorize", "factorize_rows", "fold_in"]
