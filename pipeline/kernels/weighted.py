@@ -1,0 +1,382 @@
+"""One half of the weighted alternation, compiled: rows of one factor given the other. Importing it imports numba.
+
+Given H, a row w of W (a user; items are the same on Xᵀ) is a problem of its own:
+
+    minimise over w ≥ 0   ½ w·A·w − b·w,   A = w₀·G + Σ_i (c_i − w₀)·h_i·h_iᵀ + λ·share,   b = Σ_i c_i·x_i·h_i + λ·pull
+
+with i over the row's cells, c = 1 + confidence·x, G = H·Hᵀ, and `share` and `pull` a number for each component:
+1 − ρ and −ρ, or 1 and the prior for a bias, or 0 for a component that is fixed (Hu, Koren & Volinsky 2008, with
+non-negativity and the penalties of `pipeline.objective`). A is another one for each row. Two ways through it:
+
+* `sweep_rows` never forms A. It lays the h of the row's cells side by side, a component's values in one line, and keeps
+  the cells' pulls q = (c − w₀)·ŷ − c·x up to date: a coordinate costs three passes over a line of the row's cells
+  (gradient, curvature, update), which are SIMD over cells, and k for the part of w₀·G. For the alternation,
+  where a sweep or two from where the row was are all that pays.
+* `solve_rows` forms A (k²/2 for a cell) and solves in float64 to tolerance: for the end, and for folding in.
+
+Factors are (rows, width), their `width` a multiple of 16 with zeros past k components. Every row is computed on its
+own and every sum is taken in an order fixed by (lo, hi).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pipeline.kernels.gathers import across, gather8
+from pipeline.kernels.halfstep import SMALLEST, _add_gram, _compiled
+from pipeline.kernels.vectors import accumulate, fill, lanes, load, madd, prefetch, relu, store, total
+
+__all__ = ["keep_rows", "solve_rows", "sweep_rows"]
+
+BLOCK = 64  # rows, or a row's cells, summed in their own width before they go into float64
+AHEAD = 16  # cells between asking for a row and using it
+FACTORED = 30  # sweeps between two attempts to solve for the components that are not 0
+
+
+@_compiled
+def sweep_rows(
+    lo: int,
+    hi: int,
+    indptr: Any,
+    indices: Any,
+    data: Any,
+    other: Any,
+    gram: Any,
+    weight: float,
+    confidence: float,
+    lam: Any,
+    share: Any,
+    pull: Any,
+    free: Any,
+    start: Any,
+    new: Any,
+    k: int,
+    sweeps: int,
+    tile: Any,
+    line: Any,
+    index: Any,
+    sums: Any,
+) -> None:
+    """Rows lo … hi-1: `sweeps` rounds of coordinate descent from `start`.
+
+    Parameters
+    ----------
+    indptr, indices, data : CSR rows of X (or of Xᵀ)
+    other : (columns + 1, width) the fixed factor, its last row zeros
+    gram : (width, width) w₀·G; weight : w₀
+    lam : (rows,) λ of each row; share, pull : (1, width); free : (k,), False for a component that is fixed
+    start, new : (rows, width) where the sweeps begin, and their result; may be one array
+    tile : (1, ≥ (k up to a multiple of 8)·(longest row + 32)), line : (3, ≥ longest row + 16), index : (1, as line) int32: room to work in
+    sums : (1,) float64, added to: Σ over rows ½ w·A·w − b·w at the result
+    """
+    width = new.shape[1]
+    group = lanes(new, 64)
+    panel = lanes(new, 256)
+    zeros = other.shape[0] - 1
+    wide = lanes(line, 64)
+    w = np.zeros((1, width), new.dtype)
+    slope = np.zeros((1, width), new.dtype)  # w₀·G·w
+    curve = np.zeros(k, new.dtype)
+    zero = fill(new, 0, 64)
+    zero4 = fill(new, 0, 256)
+    for row in range(lo, hi):
+        first = indptr[row]
+        n = indptr[row + 1] - first
+        padded = (n + group - 1) // group * group
+        # An odd number of cache lines from one component to the next: powers of two would share few sets.
+        stride = padded + wide * (1 - padded // wide % 2)
+        for j in range(n):
+            x = data[first + j]
+            c = 1 + confidence * x
+            index[0, j] = indices[first + j]
+            line[1, j] = c - weight
+            line[2, j] = c * x
+        for j in range(n, padded):
+            index[0, j] = zeros
+            line[1, j] = 0
+            line[2, j] = 0
+        for t in range(0, width, group):
+            store(w, 0, t, load(start, row, t, 64))
+            store(slope, 0, t, zero)
+        for r in range(k):
+            if w[0, r] != 0:
+                for t in range(0, width, group):
+                    store(slope, 0, t, madd(w[0, r], load(gram, r, t, 64), load(slope, 0, t, 64)))
+
+        for j in range(0, padded, 8):
+            for ahead in range(8):
+                soon = np.intp(index[0, min(j + AHEAD + ahead, max(padded - 1, 0))])
+                for t in range(0, width, group):
+                    prefetch(other, soon, t)
+            for t in range(0, k, 8):
+                gather8(other, index, j, t, tile, t * stride + j, stride)
+        at_cells = zero
+        j = 0
+        while j < padded:
+            y, y1, y2, y3 = zero, zero, zero, zero
+            t = 0
+            while t + 4 <= k:  # four sums at a time: each waits for its last multiply-add
+                y = madd(w[0, t], load(tile, 0, t * stride + j, 64), y)
+                y1 = madd(w[0, t + 1], load(tile, 0, (t + 1) * stride + j, 64), y1)
+                y2 = madd(w[0, t + 2], load(tile, 0, (t + 2) * stride + j, 64), y2)
+                y3 = madd(w[0, t + 3], load(tile, 0, (t + 3) * stride + j, 64), y3)
+                t += 4
+            while t < k:
+                y = madd(w[0, t], load(tile, 0, t * stride + j, 64), y)
+                t += 1
+            y = madd(1, madd(1, y, y1), madd(1, y2, y3))
+            aim = load(line, 2, j, 64)
+            q = madd(y, load(line, 1, j, 64), madd(-1, aim, zero))
+            store(line, 0, j, q)
+            at_cells = madd(y, madd(-1, aim, q), at_cells)
+            j += group
+        value = 0.5 * total(at_cells)
+        own = 0.0
+        for t in range(k):
+            own += w[0, t] * (0.5 * slope[0, t] + lam[row] * (0.5 * share[0, t] * w[0, t] - pull[0, t]))
+        value += own
+
+        for s in range(sweeps):
+            moved = False
+            for t in range(k):
+                if not free[t]:
+                    continue
+                base = t * stride
+                down = zero4
+                square = zero4
+                j = 0
+                if s == 0:
+                    while j + panel <= padded:
+                        h = load(tile, 0, base + j, 256)
+                        down = madd(h, load(line, 0, j, 256), down)
+                        square = madd(h, madd(h, load(line, 1, j, 256), zero4), square)
+                        j += panel
+                    down1 = zero
+                    square1 = zero
+                    while j < padded:
+                        h1 = load(tile, 0, base + j, 64)
+                        down1 = madd(h1, load(line, 0, j, 64), down1)
+                        square1 = madd(h1, madd(h1, load(line, 1, j, 64), zero), square1)
+                        j += group
+                    curve[t] = across(square1) + gram[t, t] + lam[row] * share[0, t]
+                    if padded >= panel:
+                        curve[t] += across(square)
+                else:
+                    while j + panel <= padded:
+                        down = madd(load(tile, 0, base + j, 256), load(line, 0, j, 256), down)
+                        j += panel
+                    down1 = zero
+                    while j < padded:
+                        down1 = madd(load(tile, 0, base + j, 64), load(line, 0, j, 64), down1)
+                        j += group
+                gradient = across(down1) + slope[0, t] + lam[row] * (share[0, t] * w[0, t] - pull[0, t])
+                if padded >= panel:
+                    gradient += across(down)
+                old = w[0, t]
+                a = curve[t]
+                if a > SMALLEST:
+                    next_ = old - gradient / a
+                    next_ = new.dtype.type(0) if next_ <= 0 else next_
+                else:  # nothing depends on it
+                    next_ = new.dtype.type(max(pull[0, t], 0))
+                step = next_ - old
+                if step != 0:
+                    moved = True
+                    w[0, t] = next_
+                    value += step * (np.float64(gradient) + 0.5 * np.float64(step) * a)
+                    j = 0
+                    while j + panel <= padded:
+                        h = madd(step, load(tile, 0, base + j, 256), zero4)
+                        store(line, 0, j, madd(h, load(line, 1, j, 256), load(line, 0, j, 256)))
+                        j += panel
+                    while j < padded:
+                        h1 = madd(step, load(tile, 0, base + j, 64), zero)
+                        store(line, 0, j, madd(h1, load(line, 1, j, 64), load(line, 0, j, 64)))
+                        j += group
+                    for r in range(0, width, group):
+                        store(slope, 0, r, madd(step, load(gram, t, r, 64), load(slope, 0, r, 64)))
+            if not moved:
+                break
+        sums[0] += value
+        for t in range(0, width, group):
+            store(new, row, t, load(w, 0, t, 64))
+
+
+@_compiled
+def keep_rows(
+    lo: int, hi: int, new: Any, past: Any, own: Any, beta: float, lam: Any, share: Any, pull: Any, gram: Any, sums: Any
+) -> None:
+    """own = max(0, new + beta·(new − past)), which may be `past`, as the other half will fetch it.
+
+    gram (width, width) float64 += the upper triangle of ownᵀ·own; sums (1,) float64 += Σ λ·(½ share·w² − pull·w).
+    """
+    width = new.shape[1]
+    zero = fill(new, 0, 64)
+    for block in range(lo, hi, BLOCK):
+        n = min(BLOCK, hi - block)
+        for row in range(block, block + n):
+            penalty = zero
+            for t in range(0, width, lanes(new, 64)):
+                now = load(new, row, t, 64)
+                kept = relu(madd(beta, madd(-1, load(past, row, t, 64), now), now))
+                store(own, row, t, kept)
+                half = madd(0.5, load(share, 0, t, 64), zero)
+                penalty = madd(kept, madd(half, kept, madd(-1, load(pull, 0, t, 64), zero)), penalty)
+            sums[0] += lam[row] * total(penalty)
+        _add_gram(own, block, n, gram)
+
+
+@_compiled
+def _settled(A: Any, b: Any, w: Any, free: Any, k: int, room: Any, active: Any, limit: float) -> bool:
+    """Solve for the components that are not 0, by Cholesky; True, with w set, where that is the row's solution."""
+    n = 0
+    for t in range(k):
+        if free[t] and w[0, t] > 0:
+            active[n] = t
+            n += 1
+    z = np.empty(n)
+    for i in range(n):
+        t = active[i]
+        right = b[0, t]
+        for r in range(k):
+            if not free[r]:
+                right -= A[t, r] * w[0, r]
+        for j in range(i + 1):
+            s = A[t, active[j]]
+            for p in range(j):
+                s -= room[i, p] * room[j, p]
+            if i > j:
+                room[i, j] = s / room[j, j]
+            elif s > 1e-12 * A[t, t]:
+                room[i, i] = math.sqrt(s)
+            else:
+                return False
+        for p in range(i):
+            right -= room[i, p] * z[p]
+        z[i] = right / room[i, i]
+    for i in range(n - 1, -1, -1):
+        s = z[i]
+        for p in range(i + 1, n):
+            s -= room[p, i] * z[p]
+        z[i] = s / room[i, i]
+        if not z[i] > 0:
+            return False
+    for t in range(k):
+        if free[t] and not w[0, t] > 0:
+            gradient = -b[0, t]
+            for r in range(k):
+                if not free[r]:
+                    gradient += A[t, r] * w[0, r]
+            for i in range(n):
+                gradient += A[t, active[i]] * z[i]
+            if not gradient >= -limit:
+                return False
+    for i in range(n):
+        w[0, active[i]] = z[i]
+    return True
+
+
+@_compiled
+def solve_rows(
+    lo: int,
+    hi: int,
+    indptr: Any,
+    indices: Any,
+    data: Any,
+    other: Any,
+    gram: Any,
+    weight: float,
+    confidence: float,
+    lam: Any,
+    share: Any,
+    pull: Any,
+    free: Any,
+    fixed: Any,
+    new: Any,
+    k: int,
+    most: int,
+    tol: float,
+    sums: Any,
+) -> None:
+    """Rows lo … hi-1 to tolerance, from nothing but their cells and `other`.
+
+    Parameters are `sweep_rows`'; besides
+
+    gram, share, pull : float64
+    fixed : (1, width) float64, where the sweeps begin: 1 for a component that is fixed, the prior for a bias, else 0
+    most, tol : sweeps at most; they end when one moves the row by less than `tol` of its length
+    """
+    width = new.shape[1]
+    group = lanes(new, 64)
+    eight = lanes(gram, 64)
+    rows = np.zeros((BLOCK, width), new.dtype)
+    A = np.empty((width, width))
+    b = np.empty((1, width))
+    w = np.empty((1, width))
+    rest = np.empty((1, width))  # b − A·w
+    room = np.empty((k, k))
+    active = np.empty(k, np.int64)
+    zero = fill(new, 0, 64)
+    for row in range(lo, hi):
+        first, end = indptr[row], indptr[row + 1]
+        for t in range(width):
+            for r in range(width):
+                A[t, r] = gram[t, r]
+            b[0, t] = lam[row] * pull[0, t]
+            A[t, t] += lam[row] * share[0, t]
+            w[0, t] = fixed[0, t]
+        for block in range(first, end, BLOCK):
+            n = min(BLOCK, end - block)
+            for t in range(0, width, group):
+                aim = zero
+                for j in range(n):
+                    x = data[block + j]
+                    c = 1 + confidence * x
+                    h = load(other, np.intp(indices[block + j]), t, 64)
+                    aim = madd(c * x, h, aim)
+                    store(rows, j, t, madd(math.sqrt(c - weight), h, zero))
+                accumulate(b, 0, t, aim)
+            _add_gram(rows, 0, n, A)
+        size = 0.0
+        for t in range(k):
+            for r in range(t):
+                A[t, r] = A[r, t]
+            size = max(size, abs(b[0, t]))
+        for t in range(width):
+            rest[0, t] = b[0, t]
+        for t in range(k):
+            if w[0, t] != 0:
+                for r in range(0, width, eight):
+                    store(rest, 0, r, madd(-w[0, t], load(A, t, r, 64), load(rest, 0, r, 64)))
+        for s in range(most):
+            moved = 0.0
+            length = 0.0
+            for t in range(k):
+                a = A[t, t]
+                if free[t] and a > SMALLEST:
+                    old = w[0, t]
+                    now = old + rest[0, t] / a
+                    now = 0.0 if now <= 0 else now
+                    step = now - old
+                    if step != 0:
+                        w[0, t] = now
+                        for r in range(0, width, eight):
+                            store(rest, 0, r, madd(-step, load(A, t, r, 64), load(rest, 0, r, 64)))
+                        moved += a * step * step
+                    length += a * now * now
+            if not moved > tol * tol * length:
+                break
+            if s % FACTORED == FACTORED - 1 and _settled(A, b, w, free, k, room, active, 1e-9 * size):
+                break
+        value = 0.0
+        for t in range(k):
+            now = 0.0
+            for r in range(k):
+                now += A[t, r] * w[0, r]
+            value += w[0, t] * (0.5 * now - b[0, t])
+        sums[0] += value
+        for t in range(width):
+            new[row, t] = w[0, t] if t < k else 0.0
