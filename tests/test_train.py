@@ -22,6 +22,7 @@ from pipeline.errors import TooLittleDataError, UsageError
 from pipeline.interactions import Interactions
 from pipeline.matrix import aggregate, in_order, to_matrix
 from pipeline.models.popular import popular_model
+from pipeline.objective import Objective
 from pipeline.scorer import Scorer
 from pipeline.spec import TrainSpec
 from pipeline.splits import holdout
@@ -378,7 +379,8 @@ def test_the_meta_that_is_saved_with_the_model():
     spec = dataclasses.replace(QUICK, n_components="auto")
     trained = train(ratings(), spec)
     meta = json.loads(json.dumps(trained.model.meta))
-    assert set(meta) == {"algorithm", "parameters", "metrics", "data_digest"}
+    assert set(meta) == {"algorithm", "parameters", "metrics", "data_digest", "objective"}
+    assert Objective.from_json(meta["objective"]).plain
     assert meta["algorithm"] == "NMF"
     assert meta["parameters"] == {**dataclasses.asdict(spec), "n_components_used": 10}
     assert meta["metrics"] == trained.report.metrics

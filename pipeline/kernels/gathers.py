@@ -12,7 +12,7 @@ from numba.core import types
 from pipeline.kernels import vectors
 from pipeline.kernels.vectors import WIDTH, butterfly, intrinsic, ir
 
-__all__ = ["gather8", "across"]
+__all__ = ["across", "gather8"]
 
 
 @intrinsic()

@@ -69,7 +69,8 @@ def sweep_rows(
     gram : (width, width) w₀·G; weight : w₀
     lam : (rows,) λ of each row; share, pull : (1, width); free : (k,), False for a component that is fixed
     start, new : (rows, width) where the sweeps begin, and their result; may be one array
-    tile : (1, ≥ (k up to a multiple of 8)·(longest row + 32)), line : (3, ≥ longest row + 16), index : (1, as line) int32: room to work in
+    tile, line, index : room to work in; (1, k up to a multiple of 8, times the longest row + 32), (3, the longest
+        row + 16) and (1, the same) int32
     sums : (1,) float64, added to: Σ over rows ½ w·A·w − b·w at the result
     """
     width = new.shape[1]

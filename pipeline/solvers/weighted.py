@@ -142,9 +142,11 @@ class _Half:
         """This thread's working memory: the longest row's cells by component."""
         if not hasattr(self.room, "arrays"):
             n = self.longest
-            self.room.arrays = (
-                np.zeros((1, -(-self.k // 8) * 8 * (n + 32)), kind), np.zeros((3, n + 16), kind), np.zeros((1, n + 16), np.int32)
-            )  # fmt: skip
+            sizes = (-(-self.k // 8) * 8 * (n + 32), 3 * (n + 16), n + 16)
+            tile, line, index = (
+                np.zeros(size, type_) for size, type_ in zip(sizes, (kind, kind, np.int32), strict=True)
+            )
+            self.room.arrays = tile[None], line.reshape(3, -1), index[None]
         arrays: tuple[NDArray[Any], NDArray[Any], NDArray[np.int32]] = self.room.arrays
         return arrays
 
@@ -225,6 +227,8 @@ def factorize_weighted(
         value = rows.solve(crew, right, left.new)
         rows.keep(crew, left, left.new, left.own, 0.0)
     loss, data = base + value + right.penalty, base + value - left.penalty - rows.constant - columns.constant
+    if not math.isfinite(losses[-1]):
+        loss = math.inf
     return Factorization(
         np.ascontiguousarray(left.new[:-1, :k]), np.ascontiguousarray(right.new[:-1, :k].T), len(losses), converged,
         _root(loss), _root(data), losses,
@@ -251,14 +255,14 @@ def _alternate(
         rows.keep(crew, W, past, spare_W, 0.0 if plain else beta)
         value = columns.sweep(crew, W, H.own, spare_H, sweeps)
         loss = _root(base + value + W.penalty)
+        if not math.isfinite(min(best, loss)):
+            tell(math.inf)
+            return False
         if loss <= best:
             best, spare_W, H.new = loss, own, spare_H
             columns.keep(crew, H, new, H.own, beta)
             spare_H = new
             beta, most, plain = min(beta * GROW, most), min(most * GROW_MOST, 1.0), False
-        elif not math.isfinite(loss):
-            tell(math.inf)
-            return False
         else:
             spare_W, W.own = W.own, own
             columns.keep(crew, H, new, H.own, 0.0)
