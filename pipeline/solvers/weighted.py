@@ -209,7 +209,7 @@ def factorize_weighted(
     columns = _Half.of(X.T.tocsr(), k, objective, items=True)
     x = X.data.astype(np.float64)
     base = 0.5 * float(np.dot((1 + objective.confidence * x) * x, x)) + rows.constant + columns.constant
-    left, right = _Factor.of(W), _Factor.of(H.T)
+    left, right = _Factor.of(W.astype(X.dtype, copy=False)), _Factor.of(H.T.astype(X.dtype, copy=False))
     for half, factor in ((rows, left), (columns, right)):
         for t in np.flatnonzero(~half.free):
             factor.new[:-1, t] = 1
