@@ -7,17 +7,17 @@ needs `implicit`, `cmfrec`, numba and scikit-learn in one Python. All three mini
     Σ_observed c·(1 − ŷ)² + Σ_others ŷ² + λ·(‖W‖² + ‖H‖²),   c = 10, λ = 1
 
 each in its own words: `implicit` takes values of c; `cmfrec` alpha = c − 1; ours is divided by c
-(unobserved_weight = 1/c, alpha_W = alpha_H = λ/c, reg_exponent = 0). The loss is computed here for all, in float64, from
-their factors: the root of the sum above over c. Each runs float32 on all cores at the settings its makers call
+(unobserved_weight = 1/c, alpha_W = alpha_H = λ/c, reg_exponent = 0). The loss is computed here for all, in float64,
+from their factors: the root of the sum above over c. Each runs float32 on all cores at the settings its makers call
 fastest: conjugate gradients and BLAS on one thread for implicit, coordinate descent (the only way it is
 non-negative) for cmfrec.
 
 implicit's factors may be negative, so its loss goes lower than ours can: "equal loss" has two readings, and both
 are shown. *The same loss*: the seconds to our converged loss + 1 % and + 0.1 %, which an unconstrained solver
 reaches on its way. *Its own end*: the seconds to within 1 % and 0.1 % of the lowest loss that each has found
-(after 100 iterations of ours, 40 of implicit). cmfrec tells nothing on its way: its loss after so many iterations, and
-our seconds to the same. Seconds are from the call, medians of the rounds; compilation, implicit's transpose and its start
-are left out.
+(after 100 iterations of ours, 40 of implicit). cmfrec tells nothing on its way: its loss after so many iterations,
+and our seconds to the same. Seconds are from the call, medians of the rounds; compilation, implicit's transpose and
+its start are left out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # implicit runs threads of its own, an
 import numpy as np
 from scipy import sparse
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from machine import describe
 from solver import generate

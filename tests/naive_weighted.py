@@ -77,16 +77,18 @@ def gradient(X, F, W, o, items=False):
 
 
 def sweep(X, F, W, o, items=False, sweeps=1):
-    """Coordinate descent on the rows of W (m, k)."""
+    """Coordinate descent on the rows of W (m, k); after the first sweep what is 0 rests."""
     F, W = np.array(F, np.float64), np.array(W, np.float64)
     C, _ = weights(X, o)
     sizes = lam(X, o.alpha_H if items else o.alpha_W, o)
-    for _ in range(sweeps):
+    for number in range(sweeps):
         for t, role in enumerate(roles(W.shape[1], o, items)):
             if role == "fixed":
                 continue
             slope = gradient(X, F, W, o, items)[:, t]
             for u in range(len(W)):
+                if number > 0 and W[u, t] == 0:
+                    continue
                 share = 1.0 if role == "bias" else 1 - o.l1_ratio
                 curvature = sum(C[u, i] * F[i, t] ** 2 for i in range(len(F))) + sizes[u] * share
                 if curvature > 0:

@@ -62,6 +62,8 @@ def sweep_rows(
 ) -> None:
     """Rows lo … hi-1: `sweeps` rounds of coordinate descent from `start`.
 
+    All but the first leave alone what is 0 by then: most of a row, and it seldom moves again.
+
     Parameters
     ----------
     indptr, indices, data : CSR rows of X (or of Xᵀ)
@@ -81,6 +83,7 @@ def sweep_rows(
     w = np.zeros((1, width), new.dtype)
     slope = np.zeros((1, width), new.dtype)  # w₀·G·w
     curve = np.zeros(k, new.dtype)
+    live = np.empty(k, np.int64)  # components that are not 0
     zero = fill(new, 0, 64)
     zero4 = fill(new, 0, 256)
     for row in range(lo, hi):
@@ -102,8 +105,11 @@ def sweep_rows(
         for t in range(0, width, group):
             store(w, 0, t, load(start, row, t, 64))
             store(slope, 0, t, zero)
+        n_live = 0
         for r in range(k):
             if w[0, r] != 0:
+                live[n_live] = r
+                n_live += 1
                 for t in range(0, width, group):
                     store(slope, 0, t, madd(w[0, r], load(gram, r, t, 64), load(slope, 0, t, 64)))
 
@@ -118,16 +124,17 @@ def sweep_rows(
         j = 0
         while j < padded:
             y, y1, y2, y3 = zero, zero, zero, zero
-            t = 0
-            while t + 4 <= k:  # four sums at a time: each waits for its last multiply-add
-                y = madd(w[0, t], load(tile, 0, t * stride + j, 64), y)
-                y1 = madd(w[0, t + 1], load(tile, 0, (t + 1) * stride + j, 64), y1)
-                y2 = madd(w[0, t + 2], load(tile, 0, (t + 2) * stride + j, 64), y2)
-                y3 = madd(w[0, t + 3], load(tile, 0, (t + 3) * stride + j, 64), y3)
-                t += 4
-            while t < k:
-                y = madd(w[0, t], load(tile, 0, t * stride + j, 64), y)
-                t += 1
+            r = 0
+            while r + 4 <= n_live:  # four sums at a time: each waits for its last multiply-add
+                t0, t1, t2, t3 = live[r], live[r + 1], live[r + 2], live[r + 3]
+                y = madd(w[0, t0], load(tile, 0, t0 * stride + j, 64), y)
+                y1 = madd(w[0, t1], load(tile, 0, t1 * stride + j, 64), y1)
+                y2 = madd(w[0, t2], load(tile, 0, t2 * stride + j, 64), y2)
+                y3 = madd(w[0, t3], load(tile, 0, t3 * stride + j, 64), y3)
+                r += 4
+            while r < n_live:
+                y = madd(w[0, live[r]], load(tile, 0, live[r] * stride + j, 64), y)
+                r += 1
             y = madd(1, madd(1, y, y1), madd(1, y2, y3))
             aim = load(line, 2, j, 64)
             q = madd(y, load(line, 1, j, 64), madd(-1, aim, zero))
@@ -143,7 +150,7 @@ def sweep_rows(
         for s in range(sweeps):
             moved = False
             for t in range(k):
-                if not free[t]:
+                if not free[t] or (s > 0 and w[0, t] == 0):
                     continue
                 base = t * stride
                 down = zero4

@@ -29,8 +29,8 @@ from pipeline.solvers.nmf import Factorization, OnIteration, Penalty, factorize,
 __all__ = ["factorize_weighted", "fold_in_weighted", "mean_score"]
 
 WINDOW = 10  # iterations over which the loss must fall by more than tol
-SWEEPS = 2  # of a half-step: the second costs a third of the first
-GENTLE = 6  # iterations of one sweep: solving a random start exactly leads to worse minima
+SWEEPS = 4  # of a half-step: all but the first pass over a row's few components that are not 0
+GENTLE = 2  # iterations of one sweep: from a random start exact solutions are not worth their time
 BETA, GROW, GROW_MOST, SHRINK = 0.5, 1.02, 1.005, 1.5  # the extrapolation's length (Ang & Gillis 2019, algorithm 2)
 POLISH, POLISH_TOL = 2000, 1e-10  # sweeps at the end, and the relative move they stop at: in float64, whatever X is
 
