@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from types import SimpleNamespace
+from typing import ClassVar
 
 import naive_weighted as naive
 import numpy as np
@@ -17,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from pipeline.errors import InputError, UsageError
 from pipeline.interactions import Interactions
+from pipeline.jobs.train import _log_model
 from pipeline.models import weighted_nmf
 from pipeline.models.weighted_nmf import WeightedNMF, fit_weighted, start_weighted
 from pipeline.objective import Objective
@@ -172,9 +175,11 @@ def test_with_the_dial_at_1_it_is_the_plain_objective():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_threads_change_no_bit(monkeypatch, o, dtype):
     monkeypatch.setattr(halves, "PIECE", 200)
+    monkeypatch.setattr(weighted, "PIECE", 200)
     X, _, W, H = problem(150, 120, 8, dtype)
     assert len(halves.Cells.of(X, 8).cuts) > 10
     one = factorize_weighted(X, W, H, o, max_iter=6, n_threads=1)
+    assert np.array_equal(fold_in_weighted(X[40:90], one.H, o, n_threads=2), one.W[40:90])
     for n in (2, 5):
         other = factorize_weighted(X, W, H, o, max_iter=6, n_threads=n)
         assert np.array_equal(one.W, other.W)
@@ -383,6 +388,28 @@ def test_what_is_trained_says_its_objective_and_folds_in(tmp_path):
     stars = scorer.predict(3, [1, 2])
     assert ((stars > 0) & (stars < 6)).all()
     assert Objective.from_json(train(starred(), TrainSpec(alpha_W=0.01)).model.meta["objective"]).plain
+
+
+def test_the_scikit_learn_model_is_logged_of_its_own_objective_alone():
+    class Run:
+        id = "1"
+        logged: ClassVar[list[str]] = []
+
+        def folder(self, path):
+            self.logged += sorted(one.name for one in path.iterdir())
+
+        def sklearn_model(self, estimator):
+            self.logged.append(type(estimator).__name__)
+
+        def pyfunc_model(self, *_):
+            return "models:/1"
+
+    for options in ({}, {"unobserved_weight": 0.5}):
+        Run.logged.clear()
+        chosen = SimpleNamespace(source="file", query=None)
+        assert _log_model(Run(), train(starred(), TrainSpec(max_iter=5, **options)), chosen) == "models:/1"
+        assert ("NMF" in Run.logged) == (not options)
+        assert "user_features.npy" in Run.logged
 
 
 def test_implicit_feedback_ranks():

@@ -30,6 +30,7 @@ __all__ = ["factorize_weighted", "fold_in_weighted", "mean_score"]
 
 WINDOW = 10  # iterations over which the loss must fall by more than tol
 SWEEPS = 4  # of a half-step: all but the first pass over a row's few components that are not 0
+PIECE = 250_000  # numbers of a factor that are worth a piece of their own
 GENTLE = 2  # iterations of one sweep: from a random start exact solutions are not worth their time
 BETA, GROW, GROW_MOST, SHRINK = 0.5, 1.02, 1.005, 1.5  # the extrapolation's length (Ang & Gillis 2019, algorithm 2)
 POLISH, POLISH_TOL = 2000, 1e-10  # sweeps at the end, and the relative move they stop at: in float64, whatever X is
@@ -57,6 +58,32 @@ class _Factor:
     def of(cls, rows: Floats) -> _Factor:
         new = padded(np.vstack([rows, np.zeros_like(rows[:1], shape=(1, rows.shape[1]))]))
         return cls(new, new.copy(), np.zeros((0, 0)))
+
+    def keep(
+        self,
+        crew: Crew,
+        past: Floats,
+        into: Floats,
+        beta: float,
+        lam: NDArray[np.float64],
+        share: NDArray[np.float64],
+        pull: NDArray[np.float64],
+    ) -> None:
+        """`own` = max(0, new + beta·(new − past)), in `into`; the pieces of `gram` depend on its shape alone, so that
+        whoever has H has the same bits."""
+        kind, (rows, width) = self.new.dtype.type, self.new.shape
+        pieces = int(np.clip(rows * width // PIECE, 1, 16))
+        cuts = np.linspace(0, rows - 1, pieces + 1).astype(np.int64)
+        grams, sums = np.zeros((pieces, width, width)), np.zeros((pieces, 1))
+        keep = compiled("weighted").keep_rows
+        numbers = [a.astype(kind) for a in (lam, share, pull)]
+
+        def piece(i: int) -> None:
+            keep(cuts[i], cuts[i + 1], self.new, past, into, kind(beta), *numbers, grams[i], sums[i])
+
+        crew.run(piece, pieces)
+        upper = np.triu(grams.sum(axis=0))
+        self.own, self.gram, self.penalty = into, upper + np.triu(upper, 1).T, float(sums.sum())
 
 
 @dataclass(eq=False)
@@ -103,19 +130,7 @@ class _Half:
 
     def keep(self, crew: Crew, factor: _Factor, past: Floats, into: Floats, beta: float) -> None:
         """Make `own`, in `into`, from `new` and the `new` of before, with its `gram` and `penalty`."""
-        kind, width = factor.new.dtype.type, factor.new.shape[1]
-        pieces = len(self.cells.cuts) - 1
-        grams, sums = np.zeros((pieces, width, width)), np.zeros((pieces, 1))
-        keep = compiled("weighted").keep_rows
-        lam, share, pull = (a.astype(kind) for a in (self.lam, self.share, self.pull))
-
-        def piece(i: int) -> None:
-            lo, hi = self.cells.cuts[i : i + 2]
-            keep(lo, hi, factor.new, past, into, kind(beta), lam, share, pull, grams[i], sums[i])
-
-        crew.run(piece, pieces)
-        upper = np.triu(grams.sum(axis=0))
-        factor.own, factor.gram, factor.penalty = into, upper + np.triu(upper, 1).T, float(sums.sum())
+        factor.keep(crew, past, into, beta, self.lam, self.share, self.pull)
 
     def sweep(self, crew: Crew, other: _Factor, start: Floats, into: Floats, sweeps: int) -> float:
         """Some sweeps from `start`; returns Σ over rows ½ w·A·w − b·w of the result."""
@@ -292,9 +307,8 @@ def fold_in_weighted(X: Any, H: Floats, objective: Objective, *, n_threads: int 
     right = _Factor.of(H.T)
     found = np.zeros((X.shape[0], right.new.shape[1]), H.dtype)
     with Crew(n_threads) as crew:
-        _Half.of(sparse.csr_matrix(H.shape[::-1], dtype=H.dtype), k, objective, items=True).keep(
-            crew, right, right.new, right.own, 0.0
-        )
+        nothing = np.zeros((1, right.new.shape[1]))
+        right.keep(crew, right.new, right.own, 0.0, np.zeros(H.shape[1]), nothing, nothing)
         rows.solve(crew, right, found)
     return np.ascontiguousarray(found[:, :k])
 
