@@ -67,7 +67,7 @@ def sweep_rows(
     Parameters
     ----------
     indptr, indices, data : CSR rows of X (or of Xᵀ)
-    other : (columns + 1, width) the fixed factor, its last row zeros
+    other : (columns, width) the fixed factor
     gram : (width, width) w₀·G; weight : w₀
     lam : (rows,) λ of each row; share, pull : (1, width); free : (k,), False for a component that is fixed
     start, new : (rows, width) where the sweeps begin, and their result; may be one array
@@ -78,7 +78,6 @@ def sweep_rows(
     width = new.shape[1]
     group = lanes(new, 64)
     panel = lanes(new, 256)
-    zeros = other.shape[0] - 1
     wide = lanes(line, 64)
     w = np.zeros((1, width), new.dtype)
     slope = np.zeros((1, width), new.dtype)  # w₀·G·w
@@ -99,7 +98,7 @@ def sweep_rows(
             line[1, j] = c - weight
             line[2, j] = c * x
         for j in range(n, padded):
-            index[0, j] = zeros
+            index[0, j] = indices[first]  # any row will do: it counts 0 times
             line[1, j] = 0
             line[2, j] = 0
         for t in range(0, width, group):

@@ -46,8 +46,8 @@ def mean_score(X: Any, objective: Objective) -> float:
 
 @dataclass(eq=False)
 class _Factor:
-    """One factor by row: `new`, the last half-step's result, and `own`, what the other half fetches: both (rows + 1,
-    width), the last row zeros; `gram` (width, width) float64 and `penalty` are of `own`."""
+    """One factor by row: `new`, the last half-step's result, and `own`, what the other half fetches, both (rows, width);
+    `gram` (width, width) float64 and `penalty` are of `own`."""
 
     new: Floats
     own: Floats
@@ -56,7 +56,7 @@ class _Factor:
 
     @classmethod
     def of(cls, rows: Floats) -> _Factor:
-        new = padded(np.vstack([rows, np.zeros_like(rows[:1], shape=(1, rows.shape[1]))]))
+        new = padded(rows)
         return cls(new, new.copy(), np.zeros((0, 0)))
 
     def keep(
@@ -73,7 +73,7 @@ class _Factor:
         whoever has H has the same bits."""
         kind, (rows, width) = self.new.dtype.type, self.new.shape
         pieces = int(np.clip(rows * width // PIECE, 1, 16))
-        cuts = np.linspace(0, rows - 1, pieces + 1).astype(np.int64)
+        cuts = np.linspace(0, rows, pieces + 1).astype(np.int64)
         grams, sums = np.zeros((pieces, width, width)), np.zeros((pieces, 1))
         keep = compiled("weighted").keep_rows
         numbers = [a.astype(kind) for a in (lam, share, pull)]
@@ -227,8 +227,8 @@ def factorize_weighted(
     left, right = _Factor.of(W.astype(X.dtype, copy=False)), _Factor.of(H.T.astype(X.dtype, copy=False))
     for half, factor in ((rows, left), (columns, right)):
         for t in np.flatnonzero(~half.free):
-            factor.new[:-1, t] = 1
-            factor.own[:-1, t] = 1
+            factor.new[:, t] = 1
+            factor.own[:, t] = 1
     losses: list[float] = []
 
     def tell(loss: float) -> None:
@@ -245,7 +245,7 @@ def factorize_weighted(
     if not math.isfinite(losses[-1]):
         loss = math.inf
     return Factorization(
-        np.ascontiguousarray(left.new[:-1, :k]), np.ascontiguousarray(right.new[:-1, :k].T), len(losses), converged,
+        np.ascontiguousarray(left.new[:, :k]), np.ascontiguousarray(right.new[:, :k].T), len(losses), converged,
         _root(loss), _root(data), losses,
     )  # fmt: skip
 
