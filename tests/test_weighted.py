@@ -24,10 +24,11 @@ from pipeline.models import weighted_nmf
 from pipeline.models.weighted_nmf import WeightedNMF, fit_weighted, start_weighted
 from pipeline.objective import Objective
 from pipeline.scorer import Scorer
-from pipeline.solvers import halves, weighted
+from pipeline.solvers import halves, weighted, weighted_halves
 from pipeline.solvers.crew import Crew
 from pipeline.solvers.nmf import factorize
 from pipeline.solvers.weighted import factorize_weighted, fold_in_weighted, mean_score
+from pipeline.solvers.weighted_halves import WeightedFactor, WeightedHalf
 from pipeline.spec import TrainSpec
 from pipeline.train import train
 
@@ -72,9 +73,9 @@ def halved(X, W, H, o, sweeps, items):
     W, H = as_start(W, H, o)
     X, W, H = (X.T.tocsr(), H.T, W.T) if items else (X, W, H)
     k = W.shape[1]
-    half = weighted._Half.of(X, k, o, items=items)
-    facing = weighted._Half.of(X.T.tocsr(), k, o, items=not items)
-    mine, other = weighted._Factor.of(np.ascontiguousarray(W)), weighted._Factor.of(np.ascontiguousarray(H.T))
+    half = WeightedHalf.of(X, k, o, items=items)
+    facing = WeightedHalf.of(X.T.tocsr(), k, o, items=not items)
+    mine, other = WeightedFactor.of(np.ascontiguousarray(W)), WeightedFactor.of(np.ascontiguousarray(H.T))
     with Crew(1) as crew:
         facing.keep(crew, other, other.new, other.own, 0.0)
         value = half.sweep(crew, other, mine.own, mine.new, sweeps)
@@ -174,7 +175,7 @@ def test_with_the_dial_at_1_it_is_the_plain_objective():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_threads_change_no_bit(monkeypatch, o, dtype):
     monkeypatch.setattr(halves, "PIECE", 200)
-    monkeypatch.setattr(weighted, "PIECE", 200)
+    monkeypatch.setattr(weighted_halves, "PIECE", 200)
     X, _, W, H = problem(150, 120, 8, dtype)
     assert len(halves.Cells.of(X, 8).cuts) > 10
     one = factorize_weighted(X, W, H, o, max_iter=6, n_threads=1)
