@@ -205,7 +205,7 @@ class Folder:
                 i * ROWS, min(n, (i + 1) * ROWS), indptr, indices, data, given,
                 rows, kind(1), gram32, inverse, l1,
                 new, new, new, kind(1), new, k, kind(0), SWEEPS, kind(0), kind(TOL),
-                none, none, np.zeros(4),
+                none, np.zeros(7),
             )  # fmt: skip
 
         _in_pieces(piece, n, n_threads)

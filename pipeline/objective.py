@@ -33,7 +33,8 @@ class Objective:
     alpha_W, alpha_H, l1_ratio, reg_exponent : λ, ρ and ν of the penalties
     biases : the last two of the k components are biases (w₀ = 0 only): component k − 2 is 1 for every user
         and the item's bias for an item, k − 1 is the user's bias for a user and 1 for every item; both are
-        drawn to `bias_prior` (half the mean score) by ½λ·(bias − bias_prior)² and not to 0
+        drawn to `bias_prior` (half the mean score) by ½λ·(bias − bias_prior)², whatever ρ, and not to 0;
+        the component of ones is not penalised
     bias_prior : see there
     """
 

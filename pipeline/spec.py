@@ -32,6 +32,7 @@ Duplicates = Literal["last", "sum", "max", "mean"]
 FileFormat = Literal["csv", "parquet", "json"]
 Solver = Literal["fast", "sklearn"]
 OnInterrupt = Literal["stop", "keep"]
+YesNo = Literal["yes", "no"]
 Init = Literal["random", "nndsvd", "nndsvda", "nndsvdar"]
 OnBadRows = Literal["error", "drop"]
 Source = Literal["auto", "warehouse", "file"]
@@ -88,6 +89,24 @@ class TrainSpec:
         default="same", metadata=_help("Regularisation of the item factors; same: as alpha_W.")
     )
     l1_ratio: float = field(default=0.0, metadata=_help("Share of L1 in the regularisation, 0 to 1."))
+    unobserved_weight: float = field(
+        default=1.0,
+        metadata=_help(
+            "How much an empty cell counts, as a score of 0. 1: NMF, for ranking; 0: observed scores alone, "
+            "for rating prediction; between: implicit feedback."
+        ),
+    )
+    confidence: float = field(
+        default=0.0, metadata=_help("How much more a cell counts for each unit of its score: 1 + confidence * score.")
+    )
+    reg_exponent: float = field(
+        default=1.0,
+        metadata=_help("Regularisation grows with a row's weight of cells to this power; 0: the same for every row."),
+    )
+    biases: YesNo = field(
+        default="no",
+        metadata=_help("yes: a user's and an item's level as two of the factors (--unobserved-weight 0)."),
+    )
     transform: Transform = field(
         default="none", metadata=_help("Scores in the matrix: as they are, log(1 + score), or 1 for a score > 0.")
     )
@@ -112,7 +131,7 @@ class TrainSpec:
             _check(self, name, _is_int(getattr(self, name)), "an integer")
         for name in ("min_interactions", "max_interactions", "threads"):
             _check(self, name, getattr(self, name) is None or _is_int(getattr(self, name)), "an integer, or none")
-        for name in ("tol", "alpha_W", "l1_ratio", "holdout"):
+        for name in ("tol", "alpha_W", "l1_ratio", "unobserved_weight", "confidence", "reg_exponent", "holdout"):
             _check(self, name, _is_number(getattr(self, name)), "a number")
         for one in fields(self):
             value = getattr(self, one.name)
@@ -128,6 +147,10 @@ class TrainSpec:
         _check(self, "alpha_W", self.alpha_W >= 0, "at least 0")
         _check(self, "alpha_H", self.alpha_H == "same" or self.alpha_H >= 0, "same or at least 0")
         _check(self, "l1_ratio", 0 <= self.l1_ratio <= 1, "from 0 to 1")
+        _check(self, "unobserved_weight", 0 <= self.unobserved_weight <= 1, "from 0 to 1")
+        _check(self, "confidence", self.confidence >= 0, "at least 0")
+        _check(self, "reg_exponent", self.reg_exponent >= 0, "at least 0")
+        _check(self, "biases", self.biases in get_args(YesNo), f"one of {get_args(YesNo)}")
         _check(self, "transform", self.transform in get_args(Transform), f"one of {get_args(Transform)}")
         _check(self, "duplicates", self.duplicates in get_args(Duplicates), f"one of {get_args(Duplicates)}")
         low, high = self.min_interactions, self.max_interactions
@@ -135,10 +158,34 @@ class TrainSpec:
         _check(self, "max_interactions", high is None or high >= (low or 1), f"at least {low or 1}, or none")
         _check(self, "min_data", self.min_data >= 0, "at least 0")
         _check(self, "holdout", 0 <= self.holdout < 1, "at least 0 and below 1")
+        self._check_objective()
+
+    def _check_objective(self) -> None:
+        if self.biases == "yes":
+            if self.unobserved_weight != 0:
+                raise UsageError(
+                    "--biases yes is for observed scores alone: add --unobserved-weight 0 "
+                    f"(it is {self.unobserved_weight:g})"
+                )
+            if self.init != "random":
+                raise UsageError(f"--init {self.init} knows nothing of biases: take --init random, or --biases no")
+            if self.n_components == 1:
+                raise UsageError("--biases yes makes two of the factors biases: --n-components must be at least 2")
+        if self.solver == "sklearn" and not self.plain:
+            raise UsageError(
+                "--solver sklearn fits all cells alike: take --solver fast with --unobserved-weight, "
+                "--confidence, --reg-exponent or --biases"
+            )
+
+    @property
+    def plain(self) -> bool:
+        """Whether the objective is that of scikit-learn's NMF."""
+        return (self.unobserved_weight, self.confidence, self.reg_exponent, self.biases) == (1, 0, 1, "no")
 
     def components_for(self, shape: tuple[int, int]) -> int:
         """The number of factors for a matrix of this shape: ``auto`` resolved."""
-        return max(1, min(10, min(shape) - 1)) if self.n_components == "auto" else self.n_components
+        least = 2 if self.biases == "yes" else 1
+        return max(least, min(10, min(shape) - 1)) if self.n_components == "auto" else self.n_components
 
     def estimator_params(self, n_components: int) -> dict[str, Any]:
         """Parameters of `sklearn.decomposition.NMF`."""

@@ -17,9 +17,10 @@ from pipeline.evaluate import evaluate_ranking, evaluate_ratings
 from pipeline.interactions import Interactions
 from pipeline.matrix import UserItems, aggregate, content_digest, filter_users, in_order, to_matrix
 from pipeline.metrics import all_cells_errors
-from pipeline.models import fast_nmf, sklearn_nmf
+from pipeline.models import fast_nmf, sklearn_nmf, weighted_nmf
 from pipeline.models.popular import popular_model
 from pipeline.models.sklearn_nmf import FittedFactors, as_estimator
+from pipeline.objective import Objective
 from pipeline.report import Progress, Report
 from pipeline.scorer import Scorer
 from pipeline.spec import TrainSpec
@@ -54,7 +55,7 @@ class Trained:
     ----------
     model : fitted on everything; `meta` holds spec, found facts and metrics
     report : metrics by their logged names, and what was left out and why
-    losses : ‖V − WH‖_F after each iteration of that fit
+    losses : √(2·objective) after each iteration of that fit: ‖V − WH‖_F where nothing is weighted or regularised
     data_digest : sha256 of all interactions that were read
     found : what was used or found: n_components_used, matrix_shape, …
     seconds : by stage
@@ -75,7 +76,9 @@ class Trained:
         return self.fitted.losses
 
     def estimator(self) -> Any:
-        """The fitted `sklearn.decomposition.NMF`."""
+        """The fitted `sklearn.decomposition.NMF`; None where the objective is none of scikit-learn's."""
+        if not self.spec.plain:
+            return None
         return as_estimator(self.fitted, self.spec.estimator_params(self.model.n_components), len(self.matrix.items))
 
 
@@ -150,6 +153,7 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
         "parameters": {**asdict(spec), "n_components_used": n_components},
         "metrics": dict(report.metrics),
         "data_digest": digest,
+        "objective": _objective(matrix, spec).as_json(),
     }
     model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores, meta)
     return Trained(model, matrix, report, fitted, digest, found, stages.seconds, spec)
@@ -178,15 +182,30 @@ def _left_out(read: Interactions, unique: Interactions, kept: Interactions) -> R
 def _fit(matrix: UserItems, spec: TrainSpec, n_components: int, progress: Progress, stage: str) -> FittedFactors:
     progress(stage, 0, spec.max_iter)
     params = spec.estimator_params(n_components)
-    params["alpha_w"], params["alpha_h"] = params.pop("alpha_W"), params.pop("alpha_H")
+    penalties = {name.lower(): params.pop(name) for name in ("alpha_W", "alpha_H", "l1_ratio")}
+    how: dict[str, Any] = {
+        "on_iteration": lambda n, loss: progress(stage, n, spec.max_iter, f"loss {loss:.6g}"),
+        "threads": spec.threads,
+        "keep_interrupted": spec.on_interrupt == "keep",
+    }
+    if not spec.plain:
+        return weighted_nmf.fit_weighted(matrix.scores, _objective(matrix, spec), **params, **how)
     fit_nmf = {"sklearn": sklearn_nmf.fit_nmf, "fast": fast_nmf.fit_nmf}[spec.solver]
-    return fit_nmf(
-        matrix.scores,
-        **params,
-        on_iteration=lambda n, loss: progress(stage, n, spec.max_iter, f"loss {loss:.6g}"),
-        threads=spec.threads,
-        keep_interrupted=spec.on_interrupt == "keep",
+    return fit_nmf(matrix.scores, **params, **penalties, **how)
+
+
+def _objective(matrix: UserItems, spec: TrainSpec) -> Objective:
+    """What is fitted to this matrix."""
+    objective = Objective(
+        unobserved_weight=float(spec.unobserved_weight),
+        confidence=float(spec.confidence),
+        alpha_W=float(spec.alpha_W),
+        alpha_H=float(spec.alpha_W if spec.alpha_H == "same" else spec.alpha_H),
+        l1_ratio=float(spec.l1_ratio),
+        reg_exponent=float(spec.reg_exponent),
+        biases=spec.biases == "yes",
     )
+    return weighted_nmf.with_prior(objective, matrix.scores)
 
 
 def _kept(which: str, fitted: FittedFactors) -> str:

@@ -42,6 +42,16 @@ REFUSED = {
         *(("l1_ratio", value, "from 0 to 1") for value in (-0.01, 1.01)),
         ("l1_ratio", math.nan, "finite"),
         ("l1_ratio", None, NUMBER),
+        *(("unobserved_weight", value, "from 0 to 1") for value in (-0.01, 1.01)),
+        ("unobserved_weight", math.nan, "finite"),
+        *(("unobserved_weight", value, NUMBER) for value in ("1", None, True)),
+        ("confidence", -0.1, "at least 0"),
+        ("confidence", math.inf, "finite"),
+        ("confidence", None, NUMBER),
+        ("reg_exponent", -0.1, "at least 0"),
+        ("reg_exponent", math.nan, "finite"),
+        ("reg_exponent", "1", NUMBER),
+        *(("biases", value, "one of ('yes', 'no')") for value in (True, False, "", None)),
         *(("transform", value, "one of ('none', 'log1p', 'binary')") for value in ("log", None)),
         *(("duplicates", value, "one of ('last', 'sum', 'max', 'mean')") for value in ("first", None)),
         ("min_interactions", 0, "at least 1, or none"),
@@ -84,6 +94,10 @@ TAKEN = {
         "alpha_W": [0, 0.0, 1e6],
         "alpha_H": ["same", 0, 0.0, 1e6],
         "l1_ratio": [0, 1, 0.0, 1.0],
+        "unobserved_weight": [0, 1, 0.0, 1.0, 1e-9],
+        "confidence": [0, 0.0, 1e6],
+        "reg_exponent": [0, 0.0, 0.5, 3],
+        "biases": ["no"],
         "transform": ["none", "log1p", "binary"],
         "duplicates": ["last", "sum", "max", "mean"],
         "min_interactions": [None, 1, 10**9],
@@ -154,6 +168,10 @@ def test_the_defaults():
         "alpha_W": 0.0,
         "alpha_H": "same",
         "l1_ratio": 0.0,
+        "unobserved_weight": 1.0,
+        "confidence": 0.0,
+        "reg_exponent": 1.0,
+        "biases": "no",
         "transform": "none",
         "duplicates": "last",
         "min_interactions": None,
@@ -194,6 +212,37 @@ def test_an_estimator_takes_what_it_is_given_and_keeps_its_own_defaults_for_the_
 def test_auto_is_ten_or_one_less_than_the_shorter_side(shape, expected):
     assert TrainSpec().components_for(shape) == expected
     assert TrainSpec(n_components=17).components_for(shape) == 17
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"biases": "yes"}, r"^--biases yes is for observed scores alone: add --unobserved-weight 0 \(it is 1\)$"),
+        (
+            {"biases": "yes", "unobserved_weight": 0.0, "init": "nndsvd"},
+            "^--init nndsvd knows nothing of biases: take --init random, or --biases no$",
+        ),
+        (
+            {"biases": "yes", "unobserved_weight": 0.0, "n_components": 1},
+            "^--biases yes makes two of the factors biases: --n-components must be at least 2$",
+        ),
+        *(
+            ({"solver": "sklearn", **one}, "^--solver sklearn fits all cells alike: take --solver fast")
+            for one in ({"unobserved_weight": 0.5}, {"confidence": 1.0}, {"reg_exponent": 0.0})
+        ),
+    ],
+)
+def test_objectives_that_do_not_go_together(options, what):
+    with pytest.raises(UsageError, match=what):
+        TrainSpec(**options)
+
+
+def test_plain_is_what_scikit_learn_fits():
+    assert TrainSpec().plain
+    assert TrainSpec(unobserved_weight=1, alpha_W=0.1, l1_ratio=0.5, solver="fast").plain
+    assert not TrainSpec(unobserved_weight=0.0, biases="yes").plain
+    assert TrainSpec(unobserved_weight=0.0, biases="yes").components_for((50, 2)) == 2
+    assert TrainSpec(unobserved_weight=0.0, biases="yes").components_for((50, 40)) == 10
 
 
 # ---- ReadSpec -------------------------------------------------------------------------------------

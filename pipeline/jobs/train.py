@@ -120,7 +120,7 @@ def _run_name(trained: Trained, spec: ReadSpec, chosen: Chosen) -> str:
 
 
 def _log_model(run: tracking.Run, trained: Trained, chosen: Chosen) -> str:
-    """The four artifacts at the run's root, `nmf_model` and `recommender`; returns the latter's URI."""
+    """The four artifacts at the run's root, `nmf_model` (of the plain objective), `recommender`; returns its URI."""
     import pandas as pd
 
     from pipeline import pyfunc
@@ -130,7 +130,8 @@ def _log_model(run: tracking.Run, trained: Trained, chosen: Chosen) -> str:
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
         folder = model.save(Path(scratch) / "model")
         run.folder(folder)
-        run.sklearn_model(trained.estimator())
+        if (estimator := trained.estimator()) is not None:
+            run.sklearn_model(estimator)
         example = pd.DataFrame({"user_id": model.users.values[:1]})
         return run.pyfunc_model(
             Path(pyfunc.__file__),

@@ -136,8 +136,8 @@ def _sweep(b: Any, w: Any, gram: Any, k: int, sweeps: int, ratio: float, tol: fl
 
 
 @_compiled
-def _add_gram(rows: Any, n: int, out: Any) -> None:
-    """out += upper triangle of rows[:n]ᵀ·rows[:n] in float64, four rows of it by 128 bytes at a time.
+def _add_gram(rows: Any, lo: int, n: int, out: Any) -> None:
+    """out += upper triangle of rows[lo:lo+n]ᵀ·rows[lo:lo+n] in float64, four rows of it by 128 bytes at a time.
 
     Eight sums run side by side: fewer would wait for one another.
     """
@@ -149,7 +149,7 @@ def _add_gram(rows: Any, n: int, out: Any) -> None:
         if (width - r) % step:
             zero1 = fill(rows, 0, 64)
             c0, c1, c2, c3 = zero1, zero1, zero1, zero1
-            for i in range(n):
+            for i in range(lo, lo + n):
                 y = load(rows, i, r, 64)
                 c0 = madd(rows[i, t], y, c0)
                 c1 = madd(rows[i, t + 1], y, c1)
@@ -163,7 +163,7 @@ def _add_gram(rows: Any, n: int, out: Any) -> None:
         while r < width:
             zero = fill(rows, 0, 128)
             a0, a1, a2, a3 = zero, zero, zero, zero
-            for i in range(n):
+            for i in range(lo, lo + n):
                 x = load(rows, i, r, 128)
                 a0 = madd(rows[i, t], x, a0)
                 a1 = madd(rows[i, t + 1], x, a1)
@@ -187,7 +187,7 @@ def keep_rows(lo: int, hi: int, source: Any, stored: Any, scale: float, gram: An
             for t in range(0, source.shape[1], lanes(source, 64)):
                 store(stored, block + i, t, madd(1 / scale, load(source, block + i, t, 64), zero))
                 store(rows, i, t, madd(scale, load(stored, block + i, t, 64), zero))
-        _add_gram(rows, n, gram)
+        _add_gram(rows, 0, n, gram)
 
 
 @_compiled
@@ -230,7 +230,8 @@ def half_step(
     own, own_scale : (rows, width) max(0, new + beta·(new − past)) over its scale, as the other half will
         fetch it; may be `start`
     k : components; sweeps, ratio, tol : see `_sweep`
-    gram_own : (width, width) float64, its upper triangle added to: ownᵀ·own (as stored, scaled back)
+    gram_own : (width, width) float64, its upper triangle added to: ownᵀ·own (as stored, scaled back);
+        shape (0, 0) where it is not wanted
     sums : (7,) float64, added to: Σ |projected gradient| at the start; by how much Σ (½ w·G·w − b·w) has fallen
         from the start; Σ b·start; Σ b·new (l1 not taken off in this one); Σ own; Σ new; Σ new²
     """
@@ -296,7 +297,8 @@ def half_step(
         sums[4] += total(sum_own)
         sums[5] += total(sum_new)
         sums[6] += total(squares)
-        _add_gram(rows, n, gram_own)
+        if gram_own.shape[0]:
+            _add_gram(rows, 0, n, gram_own)
 
 
 def has_half() -> bool:

@@ -306,12 +306,23 @@ def total(typingctx: Any, a: Any) -> Any:
     return types.float64(a), codegen
 
 
+def butterfly(builder: Any, rows: list[Any]) -> None:
+    """Transpose eight LLVM vectors of eight lanes in place: rounds of shuffles of rows 1, 2 and 4 apart."""
+    word = ir.VectorType(ir.IntType(32), WIDTH)
+    for step in (1, 2, 4):
+        # Rows i and i + step swap the blocks of `step` columns that lie across the diagonal.
+        low = [j if not j & step else WIDTH + j - step for j in range(WIDTH)]
+        high = [j + step if not j & step else WIDTH + j for j in range(WIDTH)]
+        for i in range(WIDTH):
+            if not i & step:
+                a, b = rows[i], rows[i + step]
+                rows[i] = builder.shuffle_vector(a, b, ir.Constant(word, low))
+                rows[i + step] = builder.shuffle_vector(a, b, ir.Constant(word, high))
+
+
 @intrinsic()
 def transpose8(typingctx: Any, source: Any, row: Any, column: Any, target: Any, to_row: Any, to_column: Any) -> Any:
-    """target[to_row + j, to_column + i] = source[row + i, column + j] for i, j < 8.
-
-    Three rounds of shuffles of rows 1, 2 and 4 apart (the butterfly of an 8 × 8 transpose).
-    """
+    """target[to_row + j, to_column + i] = source[row + i, column + j] for i, j < 8."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         tile = _llvm(source.dtype, WIDTH)
@@ -321,16 +332,7 @@ def transpose8(typingctx: Any, source: Any, row: Any, column: Any, target: Any, 
             line = builder.add(args[1], context.get_constant(types.intp, i))
             at = _address(context, builder, source, args[0], line, args[2])
             rows.append(builder.load(builder.bitcast(at, tile.as_pointer()), align=align))
-        word = ir.VectorType(ir.IntType(32), WIDTH)
-        for step in (1, 2, 4):
-            # Rows i and i + step swap the blocks of `step` columns that lie across the diagonal.
-            low = [j if not j & step else WIDTH + j - step for j in range(WIDTH)]
-            high = [j + step if not j & step else WIDTH + j for j in range(WIDTH)]
-            for i in range(WIDTH):
-                if not i & step:
-                    a, b = rows[i], rows[i + step]
-                    rows[i] = builder.shuffle_vector(a, b, ir.Constant(word, low))
-                    rows[i + step] = builder.shuffle_vector(a, b, ir.Constant(word, high))
+        butterfly(builder, rows)
         for j in range(WIDTH):
             line = builder.add(args[4], context.get_constant(types.intp, j))
             at = _address(context, builder, target, args[3], line, args[5])

@@ -1,0 +1,281 @@
+"""The weighted objective as `train` fits it, and as an estimator: from NMF over all cells to observed cells alone.
+
+from pipeline.models.weighted_nmf import WeightedNMF
+
+model = WeightedNMF(n_components=20, unobserved_weight=0.0, biases=True, alpha_W=0.05, random_state=42)
+W = model.fit_transform(X)         # X: CSR of ratings; what is not stored was not observed
+stars = W @ model.components_      # biases are two more columns: the product is the whole prediction
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, check_non_negative, check_random_state, validate_data
+
+from pipeline.errors import UsageError
+from pipeline.models.sklearn_nmf import FittedFactors, OnIteration, start, too_large
+from pipeline.objective import Objective
+from pipeline.solvers.weighted import factorize_weighted, fold_in_weighted, mean_score
+
+__all__ = ["WeightedNMF", "fit_weighted", "start_weighted"]
+
+SHRINK = 10.0  # scores of the mean that a bias's start is averaged with
+INTERPLAY = 0.1  # share of the mean score that is left to the other components at the start of a model with biases
+
+
+def fit_weighted(
+    x: sparse.csr_matrix,
+    objective: Objective,
+    *,
+    n_components: int,
+    init: str = "random",
+    max_iter: int = 200,
+    tol: float = 1e-4,
+    random_state: int = 42,
+    on_iteration: OnIteration | None = None,
+    threads: int | None = None,
+    keep_interrupted: bool = False,
+) -> FittedFactors:
+    """Factors of `x`, csr (n_users, n_items) ≥ 0, whose stored cells are the observed ones.
+
+    `objective.bias_prior` is set from `x`: see `with_prior`. `losses` are √(2L). Raises UsageError for parameters
+    that don't fit, InputError for scores whose products pass the largest float32.
+    """
+    if init == "random":
+        w, h = start_weighted(x, n_components, objective, random_state)
+    elif objective.biases:
+        raise UsageError(f"init = {init} knows nothing of biases: take init = random")
+    else:
+        w, h = start(x, n_components, init, random_state)
+    found = factorize_weighted(
+        x,
+        w,
+        h,
+        objective,
+        max_iter=max_iter,
+        tol=tol,
+        n_threads=threads,
+        on_iteration=on_iteration,
+        keep_interrupted=keep_interrupted,
+    )
+    if not (math.isfinite(found.loss) and np.isfinite(found.W).all() and np.isfinite(found.H).all()):
+        raise too_large(x)
+    return FittedFactors(found.W, found.H, np.array(found.losses), found.converged, found.error, found.interrupted)
+
+
+def with_prior(objective: Objective, x: sparse.csr_matrix) -> Objective:
+    """The objective with its biases drawn to half the mean score of `x`, where it has biases."""
+    prior = float(x.data.mean(dtype=np.float64)) / 2 if objective.biases and x.nnz else 0.0
+    return replace(objective, bias_prior=prior)
+
+
+def start_weighted(
+    X: sparse.csr_matrix, k: int, objective: Objective, random_state: int | np.random.RandomState | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """W (m, k) and H (k, n): |normal| numbers whose products have the mean that fits best, as scikit-learn's random.
+
+    With biases, those begin at the means of each user and item, drawn towards the mean score, and the other
+    components at a tenth of it.
+    """
+    m, n = X.shape
+    rng = check_random_state(random_state)
+    mean = mean_score(X, objective)
+    plain = k - 2 if objective.biases else k
+    # |N(0, 1)| has mean √(2/π): scikit-learn leaves that out, and so does the start without biases.
+    size = math.sqrt(mean * (INTERPLAY * math.pi / 2 if objective.biases else 1.0) / max(plain, 1))
+    H = np.abs(size * rng.standard_normal((k, n)).astype(X.dtype, copy=False))
+    W = np.abs(size * rng.standard_normal((m, k)).astype(X.dtype, copy=False))
+    if objective.biases:
+        if k < 2:
+            raise UsageError(f"biases are two of the components: n_components must be at least 2, got {k}")
+        user, item = _biases(X, mean)
+        rest = mean * (1 - (INTERPLAY if plain else 0.0)) / 2
+        W[:, k - 2], W[:, k - 1] = 1, np.maximum(rest + user, 0)
+        H[k - 2], H[k - 1] = np.maximum(rest + item, 0), 1
+    return W.astype(X.dtype, copy=False), H.astype(X.dtype, copy=False)
+
+
+def _biases(X: sparse.csr_matrix, mean: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far each item's mean score lies from `mean`, then each user's from that: (m,) and (n,)."""
+    m, n = X.shape
+    users = np.repeat(np.arange(m), np.diff(X.indptr))
+    over = X.data.astype(np.float64) - mean
+    item = np.bincount(X.indices, over, n) / (np.bincount(X.indices, minlength=n) + SHRINK)
+    over -= item[X.indices]
+    user = np.bincount(users, over, m) / (np.bincount(users, minlength=m) + SHRINK)
+    return user, item
+
+
+class WeightedNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Non-negative factors W (n_samples, k) and H (k, n_features) under the objective of `pipeline.objective`.
+
+    X is sparse: its stored cells are the observed ones, **a stored 0 too**, and what is not stored was not
+    observed. A dense X does not say which of its zeros were observed, and is refused.
+
+    Parameters
+    ----------
+    n_components : k, with biases the two of them included
+    unobserved_weight : how much a cell that was not observed counts, as a score of 0: 1 is NMF, 0 fits the
+        observed cells alone (rating prediction), between them lies implicit feedback
+    confidence : how much more an observed cell counts for each unit of its score
+    reg_exponent : ν: penalties grow with a row's weight of cells to this power; 1 with unobserved_weight=1 is
+        scikit-learn's scaling, 0 the same penalty for every row (as `implicit`)
+    biases : a user's and an item's level as the last two components, for unobserved_weight=0
+    max_iter, tol : most iterations; stop when √(2L) has fallen by less than this share of itself in ten of them
+    random_state : seed of the start
+    alpha_W, alpha_H, l1_ratio : penalties; alpha_H ``"same"`` is alpha_W
+    n_threads : default, the cores this process may use; the same bits for any number
+    callback : ``callback(iteration, loss)`` after each iteration, counted from 1; what it raises ends the fit
+
+    Attributes
+    ----------
+    components_ : (k, n_features) H
+    objective_ : the `Objective` that was fitted, with the prior of its biases
+    n_components_, n_iter_, n_features_in_, feature_names_in_ : as scikit-learn's
+    loss_curve_ : √(2L) after each iteration; it never rises
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "unobserved_weight": [Interval(Real, 0, 1, closed="both")],
+        "confidence": [Interval(Real, 0, None, closed="left")],
+        "reg_exponent": [Interval(Real, 0, None, closed="left")],
+        "biases": ["boolean"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "alpha_W": [Interval(Real, 0, None, closed="left")],
+        "alpha_H": [Interval(Real, 0, None, closed="left"), StrOptions({"same"})],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "callback": [callable, None],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 10,
+        *,
+        unobserved_weight: float = 1.0,
+        confidence: float = 0.0,
+        reg_exponent: float = 1.0,
+        biases: bool = False,
+        tol: float = 1e-4,
+        max_iter: int = 200,
+        random_state: int | np.random.RandomState | None = None,
+        alpha_W: float = 0.0,
+        alpha_H: float | Literal["same"] = "same",
+        l1_ratio: float = 0.0,
+        n_threads: int | None = None,
+        callback: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.unobserved_weight = unobserved_weight
+        self.confidence = confidence
+        self.reg_exponent = reg_exponent
+        self.biases = biases
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.alpha_W = alpha_W
+        self.alpha_H = alpha_H
+        self.l1_ratio = l1_ratio
+        self.n_threads = n_threads
+        self.callback = callback
+
+    def fit(self, X: Any, y: None = None) -> WeightedNMF:
+        """Learn H."""
+        self.fit_transform(X)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit_transform(self, X: Any, y: None = None) -> NDArray[Any]:
+        """Learn H and return W (n_samples, k), the solution against the H that is kept.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) sparse, ≥ 0; float32 and float64 are kept
+        y : ignored
+
+        Raises
+        ------
+        ValueError, TypeError
+            With scikit-learn's words; TypeError for a dense X.
+        UsageError
+            For biases with another unobserved_weight than 0, or fewer than two components.
+        """
+        X = self._checked(X, reset=True)
+        alpha_H = self.alpha_W if self.alpha_H == "same" else float(self.alpha_H)
+        objective = Objective(
+            unobserved_weight=float(self.unobserved_weight), confidence=float(self.confidence),
+            alpha_W=float(self.alpha_W), alpha_H=alpha_H, l1_ratio=float(self.l1_ratio),
+            reg_exponent=float(self.reg_exponent), biases=bool(self.biases),
+        )  # fmt: skip
+        objective = with_prior(objective, X)
+        W, H = start_weighted(X, self.n_components, objective, self.random_state)
+        found = factorize_weighted(
+            X, W, H, objective,
+            max_iter=self.max_iter, tol=self.tol, n_threads=self.n_threads, on_iteration=self.callback,
+        )  # fmt: skip
+        if not math.isfinite(found.loss):
+            raise ValueError(f"The scores are too large for {X.dtype} (the largest is {X.data.max():g}): scale them")
+        if not found.converged and self.tol > 0:
+            warnings.warn(
+                f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self.components_ = found.H
+        self.n_components_ = found.H.shape[0]
+        self.n_iter_ = found.n_iter
+        self.loss_curve_ = found.losses
+        self.objective_ = objective
+        return found.W
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """W (n_samples, k) for rows of X given H, each solved to tolerance: a training row gets its W again."""
+        check_is_fitted(self, msg="Model must be fitted before making predictions")
+        X = self._checked(X, reset=False)
+        if self.components_.dtype != X.dtype:
+            raise TypeError(f"H should have the same dtype as X. Got H.dtype = {self.components_.dtype}.")
+        return fold_in_weighted(X, self.components_, self.objective_, n_threads=self.n_threads)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """W·H (n_samples, n_features) for W (n_samples, k): the predictions, biases included."""
+        check_is_fitted(self, msg="Model must be fitted before making predictions")
+        return X @ self.components_
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.components_.shape[0])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _checked(self, X: Any, *, reset: bool) -> Any:
+        if not sparse.issparse(X):
+            raise TypeError(
+                "A dense X does not say which of its zeros were observed: give a sparse matrix of the observed cells "
+                "(scipy.sparse.csr_matrix((scores, (rows, columns)), shape))"
+            )
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset)
+        check_non_negative(X, "WeightedNMF")
+        if not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+        return X
