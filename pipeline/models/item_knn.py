@@ -77,7 +77,7 @@ class ItemKNN:
 
 
 def fit_item_knn(
-    matrix: UserItems, n_neighbours: int = 100, shrinkage: float = 0.0, weights: Weights = "seen"
+    matrix: UserItems, n_neighbours: int = 200, shrinkage: float = 100.0, weights: Weights = "seen"
 ) -> ItemKNN:
     """Cosine of items by who has them: s_ji = x_j·x_i / (‖x_j‖·‖x_i‖ + shrinkage), the N largest of each j.
 
