@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from pipeline import metrics as m
 from pipeline.errors import UsageError
@@ -156,12 +157,13 @@ def fold_in_history(split: Split, ranker: Ranker) -> UserItems:
     """
     if split.fold_in is None:
         raise UsageError("Nothing is folded in: the split holds out no whole users")
-    x = split.fold_in.compact()
+    x = in_order(split.fold_in.compact())
+    # Both id maps ascend, so the cells stay in order without the items that are left out.
     cols = ranker.items.rows(x.item_ids.values, missing="negative")[x.items]
     kept = cols >= 0
-    at = None if x.at is None else x.at[kept]
-    history = Interactions(x.users[kept], cols[kept], x.scores[kept], x.user_ids, ranker.items, at)
-    return to_matrix(in_order(history))
+    indptr = np.append(0, np.cumsum(np.bincount(x.users[kept], minlength=len(x.user_ids))))
+    shape = (len(x.user_ids), len(ranker.items))
+    return UserItems(sparse.csr_matrix((x.scores[kept], cols[kept], indptr), shape=shape), x.user_ids, ranker.items)
 
 
 class _Judged(NamedTuple):

@@ -198,6 +198,6 @@ def averages(per_user, lists, ks, catalogue, train, chosen):
             result[f"share_at_{k}_{name}"] = sum(band[i] == name for i in listed) / len(listed)
         pairs = [(per_user[f"popularity_at_{k}"][p], per_user["consumed_popularity"][p]) for p in chosen]
         pairs = [(a, b) for a, b in pairs if a is not None and b is not None]
-        if pairs:
+        if sum(b for _, b in pairs):
             result[f"popularity_lift_at_{k}"] = sum(a for a, _ in pairs) / sum(b for _, b in pairs)
     return result

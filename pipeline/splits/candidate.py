@@ -57,8 +57,9 @@ def check_folded(folded: Ranker | Model, split: Split) -> None:
     model = _model(folded)
     _known(split.train.item_ids, model.items, "item")
     if split.fold_in is not None:
-        _known(split.fold_in.user_ids, model.users, "user")
-        _check_seen(model, split.fold_in, split.test, "fold-in")
+        known = split.fold_in.compact()
+        _known(known.user_ids, model.users, "user")
+        _check_seen(model, known, split.test, "fold-in")
 
 
 def _model(candidate: Ranker | Model) -> Model:

@@ -25,7 +25,7 @@ class Split:
 
     Attributes
     ----------
-    train : what the candidate and the baselines see; ids that only the test side uses are left out
+    train : what the candidate and the baselines see; ids that it does not use are left out, here if need be
     test : what they are judged by, one interaction a user and item, with the ids of both sides
     cutoff : the time that parts them, where one does: train is before, test at or after
     name : how it was made: ``random``, ``latest``, ``last``, ``time``, ``users``, ``given``
@@ -48,6 +48,8 @@ class Split:
     fold_in: Interactions | None = None
 
     def __post_init__(self) -> None:
+        # A candidate's catalogue is training's: an id that is only named there would be known from elsewhere.
+        object.__setattr__(self, "train", self.train.compact())
         test = np.sort(pair_keys(self.test, self.test.user_ids, self.test.item_ids))
         if bool((test[1:] == test[:-1]).any()):
             raise SplitError("A user and item come twice on the test side: aggregate the interactions first")

@@ -128,7 +128,7 @@ def users_split(x: Interactions, share: float = 0.2, judged: float = 0.2, seed: 
     theirs = drawn[x.users]
     test = theirs & _lots(x, lambda n: np.maximum(_rounded(judged)(n), 1), seed, by_time=x.at is not None)
     params = {"share": share, "judged": judged, "seed": seed}
-    return Split(x.take(~theirs).compact(), x.take(test), name="users", params=params, fold_in=x.take(theirs & ~test))
+    return Split(x.take(~theirs), x.take(test), name="users", params=params, fold_in=x.take(theirs & ~test))
 
 
 def holdout(x: Interactions, share: float = 0.2, seed: int = 42) -> Split:
@@ -189,7 +189,7 @@ def _sides(
     params: dict[str, int | float | str],
     cutoff: np.datetime64 | None = None,
 ) -> Split:
-    return Split(x.take(~test).compact(), x.take(test), cutoff, name, params)
+    return Split(x.take(~test), x.take(test), cutoff, name, params)
 
 
 def _check_share(share: float) -> None:
