@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,35 @@ from pipeline.report import Report
 from pipeline.spec import Transform
 from pipeline.splits import Split
 
-__all__ = ["evaluate_averages", "evaluate_ratings"]
+__all__ = ["HeldOut", "evaluate_averages", "evaluate_ratings", "predict_held_out"]
 
 
-class _Cells(NamedTuple):
-    """The held-out interactions whose user and item are in training, (n,): rows, columns, scores."""
+class HeldOut(NamedTuple):
+    """The held-out interactions whose user and item the ranker knows.
 
-    rows: NDArray[np.int32]
-    cols: NDArray[np.int32]
-    actual: NDArray[np.float32]
+    known : (n_test,) bool, which of `split.test` they are
+    predicted : (n,) float64, on the scale of the scores and within the range of the training ones
+    """
+
+    known: NDArray[np.bool_]
+    predicted: NDArray[np.float64]
+
+
+def predict_held_out(ranker: Ranker, split: Split, transform: Transform = "none") -> HeldOut:
+    """The ranker's scores of what was held out, mapped back where its matrix held log(1 + score), and clipped."""
+    test = split.test
+    rows = ranker.users.rows(test.user_ids.values, missing="negative")[test.users]
+    cols = ranker.items.rows(test.item_ids.values, missing="negative")[test.items]
+    known = (rows >= 0) & (cols >= 0)
+    model = ranker.model
+    if isinstance(model, FactorModel):
+        # Not rounded to float32, as the published scores are: errors are sums of small differences.
+        predicted = observed_predictions(rows[known], cols[known], model.user_factors, model.item_factors)
+    else:
+        predicted = model.predict(rows[known], cols[known]).astype(np.float64)
+    if transform == "log1p":
+        predicted = np.expm1(predicted)
+    return HeldOut(known, _clipped(predicted, split))
 
 
 def evaluate_ratings(
@@ -42,21 +62,10 @@ def evaluate_ratings(
     left_out = f"{prefix}rmse and {prefix}mae left out: "
     if transform == "binary":
         return Report(messages=(left_out + "a binary matrix holds no scores to predict",))
-    test = split.test
-    rows = ranker.users.rows(test.user_ids.values, missing="negative")[test.users]
-    cols = ranker.items.rows(test.item_ids.values, missing="negative")[test.items]
-    known = (rows >= 0) & (cols >= 0)
-    if not known.any():
+    found = predict_held_out(ranker, split, transform)
+    if not found.known.any():
         return Report(messages=(left_out + "no held-out interaction has its user and its item in training",))
-    model = ranker.model
-    if isinstance(model, FactorModel):
-        # Not rounded to float32, as the published scores are: errors are sums of small differences.
-        predicted = observed_predictions(rows[known], cols[known], model.user_factors, model.item_factors)
-    else:
-        predicted = model.predict(rows[known], cols[known]).astype(np.float64)
-    if transform == "log1p":
-        predicted = np.expm1(predicted)
-    return Report(_errors(split, known, predicted, prefix, segments))
+    return Report(_errors(split, found, prefix, segments))
 
 
 def evaluate_averages(split: Split, prefix: str = "holdout_", *, segments: bool = False) -> Report:
@@ -84,16 +93,18 @@ def evaluate_averages(split: Split, prefix: str = "holdout_", *, segments: bool 
     }
     found: dict[str, float] = {}
     for name, predicted in predictions.items():
-        found |= _errors(split, known, predicted, f"{prefix}{name}_", segments)
+        found |= _errors(split, HeldOut(known, _clipped(predicted, split)), f"{prefix}{name}_", segments)
     return Report(found)
 
 
-def _errors(
-    split: Split, known: NDArray[np.bool_], predicted: NDArray[Any], prefix: str, segments: bool
-) -> dict[str, float]:
-    train, test = split.train, split.test
-    predicted = np.clip(predicted, train.scores.min(), train.scores.max())
-    actual = test.scores[known]
+def _clipped(predicted: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
+    scores = split.train.scores
+    return np.clip(predicted, scores.min(), scores.max()) if scores.size else predicted
+
+
+def _errors(split: Split, held_out: HeldOut, prefix: str, segments: bool) -> dict[str, float]:
+    known, predicted = held_out
+    actual = split.test.scores[known]
     found = errors(actual, predicted)
     result = {f"{prefix}rmse": found.rmse, f"{prefix}mae": found.mae}
     if not segments:

@@ -13,7 +13,7 @@ from pipeline.sampled import Negatives
 
 __all__ = ["read_negatives"]
 
-_PAIR = re.compile(r"\(\s*([^,()\s]+)\s*,\s*([^()\s]+)\s*\)")
+_PAIR = re.compile(r"\(\s*([^,()\s]+)\s*,\s*([^,()\s]+)\s*\)")
 
 
 def read_negatives(path: str | Path) -> Negatives:
