@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import naive
 import naive_metrics
@@ -19,6 +21,7 @@ from pipeline.interactions import Interactions
 from pipeline.matrix import in_order, to_matrix
 from pipeline.metrics import SEGMENTS
 from pipeline.models.popular import popular_model
+from pipeline.ratings import evaluate_averages
 from pipeline.scorer import Scorer
 from pipeline.splits import Split, holdout, time_split, users_split
 
@@ -240,6 +243,20 @@ def test_what_is_reported_and_what_is_written_down():
         "cold" if n <= 3 else "warm" if n <= 5 else "hot" for n in found.n_train.tolist()
     ]
     assert found.cuts == (3, 5)
+
+
+def test_every_metric_is_explained():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "metrics.md").read_text()
+    x = interactions({(u, i): (1.0, (i - u) % 9) for u in range(6) for i in range(9)})
+    found = evaluate(scorer_for(holdout(x).train), holdout(x), (2,))
+    for name in found.metrics:
+        general = re.sub(r"_(head|mid|tail)$", "_head", name.replace("_at_2", "_at_k"))
+        assert f"`{general}`" in page, name
+    for name in (
+        *(name for name in SEGMENTS),
+        *(name.rsplit("_", 1)[0] for name in evaluate_averages(holdout(x), "").metrics),
+    ):
+        assert name in page
 
 
 def test_nobody_to_judge():
