@@ -41,6 +41,7 @@ def test_few_distinct_values_give_the_same_interval(rng):
     quick = bootstrap_mean(values, resamples=20_000)
     theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
     assert (quick.low, quick.high) == pytest.approx(tuple(theirs), abs=0.004)
+    assert bootstrap_mean(np.full(100, 0.25)) == (0.25, 0.25, 0.25)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says(rng):
@@ -143,9 +144,9 @@ def test_by_segment(rng):
 
 
 def test_overlap_of_lists():
-    a = np.array([[1, 2, 3], [1, 2, -1], [-1, -1, -1], [4, 5, 6], [0, -1, -1]])
-    b = np.array([[3, 2, 1], [2, 7, 8], [-1, -1, -1], [7, 8, 9], [-1, -1, -1]])
-    assert jaccard_at_k(a, b).tolist() == pytest.approx([1.0, 0.25, NAN, 0.0, 0.0], nan_ok=True)
+    a = np.array([[1, 2, 3], [1, 2, -1], [-1, -1, -1], [4, 0, 6], [0, -1, -1]])
+    b = np.array([[3, 2, 1], [2, 7, 8], [-1, -1, -1], [7, 0, 9], [-1, -1, -1]])
+    assert jaccard_at_k(a, b).tolist() == pytest.approx([1.0, 0.25, NAN, 0.2, 0.0], nan_ok=True)
     assert jaccard_at_k(a, b[:, :1]).tolist() == pytest.approx([1 / 3, 0.5, NAN, 0.0, 0.0], nan_ok=True)
     with pytest.raises(InputError, match="Lists of 5 and of 2 users"):
         jaccard_at_k(a, b[:2])

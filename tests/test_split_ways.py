@@ -216,6 +216,11 @@ def test_the_digest_is_of_the_pairs_and_not_of_their_order(table, seed, random):
     assert dataclasses.replace(split, name="other").digest != split.digest
 
 
+def test_the_digest_tells_who_has_which_item():
+    crossed = Split(of([(1, 1), (2, 2)]), of([(1, 2), (2, 1)])), Split(of([(1, 2), (2, 1)]), of([(1, 1), (2, 2)]))
+    assert crossed[0].digest != crossed[1].digest
+
+
 # ---- leaks ----------------------------------------------------------------------------------------
 
 
@@ -318,5 +323,9 @@ def test_what_was_folded_in_is_checked():
     check_folded(popular_model(folded), split)
     with pytest.raises(LeakageError, match="not of the fold-in side, 1 of them held out"):
         check_folded(popular_model(to_matrix(of([(2, 1), (2, 2)]))), split)
+    # The same rows, of other items: user 2 had item 7, which is row 0 of what was folded in.
+    other = Split(of([(1, 1), (1, 2), (1, 7), (5, 3)]), test, fold_in=of([(2, 7)]))
+    with pytest.raises(LeakageError, match="not of the fold-in side"):
+        check_folded(popular_model(folded), other)
     with pytest.raises(LeakageError, match="knows 1 user"):
         check_folded(popular_model(to_matrix(of([(2, 1), (1, 1)]))), split)
