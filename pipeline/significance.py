@@ -113,18 +113,8 @@ def compare(a: Values, b: Values, *, resamples: int = RESAMPLES, level: float = 
     Raises InputError for two lengths, or where no user has both.
     """
     a, b = _paired(a, b)
-    difference = b - a
-    means = _resampled_means(difference[:, None], resamples, seed)[:, 0]
-    return Comparison(
-        n_users=int(a.size),
-        mean_a=float(a.mean()),
-        mean_b=float(b.mean()),
-        difference=Interval(float(difference.mean()), *_percentiles(means, level)),
-        p_value=_wilcoxon(difference),
-        gain=float(np.mean(difference > 0)),
-        lose=float(np.mean(difference < 0)),
-        same=float(np.mean(difference == 0)),
-    )
+    means = _resampled_means((b - a)[:, None], resamples, seed)[:, 0]
+    return _comparison(a, b, means, level)
 
 
 def compare_segments(
@@ -153,16 +143,14 @@ def lift_over_popular(
     The interval of the lift is of the ratio of means, from the same resamples as that of the difference;
     its end is infinite where resamples enough leave most popular with nothing.
     """
-    comparison = compare(popular, mine, resamples=resamples, level=level, seed=seed)
     popular, mine = _paired(popular, mine)
+    means = _resampled_means(np.column_stack([mine, popular, mine - popular]), resamples, seed)
+    comparison = _comparison(popular, mine, means[:, 2], level)
     lift = None
     if popular.mean() > 0:
-        means = _resampled_means(np.column_stack([mine, popular]), resamples, seed)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(means[:, 1] > 0, means[:, 0] / means[:, 1], np.inf) - 1.0
-        # No interpolation: between a number and infinity there is none.
-        low, high = _percentiles(ratio, level)
-        lift = Interval(float(mine.mean() / popular.mean() - 1.0), low, high)
+        lift = Interval(float(mine.mean() / popular.mean() - 1.0), *_percentiles(ratio, level))
     return Lift(lift, comparison, verdict_of(comparison.difference))
 
 
@@ -190,14 +178,36 @@ def _paired(a: Values, b: Values) -> tuple[Values, Values]:
     return a[both], b[both]
 
 
+def _comparison(a: Values, b: Values, means: Values, level: float) -> Comparison:
+    """Of paired values, with the resampled means of b − a."""
+    difference = b - a
+    return Comparison(
+        n_users=int(a.size),
+        mean_a=float(a.mean()),
+        mean_b=float(b.mean()),
+        difference=Interval(float(difference.mean()), *_percentiles(means, level)),
+        p_value=_wilcoxon(difference),
+        gain=float(np.mean(difference > 0)),
+        lose=float(np.mean(difference < 0)),
+        same=float(np.mean(difference == 0)),
+    )
+
+
 def _resampled_means(values: Values, resamples: int, seed: int) -> Values:
-    """Means of `resamples` draws of n rows with replacement, (resamples, n_columns), from (n, n_columns)."""
+    """Means of `resamples` draws of n rows with replacement, (resamples, n_columns).
+
+    values : (n, 1), or (n, 3) whose third column is the first minus the second: a mean of zeros is 0 then,
+        and not what is left of two rounded sums
+    """
     if resamples < 1:
         raise UsageError(f"At least 1 resample is needed, got {resamples}")
     n = values.shape[0]
-    distinct, count = np.unique(values, axis=0, return_counts=True)
+    # A pair as one complex number: unique rows would take far longer to find.
+    pair = values[:, 0] if values.shape[1] == 1 else values[:, 0] + 1j * values[:, 1]
+    different, count = np.unique(pair, return_counts=True)
     rng = np.random.default_rng(seed)
-    if distinct.shape[0] * 8 < n:
+    if different.size * 8 < n:
+        distinct = np.column_stack([different.real, different.imag, different.real - different.imag][: values.shape[1]])
         # How often each distinct row is drawn: the same distribution, for far fewer numbers.
         times = rng.multinomial(n, count / n, size=resamples)
         return np.asarray(times @ distinct / n)
@@ -213,6 +223,7 @@ def _resampled_means(values: Values, resamples: int, seed: int) -> Values:
 def _percentiles(means: Values, level: float) -> tuple[float, float]:
     if not 0 < level < 1:
         raise UsageError(f"The level of an interval must be between 0 and 1, got {level}")
+    # No interpolation: between a number and infinity there is none.
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return float(low), float(high)
 

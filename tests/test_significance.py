@@ -122,7 +122,14 @@ def test_lift_over_popular(rng):
     assert 0.5 < found.lift.low <= found.lift.value <= found.lift.high < 0.51
     assert (found.comparison.mean_a, found.comparison.mean_b) == (popular.mean(), mine.mean())
     assert lift_over_popular(popular, mine).better_than_popular == "no"
-    assert lift_over_popular(popular, popular).lift == (0.0, 0.0, 0.0)
+    for same in (popular, np.round(popular, 1)):
+        assert lift_over_popular(same, same).lift == (0.0, 0.0, 0.0)
+        assert lift_over_popular(same, same).better_than_popular == "no"
+    assert found.comparison == compare(popular, mine)
+    # Of few values pairs are drawn, not differences: other resamples of the same.
+    coarse, other = np.round(popular, 1), np.round(rng.random(400), 1)
+    theirs = compare(other, coarse).difference
+    assert lift_over_popular(coarse, other).comparison.difference == pytest.approx(theirs, abs=0.005)
 
 
 def test_a_popular_that_finds_nothing_has_no_lift():
