@@ -26,6 +26,7 @@ from pipeline.splits import (
     random_split,
     time_split,
     users_split,
+    ways,
 )
 
 # Few times, so that equal ones are common; each pair once.
@@ -65,6 +66,20 @@ def test_random_holds_out_each_users_share_whatever_the_times(table, share, seed
         assert len(test.get(user, ())) == naive_metrics.n_held_out(len(items), share)
         assert user in train
     assert pairs(split.test) == pairs(random_split(interactions(table, not timed), share, seed).test)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 60), st.sampled_from([1, 5, 10**12, 2**61]))
+def test_the_orders_are_lexsorts(seed, n, span):
+    """Ties, and times so far apart that user and time do not fit in one number."""
+    rng = np.random.default_rng(seed)
+    users, lot = rng.integers(0, 6, n).astype(np.int32), rng.random(n)
+    at = rng.integers(-span, span, n).astype("datetime64[ms]")
+    assert ways._by_time(users, at, lot).tolist() == np.lexsort((lot, at, users)).tolist()
+    # Lots that are alike, and that a sum with the user rounds away.
+    lot = rng.choice([0.0, 2.0**-53, 0.5, 1 - 2.0**-53], n)
+    by_lot = ways._by_lot(users, lot)
+    columns = np.lexsort((lot, users))
+    assert (users[by_lot].tolist(), lot[by_lot].tolist()) == (users[columns].tolist(), lot[columns].tolist())
 
 
 def test_random_is_no_latest():

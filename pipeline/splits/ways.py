@@ -7,7 +7,7 @@ split for the same interactions and seed. Shares are rounded to the nearest whol
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,13 +169,40 @@ def _lots(
     count = np.bincount(x.users, minlength=len(x.user_ids))
     n_test = np.minimum(wanted(count), np.maximum(count - 1, 0))
     lot = np.random.default_rng(seed).random(len(x))
-    order = np.lexsort((lot, x.at, x.users) if by_time and x.at is not None else (lot, x.users))
+    order = _by_time(x.users, x.at, lot) if by_time and x.at is not None else _by_lot(x.users, lot)
     end = np.cumsum(count)
     # Position counted from the end of the user's stretch: 1 is the latest.
     from_end = end[x.users[order]] - np.arange(len(x))
     test = np.zeros(len(x), bool)
     test[order] = from_end <= n_test[x.users[order]]
     return test
+
+
+def _by_time(users: NDArray[np.int32], at: NDArray[np.datetime64], lot: NDArray[np.float64]) -> NDArray[np.intp]:
+    """``np.lexsort((lot, at, users))``, many times as fast."""
+    time = at.astype(np.int64)
+    first, last = (int(time.min()), int(time.max())) if time.size else (0, 0)
+    span = last - first + 1
+    if span * (int(users.max(initial=0)) + 1) >= 2**63:
+        return np.lexsort((lot, time, users))
+    return _ordered(users * np.int64(span) + (time - first), (lot, time, users))
+
+
+def _by_lot(users: NDArray[np.int32], lot: NDArray[np.float64]) -> NDArray[np.intp]:
+    """``np.lexsort((lot, users))``, several times as fast; the sum may round up to the next user: a tie, too."""
+    return _ordered(users + lot, (lot, users))
+
+
+def _ordered(key: NDArray[Any], columns: tuple[NDArray[Any], ...]) -> NDArray[np.intp]:
+    """``np.lexsort(columns)`` by one sort of `key`, which never falls in that order, and one of what ties in it."""
+    order = np.argsort(key)
+    ordered = key[order]
+    same = ordered[1:] == ordered[:-1]
+    edge = np.zeros(min(1, order.size), bool)
+    tied = np.flatnonzero(np.append(same, edge) | np.append(edge, same))
+    rows = order[tied]
+    order[tied] = rows[np.lexsort(tuple(column[rows] for column in columns))]
+    return order
 
 
 def _rounded(share: float) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
