@@ -6,6 +6,8 @@
     │   ├── MissingColumnsError
     │   ├── BadRowsError
     │   ├── TooLittleDataError
+    │   ├── SplitError                     a split that can't be made of these interactions
+    │   │   └── LeakageError                   a candidate or its training side knows what it is judged by
     │   ├── ArtifactError                  another format, a wrong checksum, a missing file
     │   ├── UnknownUserError               (also a KeyError)
     │   ├── UnknownItemError               (also a KeyError)
@@ -29,6 +31,7 @@ __all__ = [
     "ArtifactError",
     "BadRowsError",
     "InputError",
+    "LeakageError",
     "LockedError",
     "MissingColumnsError",
     "NotFittedError",
@@ -37,6 +40,7 @@ __all__ = [
     "RefusedError",
     "RowRangeError",
     "ServerError",
+    "SplitError",
     "TooLittleDataError",
     "UnknownItemError",
     "UnknownUserError",
@@ -91,6 +95,14 @@ class BadRowsError(InputError):
 
 class TooLittleDataError(InputError):
     """Fewer interactions than the least to train on."""
+
+
+class SplitError(InputError):
+    """Interactions that can't be parted as asked: no times, nobody left on one side, pairs that come twice."""
+
+
+class LeakageError(SplitError):
+    """The training side, or a model that is judged, knows what it is judged by."""
 
 
 class ArtifactError(InputError):

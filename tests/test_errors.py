@@ -16,6 +16,8 @@ STATUS = {
     "MissingColumnsError": 3,
     "BadRowsError": 3,
     "TooLittleDataError": 3,
+    "SplitError": 3,
+    "LeakageError": 3,
     "ArtifactError": 3,
     "UnknownUserError": 3,
     "UnknownItemError": 3,

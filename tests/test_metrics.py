@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.metrics import ndcg_score
 
-from pipeline import metrics
-from pipeline.metrics import all_cells_errors, errors, ndcg_at_k, observed_predictions, recall_at_k
+from pipeline.metrics import all_cells_errors, cells, errors, ndcg_at_k, observed_predictions, recall_at_k
 
 
 def csr(dense, stored=None):
@@ -132,7 +131,7 @@ def test_float64_throughout(rng):
     w, h = rng.random((m, 6), np.float32), rng.random((6, n), np.float32)
     dense = np.where(rng.random((m, n)) < 0.7, rng.random((m, n)) * 5, 0).astype(np.float32)
     x, product = csr(dense), w.astype(np.float64) @ h.astype(np.float64)
-    assert x.nnz > metrics._BLOCK
+    assert x.nnz > cells._BLOCK
     left = dense - product
     found = all_cells_errors(x, w, h)
     assert found.reconstruction_error == pytest.approx(np.linalg.norm(left), rel=1e-11)
@@ -147,7 +146,7 @@ def test_predictions_of_cells_in_blocks_of_any_size(problem, block):
     x, w, h = problem
     rows, cols = np.nonzero(np.ones(x.shape))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "_BLOCK", block)
+        patch.setattr(cells, "_BLOCK", block)
         found = observed_predictions(rows, cols, w, h)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found.reshape(x.shape), w.astype(np.float64) @ h.astype(np.float64), rtol=1e-12)

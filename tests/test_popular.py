@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from pipeline.errors import InputError, UsageError
 from pipeline.ids import IdMap
 from pipeline.interactions import Interactions
 from pipeline.matrix import UserItems, in_order, to_matrix
-from pipeline.models.popular import popular_model
+from pipeline.models.popular import popular_model, recent_model
 from pipeline.scorer import Scorer
 
 pairs = st.sets(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=40)
@@ -78,3 +79,50 @@ def test_an_item_that_nobody_has_is_last():
     model = popular_model(UserItems(scores, IdMap([1, 2]), IdMap(["a", "b", "c"])))
     items, counts = Scorer(model).recommend(1, exclude_seen=False)
     assert (items.tolist(), counts.tolist()) == (["b", "a", "c"], [2.0, 0.0, 0.0])
+
+
+# ---- lately ---------------------------------------------------------------------------------------
+
+
+def timed(days):
+    """Interactions of users 0, 1, … with (item, day) each, in order, and their matrix."""
+    items, at = zip(*days, strict=True)
+    x = in_order(Interactions.of(np.arange(len(days)), items, None, np.array(at, "datetime64[D]")))
+    return to_matrix(x), x
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 400)), min_size=1, max_size=30), st.sampled_from([1, 30.0]))
+def test_each_interaction_counts_by_its_age(days, half_life):
+    matrix, x = timed(days)
+    model = recent_model(matrix, x, half_life_days=half_life)
+    now = max(day for _, day in days)
+    expected = {item: 0.0 for item, _ in days}
+    for item, day in days:
+        expected[item] += 0.5 ** ((now - day) / half_life)
+    assert model.item_factors[0].tolist() == pytest.approx([expected[i] for i in sorted(expected)], rel=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20)), min_size=1, max_size=30), st.integers(1, 12))
+def test_in_a_window_and_then_by_all(days, window):
+    matrix, x = timed(days)
+    top = Scorer(recent_model(matrix, x, window_days=window)).recommend_rows([0], 9, exclude_seen=False)
+    now = max(day for _, day in days)
+    recent = lambda item: sum(i == item and now - day < window for i, day in days)  # noqa: E731
+    total = lambda item: sum(i == item for i, _ in days)  # noqa: E731
+    expected = sorted({i for i, _ in days}, key=lambda i: (-recent(i), -total(i), i))
+    assert matrix.items.ids(top.items[0][top.items[0] >= 0]).tolist() == expected
+
+
+def test_without_times_recent_is_popular():
+    matrix = matrix_of([(1, 1), (2, 1), (2, 2)])
+    x = in_order(Interactions.of([1, 2, 2], [1, 1, 2]))
+    assert recent_model(matrix, x).item_factors.tolist() == popular_model(matrix).item_factors.tolist()
+
+
+def test_a_half_life_of_nothing_is_refused():
+    matrix, x = timed([(1, 1), (2, 2)])
+    for bad in ({"half_life_days": 0}, {"window_days": -1}):
+        with pytest.raises(UsageError, match="longer than 0 days"):
+            recent_model(matrix, x, **bad)
+    with pytest.raises(InputError, match="with 1 items and a matrix with 2"):
+        recent_model(matrix, x.take(np.array([0])).compact())

@@ -1,13 +1,18 @@
-"""Most popular: the list anyone can make, and the one to beat."""
+"""Most popular: the list anyone can make, and the one to beat; and what is popular lately."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.artifact import FactorModel
+from pipeline.errors import InputError, UsageError
+from pipeline.interactions import Interactions
 from pipeline.matrix import UserItems
 
-__all__ = ["popular_model"]
+__all__ = ["popular_model", "recent_model"]
+
+_DAY = 86_400_000  # milliseconds
 
 
 def popular_model(matrix: UserItems) -> FactorModel:
@@ -17,6 +22,38 @@ def popular_model(matrix: UserItems) -> FactorModel:
     scorer as the model it stands beside.
     """
     count = np.bincount(matrix.scores.indices, minlength=len(matrix.items)).astype(np.float32)
-    return FactorModel(
-        np.ones((len(matrix.users), 1), np.float32), count[None, :], matrix.users, matrix.items, matrix.scores
-    )
+    return _model(matrix, count)
+
+
+def recent_model(
+    matrix: UserItems, train: Interactions, *, half_life_days: float = 30.0, window_days: float | None = None
+) -> FactorModel:
+    """Items ranked by their recent interactions; where there are no times, by all of them.
+
+    "Now" is the latest training time. Each interaction counts ½^(age / half_life_days); with `window_days`
+    it counts 1 if it is younger than that and nothing else does, and the number of all interactions decides
+    between items that are equal in the window.
+
+    Parameters
+    ----------
+    matrix, train : the training side as a matrix, and its interactions with the same ids
+    """
+    if half_life_days <= 0 or (window_days is not None and window_days <= 0):
+        raise UsageError("The half-life and the window must be longer than 0 days")
+    if len(train.item_ids) != len(matrix.items):
+        raise InputError(f"Interactions with {len(train.item_ids)} items and a matrix with {len(matrix.items)}")
+    if train.at is None or not len(train):
+        return popular_model(matrix)
+    age = (train.at.max() - train.at).astype(np.int64) / _DAY
+    n = len(matrix.items)
+    if window_days is None:
+        weight = np.bincount(train.items, 0.5 ** (age / half_life_days), minlength=n)
+    else:
+        total = np.bincount(train.items, minlength=n)
+        weight = np.bincount(train.items, age < window_days, minlength=n) + total / (total.max() + 1)
+    return _model(matrix, weight.astype(np.float32))
+
+
+def _model(matrix: UserItems, weight: NDArray[np.float32]) -> FactorModel:
+    ones = np.ones((len(matrix.users), 1), np.float32)
+    return FactorModel(ones, weight[None, :], matrix.users, matrix.items, matrix.scores)

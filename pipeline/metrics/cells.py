@@ -1,4 +1,4 @@
-"""Metrics as functions on arrays, in float64 and without a users × items array.
+"""Errors of scores, cell by cell, in float64 and without a users × items array.
 
 W : (n_users, k), H : (k, n_items), X : csr (n_users, n_items); ŷ = (W·H) at a cell.
 """
@@ -16,9 +16,7 @@ __all__ = [
     "Errors",
     "all_cells_errors",
     "errors",
-    "ndcg_at_k",
     "observed_predictions",
-    "recall_at_k",
 ]
 
 _BLOCK = 1 << 18  # cells a block: k = 64 takes 128 MB in float32 twice
@@ -78,24 +76,3 @@ def all_cells_errors(x: sparse.csr_matrix, w: NDArray[Any], h: NDArray[Any]) -> 
     absolute = float(np.abs(residual).sum()) + max(empty_sum, 0.0)
     cells = x.shape[0] * x.shape[1]
     return AllCells(np.sqrt(squares), np.sqrt(squares / cells), absolute / cells, errors(x.data, predicted))
-
-
-def recall_at_k(hits: NDArray[np.bool_], n_relevant: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of each user's relevant items among the k ranked, (n_users,).
-
-    hits : (n_users, k), whether the item at each rank is relevant
-    n_relevant : (n_users,) > 0, all of the user's relevant items, those that can't be ranked too
-    """
-    return np.asarray(hits.sum(axis=1) / n_relevant, np.float64)
-
-
-def ndcg_at_k(hits: NDArray[np.bool_], n_relevant: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Normalised discounted cumulative gain with binary relevance, (n_users,).
-
-    DCG = Σ_r hit_r / log₂(r + 1), over the DCG of a list whose first min(k, n_relevant) all hit
-    (Järvelin & Kekäläinen 2002). Arguments as for `recall_at_k`.
-    """
-    k = hits.shape[1]
-    discount = 1.0 / np.log2(np.arange(2, k + 2))
-    ideal = np.cumsum(discount)[np.minimum(k, n_relevant) - 1]
-    return np.asarray((hits @ discount) / ideal, np.float64)

@@ -1,0 +1,157 @@
+"""What lists are made of, right or wrong: how much of the catalogue, how popular, how alike.
+
+lists : (n_users, k) int item rows, -1 where a list is shorter than k
+count : (n_items,) numbers of training interactions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+__all__ = [
+    "cosine_of_users",
+    "cosine_of_vectors",
+    "coverage",
+    "gini",
+    "intra_list_diversity",
+    "mean_popularity",
+    "novelty",
+    "popularity_lift",
+]
+
+Lists = NDArray[Any]
+CosineRows = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float32]]
+
+_CELLS = 1 << 24  # cells of a block of cosines: 64 MB in float32
+_PAIRS = 1 << 22  # pairs looked up at once
+
+
+def coverage(times: NDArray[np.int64]) -> float:
+    """Share of the catalogue that is in at least one list; `times` (n_items,): in how many lists each item is.
+
+    NaN for an empty catalogue.
+    """
+    return float(np.count_nonzero(times) / times.size) if times.size else float("nan")
+
+
+def gini(times: NDArray[np.int64]) -> float:
+    """Inequality of the catalogue's exposure, 0 (all items as often) to 1 − 1/n (one item alone).
+
+    G = Σ_j (2j − n − 1)·x_j / (n·Σx), with x ascending, j = 1…n: items in no list count as 0. NaN where
+    nothing was recommended.
+    """
+    n, total = times.size, int(times.sum())
+    if not total:
+        return float("nan")
+    weight = 2 * np.arange(1, n + 1, dtype=np.float64) - n - 1
+    return float(weight @ np.sort(times) / (n * total))
+
+
+def _list_means(lists: Lists, value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of an item's value over each list, (n_users,); NaN for an empty one."""
+    there = lists >= 0
+    n = there.sum(axis=1)
+    total = np.where(there, value[lists], 0.0).sum(axis=1)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+
+
+def novelty(lists: Lists, count: NDArray[np.int64], n_users: int) -> NDArray[np.float64]:
+    """Mean self-information −log₂(count_i / n_users) of each list in bits, (n_users,) (Zhou et al. 2010).
+
+    0: everybody has the items already. `n_users` are those of training; an item that nobody has counts as
+    one that one user has. NaN for an empty list.
+    """
+    return _list_means(lists, -np.log2(np.maximum(count, 1) / max(n_users, 1)))
+
+
+def mean_popularity(lists: Lists, count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean number of training interactions of each list's items, (n_users,). NaN for an empty list."""
+    return _list_means(lists, count.astype(np.float64))
+
+
+def popularity_lift(listed: NDArray[np.float64], consumed: NDArray[np.float64]) -> float:
+    """How much more popular what is recommended is than what the same users chose themselves.
+
+    mean(listed) / mean(consumed), each the users' mean popularities (group average popularity, Abdollahpouri
+    et al. 2019; theirs is this minus 1). 1: as popular. Over the users who have both; NaN where there are none.
+    """
+    both = ~(np.isnan(listed) | np.isnan(consumed))
+    below = float(consumed[both].sum())
+    return float(listed[both].sum()) / below if below > 0 else float("nan")
+
+
+def cosine_of_users(seen: sparse.csr_matrix, max_users: int = 10_000, seed: int = 42) -> CosineRows:
+    """Cosine of two items by who has them: |U_i ∩ U_j| / √(|U_i|·|U_j|); 0 where an item has nobody.
+
+    `seen` is csr (n_users, n_items), the pattern alone counts. With more than `max_users` users it is taken
+    over a sample of them by `seed`, else its cost grows with the sum of squared histories.
+    """
+    if seen.shape[0] > max_users:
+        rows = np.sort(np.random.default_rng(seed).choice(seen.shape[0], max_users, replace=False))
+        seen = seen[rows]
+    ones = np.ones(seen.nnz, np.float32)
+    by_user = sparse.csr_matrix((ones, seen.indices, seen.indptr), shape=seen.shape)
+    by_item = by_user.T.tocsr()
+    norm = np.sqrt(np.maximum(np.diff(by_item.indptr), 1)).astype(np.float32)
+
+    def rows_of(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.float32]:
+        common = np.asarray((by_item[rows] @ by_item[cols].T).toarray(), np.float32)
+        common /= norm[rows][:, None]
+        common /= norm[cols]
+        return common
+
+    return rows_of
+
+
+def cosine_of_vectors(vectors: NDArray[Any]) -> CosineRows:
+    """Cosine of given item vectors (n_items, d); 0 with a vector of zeros."""
+    wide = np.asarray(vectors, np.float64)
+    length = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    unit: NDArray[np.float32] = (wide / np.where(length > 0, length, 1.0)[:, None]).astype(np.float32)
+
+    def rows_of(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.float32]:
+        return np.asarray(unit[rows] @ unit[cols].T)
+
+    return rows_of
+
+
+def intra_list_diversity(lists: Lists, cosine: CosineRows, ks: Sequence[int]) -> list[NDArray[np.float64]]:
+    """1 − mean cosine of all pairs of different items in each list's first k, (n_users,) for each of `ks`.
+
+    (Ziegler et al. 2005.) NaN for a list of fewer than two items. In blocks of distinct items: no array is
+    larger than a block of cosines.
+    """
+    n_users, width = lists.shape
+    distinct, place = np.unique(lists, return_inverse=True)
+    place = place.reshape(lists.shape)
+    if distinct.size and distinct[0] < 0:
+        distinct, place = distinct[1:], place - 1
+    total = [np.zeros(n_users) for _ in ks]
+    step = max(1, _CELLS // max(distinct.size, 1))
+    by_item = np.argsort(place, axis=None, kind="stable")
+    start = np.searchsorted(place.ravel()[by_item], np.arange(distinct.size + 1))
+    chunk = max(1, _PAIRS // max(width, 1))
+    for first in range(0, distinct.size, step):
+        last = min(first + step, distinct.size)
+        block = cosine(distinct[first:last].astype(np.intp), distinct.astype(np.intp))
+        block[np.arange(last - first), np.arange(first, last)] = 0.0  # no item is paired with itself
+        entries = by_item[start[first] : start[last]]
+        for at in range(0, entries.size, chunk):
+            user, rank = np.divmod(entries[at : at + chunk], width)
+            others = place[user]
+            cosines = block[(place[user, rank] - first)[:, None], others]
+            cosines[others < 0] = 0.0
+            for k, sums in zip(ks, total, strict=True):
+                inside = rank < k
+                sums += np.bincount(user[inside], cosines[inside, :k].sum(axis=1, dtype=np.float64), minlength=n_users)
+    found = []
+    for k, sums in zip(ks, total, strict=True):
+        n = (lists[:, :k] >= 0).sum(axis=1)
+        pairs = n * (n - 1)
+        found.append(np.where(pairs > 0, 1.0 - sums / np.maximum(pairs, 1), np.nan))
+    return found

@@ -1,0 +1,70 @@
+"""Averages of ratings: what is predicted without any model, and what one has to beat.
+
+All of a training side; rows and columns are those of its user and item ids; float64.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import TooLittleDataError
+from pipeline.interactions import Interactions
+
+__all__ = ["Biases", "damped_biases", "global_average", "item_averages", "user_averages"]
+
+
+def global_average(x: Interactions) -> float:
+    """Mean of all scores. Raises TooLittleDataError where there is none."""
+    if not len(x):
+        raise TooLittleDataError("There is no score to average")
+    return float(x.scores.mean(dtype=np.float64))
+
+
+def user_averages(x: Interactions) -> NDArray[np.float64]:
+    """Mean score of each user, (n_users,); the global average for one who has none."""
+    return _averages(x.users, x.scores, len(x.user_ids), global_average(x))
+
+
+def item_averages(x: Interactions) -> NDArray[np.float64]:
+    """Mean score of each item, (n_items,); the global average for one that has none."""
+    return _averages(x.items, x.scores, len(x.item_ids), global_average(x))
+
+
+class Biases(NamedTuple):
+    """mean + users[u] + items[i]; users (n_users,), items (n_items,)."""
+
+    mean: float
+    users: NDArray[np.float64]
+    items: NDArray[np.float64]
+
+    def predict(self, user_rows: NDArray[np.integer], item_rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Predicted score of each pair, (n,)."""
+        return np.asarray(self.mean + self.users[user_rows] + self.items[item_rows])
+
+
+def damped_biases(x: Interactions, damping_items: float = 5.0, damping_users: float = 5.0) -> Biases:
+    """Global average plus damped item and user biases (Funk 2006; Koren 2010, §2.1).
+
+    b_i = Σ_{u of i} (x − μ) / (n_i + damping_items), then b_u = Σ_{i of u} (x − μ − b_i) / (n_u + damping_users):
+    a bias of few scores is drawn to 0.
+    """
+    mean = global_average(x)
+    left = x.scores.astype(np.float64) - mean
+    items = _damped(x.items, left, len(x.item_ids), damping_items)
+    users = _damped(x.users, left - items[x.items], len(x.user_ids), damping_users)
+    return Biases(mean, users, items)
+
+
+def _damped(codes: NDArray[np.int32], values: NDArray[np.float64], n: int, damping: float) -> NDArray[np.float64]:
+    count = np.bincount(codes, minlength=n) + damping
+    total = np.bincount(codes, values, minlength=n)
+    return np.asarray(np.divide(total, count, out=np.zeros(n), where=count > 0))
+
+
+def _averages(codes: NDArray[np.int32], scores: NDArray[np.float32], n: int, otherwise: float) -> NDArray[np.float64]:
+    count = np.bincount(codes, minlength=n)
+    total = np.bincount(codes, scores, minlength=n)
+    return np.where(count > 0, total / np.maximum(count, 1), otherwise)
