@@ -49,4 +49,4 @@ def _keep_compiled_apart() -> None:
         return
     here = Path(__file__).parent
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py"))))
-    config.CACHE_DIR = str(here / "__pycache__" / sources.hexdigest()[:12])
+    config.CACHE_DIR = str(here / "__pycache__" / sources.hexdigest()[:12])  # type: ignore[attr-defined]  # set by name
