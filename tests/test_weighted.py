@@ -21,6 +21,7 @@ from pipeline.crew import Crew
 from pipeline.errors import InputError, UsageError
 from pipeline.interactions import Interactions
 from pipeline.jobs.train import _log_model
+from pipeline.matrix import to_matrix
 from pipeline.models import weighted_nmf
 from pipeline.models.weighted_nmf import WeightedNMF, fit_weighted, start_weighted
 from pipeline.objective import Objective
@@ -265,6 +266,21 @@ def test_the_mean_that_fits_best():
         C, T = naive.weights(dense, o)
         assert mean_score(X, o) == pytest.approx((C * T).sum() / C.sum())
     assert mean_score(sparse.csr_matrix((3, 4)), Objective(0.0)) == 0
+
+
+def test_biases_begin_at_the_means_of_users_and_items():
+    matrix = to_matrix(starred()).scores
+    o = weighted_nmf.with_prior(Objective(0.0, biases=True), matrix)
+    mean = matrix.data.mean(dtype=np.float64)
+    users = np.repeat(np.arange(80), np.diff(matrix.indptr))
+    for k in (2, 8):
+        W, H = start_weighted(matrix, k, o, 0)
+        assert W.dtype == H.dtype == matrix.dtype
+        assert (W[:, -2] == 1).all()
+        assert (H[-1] == 1).all()
+        off = np.einsum("ij,ij->i", W[users], H.T[matrix.indices]) - matrix.data
+        assert abs(off.mean()) < 0.02 * mean
+        assert off.var() < 0.8 * matrix.data.var()
 
 
 @settings(max_examples=40, deadline=None)
