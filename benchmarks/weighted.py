@@ -1,23 +1,24 @@
-"""The implicit-weighted objective by time: beside implicit's ALS (unconstrained) and cmfrec's non-negative one.
+"""The implicit-weighted objective by time: beside ALS of implicit and LensKit (unconstrained) and cmfrec (≥ 0).
 
     python benchmarks/weighted.py [--quick] [--sizes 20000x10000x1000000,…] [--rounds 5] [--k 64] [--plot loss.png]
 
-needs `implicit`, `cmfrec`, numba and scikit-learn in one Python. All three minimise
+measures beside whichever of `implicit`, `lenskit` and `cmfrec` are installed (`make peers`). All minimise
 
     Σ_observed c·(1 − ŷ)² + Σ_others ŷ² + λ·(‖W‖² + ‖H‖²),   c = 10, λ = 1
 
-each in its own words: `implicit` takes values of c; `cmfrec` alpha = c − 1; ours is divided by c
+each in its own words: `implicit` takes values of c; `cmfrec` alpha and `lenskit` weight = c − 1; ours is divided by c
 (unobserved_weight = 1/c, alpha_W = alpha_H = λ/c, reg_exponent = 0). The loss is computed here for all, in float64,
 from their factors: the root of the sum above over c. Each runs float32 on all cores at the settings its makers call
 fastest: conjugate gradients and BLAS on one thread for implicit, coordinate descent (the only way it is
 non-negative) for cmfrec.
 
-implicit's factors may be negative, so its loss goes lower than ours can: "equal loss" has two readings, and both
-are shown. *The same loss*: the seconds to our converged loss + 1 % and + 0.1 %, which an unconstrained solver
-reaches on its way. *Its own end*: the seconds to within 1 % and 0.1 % of the lowest loss that each has found
-(after 100 iterations of ours, 40 of implicit). cmfrec tells nothing on its way: its loss after so many iterations,
-and our seconds to the same. Seconds are from the call, medians of the rounds; compilation, implicit's transpose and
-its start are left out. The ratio of CPU seconds stands beside: on a machine that others use it is the steadier.
+The factors of implicit and LensKit may be negative, so their loss goes lower than ours can: "equal loss" has two
+readings, and both are shown. *The same loss*: the seconds to our converged loss + 1 % and + 0.1 %, which an
+unconstrained solver reaches on its way. *Its own end*: the seconds to within 1 % and 0.1 % of the lowest loss that
+each has found (after 100 iterations of ours, 40 of implicit, 20 of LensKit). cmfrec tells nothing on its way: its
+loss after so many iterations, and our seconds to the same. Seconds are from the call, medians of the rounds;
+compilation, implicit's transpose and its start are left out. The ratio of CPU seconds stands beside: on a machine
+that others use it is the steadier.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import statistics
 import sys
 import time
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # implicit runs threads of its own, and asks for this
@@ -48,7 +50,7 @@ SIZES, QUICK = "20000x10000x1000000", "3000x2000x100000"
 VALUE, PENALTY = 10.0, 1.0
 OBJECTIVE = Objective(1 / VALUE, alpha_W=PENALTY / VALUE, alpha_H=PENALTY / VALUE, reg_exponent=0.0)
 CORES = len(os.sched_getaffinity(0))
-OURS, IMPLICIT, CMFREC = 100, 40, (3, 10)  # iterations
+OURS, IMPLICIT, LENSKIT, CMFREC = 100, 40, 20, (3, 10)  # iterations
 
 Trace = list[tuple[float, float, float]]  # (wall seconds, CPU seconds, loss) after each iteration
 
@@ -103,6 +105,30 @@ def implicit_als(X: sparse.csr_matrix, k: int, iterations: int) -> Trace:
     return trace
 
 
+def lenskit_als(X: sparse.csr_matrix, k: int, iterations: int) -> Trace:
+    import pandas as pd
+    from lenskit.als import ImplicitMFScorer
+    from lenskit.data import from_interactions_df
+    from lenskit.training import TrainingOptions
+
+    cells = X.tocoo()
+    data = from_interactions_df(pd.DataFrame({"user_id": cells.row, "item_id": cells.col}))
+    model = ImplicitMFScorer(embedding_size=k, epochs=iterations, regularization=PENALTY, weight=VALUE - 1)
+    trainer = model.create_trainer(data, TrainingOptions(rng=1))
+    rows, cols = (np.asarray(v.ids(), np.int64) for v in (data.users, data.items))
+    # It may leave out users and items without a cell: those have no factors.
+    W, H = np.zeros((X.shape[0], k), np.float32), np.zeros((k, X.shape[1]), np.float32)
+    trace: Trace = []
+    wall = cpu = 0.0
+    for _ in range(iterations):
+        start = time.perf_counter(), time.process_time()
+        trainer.train_epoch()
+        wall, cpu = wall + time.perf_counter() - start[0], cpu + time.process_time() - start[1]
+        W[rows], H[:, cols] = np.asarray(model.user_embeddings), np.asarray(model.item_embeddings).T
+        trace.append((wall, cpu, loss_of(X, W, H)))
+    return trace
+
+
 def cmfrec(X: sparse.csr_matrix, k: int, iterations: int) -> tuple[float, float, float]:
     """(wall seconds, CPU seconds, loss) of so many iterations."""
     from cmfrec import CMF_implicit
@@ -142,30 +168,42 @@ def main() -> None:
     rounds = 1 if options.quick else options.rounds
     warnings.simplefilter("ignore")
     ours(liked(200, 300, 3000), options.k, 3)  # compiles
-    print(describe("numpy", "numba", "implicit", "cmfrec"), f"load {os.getloadavg()[0]:.1f}")
+    free = {"implicit": (implicit_als, IMPLICIT), "lenskit": (lenskit_als, LENSKIT)}
+    here = [name for name in (*free, "cmfrec") if find_spec(name)]
+    print(describe("numpy", "numba", *here), f"load {os.getloadavg()[0]:.1f}")
+    for name in (*free, "cmfrec"):
+        if name not in here:
+            print(f"{name} is not installed: left out")
     for size in (QUICK if options.quick else options.sizes).split(","):
         X = liked(*(int(n) for n in size.split("x")))
         by = {"ours": [ours(X, options.k, OURS) for _ in range(rounds)]}
-        by["implicit"] = [implicit_als(X, options.k, IMPLICIT) for _ in range(rounds)]
-
+        for name, (fit, iterations) in free.items():
+            if name in here:
+                by[name] = [fit(X, options.k, iterations) for _ in range(rounds)]
         ends = {name: min(trace[-1][2] for trace in traces) for name, traces in by.items()}
-        print(f"\n{size}, k = {options.k}; lowest loss: ours {ends['ours']:.2f}, implicit {ends['implicit']:.2f}\n")
+        lowest = ", ".join(f"{name} {loss:.2f}" for name, loss in ends.items())
+        print(f"\n{size}, k = {options.k}; lowest loss: {lowest}\n")
         print("| goal | theirs s | ours s | ratio | CPU ratio |\n|---|---|---|---|---|")
-        for share in (1.01, 1.001):
-            goal = ends["ours"] * share
-            name = f"implicit, our end + {share - 1:.1%}: {goal:.1f}"
-            row(name, until(by["implicit"], goal), until(by["ours"], goal))
-        for share in (1.01, 1.001):
-            times = [until(by[name], ends[name] * share) for name in ("implicit", "ours")]
-            row(f"implicit, each its own end + {share - 1:.1%}", *times)
+        for peer in list(by)[1:]:
+            for share in (1.01, 1.001):
+                goal = ends["ours"] * share
+                name = f"{peer}, our end + {share - 1:.1%}: {goal:.1f}"
+                row(name, until(by[peer], goal), until(by["ours"], goal))
+            for share in (1.01, 1.001):
+                times = [until(by[name], ends[name] * share) for name in (peer, "ours")]
+                row(f"{peer}, each its own end + {share - 1:.1%}", *times)
         points = []
-        for iterations in CMFREC:
+        for iterations in CMFREC if "cmfrec" in here else ():
             found = [cmfrec(X, options.k, iterations) for _ in range(rounds)]
             wall, cpu, goal = (statistics.median(column) for column in zip(*found, strict=True))
             points.append((wall, cpu, goal))
             row(f"cmfrec non-negative, {iterations} iterations: {goal:.1f}", (wall, cpu), until(by["ours"], goal))
         if options.plot:
-            plot(options.plot, size, {name: traces[0] for name, traces in by.items()} | {"cmfrec ≥ 0": points})
+            plot(
+                options.plot,
+                size,
+                {name: traces[0] for name, traces in by.items()} | ({"cmfrec ≥ 0": points} if points else {}),
+            )
 
 
 def plot(path: str, title: str, traces: dict[str, Trace]) -> None:
