@@ -50,7 +50,9 @@ def verdict_in_words(metrics: Mapping[str, float], better: str | None = None) ->
 def _table(metrics: Mapping[str, float], names: tuple[str, ...], candidates: Mapping[str, str]) -> Beside:
     """A row for each name that this model has, a column for each candidate that has one of them."""
     there = [name for name in names if f"holdout_{name}" in metrics]
-    shown = {key: title for key, title in candidates.items() if any(f"holdout_{key}{name}" in metrics for name in there)}
+    shown = {
+        key: title for key, title in candidates.items() if any(f"holdout_{key}{name}" in metrics for name in there)
+    }
     rows = [(f"holdout_{name}", *(_cell(metrics, f"holdout_{key}{name}") for key in shown)) for name in there]
     return Beside(("metric", *shown.values()), tuple(rows))
 

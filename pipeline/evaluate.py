@@ -24,7 +24,15 @@ from pipeline.ratings import evaluate_ratings
 from pipeline.report import Progress, Report
 from pipeline.splits import Split, check_candidate, check_folded, holds
 
-__all__ = ["Evaluation", "FoldIn", "evaluate", "evaluate_ranking", "evaluate_ratings", "fold_in_history", "history_over"]
+__all__ = [
+    "Evaluation",
+    "FoldIn",
+    "evaluate",
+    "evaluate_ranking",
+    "evaluate_ratings",
+    "fold_in_history",
+    "history_over",
+]
 
 FoldIn = Callable[[UserItems], Ranker]
 

@@ -82,12 +82,12 @@ class Judgement:
                 for segment, values in evaluation.by_segment.items():
                     found[f"holdout_{segment}_ndcg_at_10"] = values["ndcg_at_10"]
             else:
-                names = [f"{key}_at_10" for key in _LOGGED]
-                found |= {f"holdout_{name}_{key}": evaluation.metrics[key] for key in names if key in evaluation.metrics}
+                logged = {f"{key}_at_10" for key in _LOGGED} & evaluation.metrics.keys()
+                found |= {f"holdout_{name}_{key}": evaluation.metrics[key] for key in sorted(logged)}
         if "nmf" in self.intervals:
             _, low, high = self.intervals["nmf"]
             found |= {"holdout_ndcg_at_10_low": low, "holdout_ndcg_at_10_high": high}
-        found |= self.ratings.metrics | _lift_metrics(self.lift)
+        found |= {**self.ratings.metrics, **_lift_metrics(self.lift)}
         return Report(found, self.messages)
 
 

@@ -230,9 +230,7 @@ def _judged(
     with stages("judge"):
         # What folding held-out users in needs to know.
         meta = {"parameters": {"transform": spec.transform}, "objective": _objective(matrix, spec).as_json()}
-        model = FactorModel(
-            fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores, meta
-        )
+        model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores, meta)
         judgement = judge(
             Scorer(model),
             matrix,

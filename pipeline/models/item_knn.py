@@ -113,7 +113,7 @@ def fit_item_knn(
 def _nearest(
     indptr: NDArray[np.int32], items: NDArray[np.int32], value: NDArray[np.float32], n_neighbours: int, n_items: int
 ) -> sparse.csr_matrix:
-    """Of sparse rows (columns in any order) the `n_neighbours` largest values above 0, of equal ones the first items."""
+    """Of rows with columns in any order the `n_neighbours` largest values above 0; of equal ones the first items."""
     keep = value > 0
     for row in np.flatnonzero(np.diff(indptr) > n_neighbours):
         mine = slice(indptr[row], indptr[row + 1])
@@ -129,8 +129,8 @@ def _nearest(
         kept[equal] = True
         keep[mine] = kept
     kept_at = np.flatnonzero(keep)
-    indptr = np.searchsorted(kept_at, indptr)
-    return sparse.csr_matrix((value[kept_at].astype(np.float64), items[kept_at], indptr), (indptr.size - 1, n_items))
+    shape = (indptr.size - 1, n_items)
+    return sparse.csr_matrix((value[kept_at].astype(np.float64), items[kept_at], np.searchsorted(kept_at, indptr)), shape)
 
 
 class ItemKNNRanker:
