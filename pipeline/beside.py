@@ -15,18 +15,26 @@ _BASELINES = {"": "this model", "popular_": "most popular", "recent_": "recently
 _RANKING = ("ndcg_at_10", "recall_at_10", "hit_rate_at_10", "coverage_at_10")
 _AVERAGES = {"": "this model", "global_": "mean of all", "user_": "user's mean", "item_": "item's mean"}
 _RATINGS = ("rmse", "mae")
+_NOTE = (
+    "(a model that counts empty cells as 0 predicts low by design: its scores order items, they estimate no stars; "
+    "--unobserved-weight 0 does)"
+)
 
 
 class Beside(NamedTuple):
-    """A small table: its columns' titles, and rows of as many texts."""
+    """A small table: its columns' titles, rows of as many texts, and a sentence below it."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
 
 
 def side_by_side(metrics: Mapping[str, float]) -> list[Beside]:
     """The ranking beside its baselines, and the ratings beside averages, as far as they were measured."""
-    tables = (_table(metrics, _RANKING, _BASELINES), _table(metrics, _RATINGS, _AVERAGES))
+    ratings = _table(metrics, _RATINGS, _AVERAGES)
+    if metrics.get("holdout_rmse", 0.0) > metrics.get("holdout_global_rmse", math.inf):
+        ratings = ratings._replace(note=_NOTE)
+    tables = (_table(metrics, _RANKING, _BASELINES), ratings)
     return [table for table in tables if table.rows]
 
 

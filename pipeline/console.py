@@ -245,6 +245,8 @@ class Console:
             for row in beside.rows:
                 table.add_row(*row)
             self._print(table)
+            if beside.note:
+                self._print(beside.note)
         if verdict := verdict_in_words(metrics, better):
             self._print(verdict)
         fit = ("reconstruction_error", "observed_rmse", "sparsity", "n_iter")

@@ -225,12 +225,9 @@ def _lift_metrics(lift: Lift | None) -> dict[str, float]:
 
 
 def _warning(lift: Lift) -> tuple[str, ...]:
-    """A sentence where it is not clear that the model is worth having."""
-    popular, mine = lift.comparison.mean_a, lift.comparison.mean_b
-    beside = f"NDCG@10 {mine:.4f} and {popular:.4f}"
-    if lift.better_than_popular == "yes":
+    """A sentence for a model that is not worth having."""
+    if lift.better_than_popular != "no":
         return ()
-    if lift.better_than_popular == "no":
-        how = "ranks worse than" if mine < popular else "ranks no better than"
-        return (f"this model {how} most popular on the held-out part: {beside}",)
-    return (f"whether this model ranks better than most popular is unclear: {beside}",)
+    popular, mine = lift.comparison.mean_a, lift.comparison.mean_b
+    how = "worse than" if mine < popular else "no better than"
+    return (f"this model ranks {how} most popular on the held-out part: NDCG@10 {mine:.4f} and {popular:.4f}",)

@@ -180,7 +180,7 @@ def _description(trained: Trained, chosen: Chosen) -> str:
         lines += [f"Held out: {judgement.split_in_words}." + (f" **{verdict.capitalize()}**" if verdict else ""), ""]
     for table in side_by_side(metrics):
         lines += [f"| {' | '.join(row)} |" for row in (table.columns, ("---",) * len(table.columns), *table.rows)]
-        lines.append("")
+        lines += ["", *([table.note, ""] if table.note else [])]
     lines += [f"- {message}" for message in (*chosen.notes, *trained.report.messages)]
     return "\n".join(lines)
 

@@ -129,8 +129,8 @@ def _nearest(
         kept[equal] = True
         keep[mine] = kept
     kept_at = np.flatnonzero(keep)
-    shape = (indptr.size - 1, n_items)
-    return sparse.csr_matrix((value[kept_at].astype(np.float64), items[kept_at], np.searchsorted(kept_at, indptr)), shape)
+    kept_ptr, shape = np.searchsorted(kept_at, indptr), (indptr.size - 1, n_items)
+    return sparse.csr_matrix((value[kept_at].astype(np.float64), items[kept_at], kept_ptr), shape=shape)
 
 
 class ItemKNNRanker:
