@@ -118,6 +118,7 @@ class Console:
         """A training's end: the metrics, and what to do next."""
         if self.json:
             metadata = {"run_id": result.run_id, "version": result.version, **result.metrics}
+            metadata["better_than_popular"] = result.better_than_popular
             _LOG.info("trained", extra={"metadata": metadata})
             return
         title = f"{result.run_name}  (run {result.run_id[:8]}, rankline/{result.version})"
