@@ -118,9 +118,11 @@ class Console:
         """A training's end: the metrics, and what to do next."""
         if self.json:
             metadata = {"run_id": result.run_id, "version": result.version, **result.metrics}
+            metadata["better_than_popular"] = result.better_than_popular
             _LOG.info("trained", extra={"metadata": metadata})
             return
-        self._metrics(f"{result.run_name}  (run {result.run_id[:8]}, rankline/{result.version})", result.metrics)
+        title = f"{result.run_name}  (run {result.run_id[:8]}, rankline/{result.version})"
+        self._metrics(title, result.metrics, result.better_than_popular)
         self._print(
             f"time: {result.facts['seconds_total']:.1f} s, of it "
             + ", ".join(
@@ -230,18 +232,26 @@ class Console:
                 table.add_row(*(str(value) for value in row))
             self._print(table)
 
-    def _metrics(self, title: str, metrics: dict[str, float]) -> None:
+    def _metrics(self, title: str, metrics: dict[str, float], better: str | None = None) -> None:
+        """What people look at, beside the baselines, and the verdict; MLflow has the rest."""
         from rich.table import Table
 
+        from pipeline.beside import side_by_side, verdict_in_words
+
         self._print(title)
-        table = Table()
-        for name, justify in (("metric", "left"), ("this model", "right"), ("most popular", "right")):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich wants a Literal
-        for name, value in metrics.items():
-            if not name.startswith("holdout_popular_"):
-                beside = metrics.get(name.replace("holdout_", "holdout_popular_")) if "holdout" in name else None
-                table.add_row(name, f"{value:.6g}", "" if beside is None else f"{beside:.6g}")
-        self._print(table)
+        for beside in side_by_side(metrics):
+            table = Table()
+            for column in beside.columns:
+                table.add_column(column, justify="left" if column == "metric" else "right")
+            for row in beside.rows:
+                table.add_row(*row)
+            self._print(table)
+            if beside.note:
+                self._print(beside.note)
+        if verdict := verdict_in_words(metrics, better):
+            self._print(verdict)
+        fit = ("reconstruction_error", "observed_rmse", "sparsity", "n_iter")
+        self._print(" · ".join(f"{name} {metrics[name]:.6g}" for name in fit if name in metrics))
 
     @staticmethod
     def _print(what: Any) -> None:

@@ -16,6 +16,7 @@ from scipy import sparse
 from pipeline import metrics as m
 from pipeline.errors import UsageError
 from pipeline.evaluation import Evaluation, averages
+from pipeline.ids import IdMap
 from pipeline.interactions import Interactions
 from pipeline.matrix import UserItems, in_order, to_matrix
 from pipeline.ranker import Ranker
@@ -23,7 +24,15 @@ from pipeline.ratings import evaluate_ratings
 from pipeline.report import Progress, Report
 from pipeline.splits import Split, check_candidate, check_folded, holds
 
-__all__ = ["Evaluation", "FoldIn", "evaluate", "evaluate_ranking", "evaluate_ratings", "fold_in_history"]
+__all__ = [
+    "Evaluation",
+    "FoldIn",
+    "evaluate",
+    "evaluate_ranking",
+    "evaluate_ratings",
+    "fold_in_history",
+    "history_over",
+]
 
 FoldIn = Callable[[UserItems], Ranker]
 
@@ -157,13 +166,17 @@ def fold_in_history(split: Split, ranker: Ranker) -> UserItems:
     """
     if split.fold_in is None:
         raise UsageError("Nothing is folded in: the split holds out no whole users")
-    x = in_order(split.fold_in.compact())
+    return history_over(in_order(split.fold_in.compact()), ranker.items)
+
+
+def history_over(x: Interactions, items: IdMap) -> UserItems:
+    """Interactions in order as a matrix over these items, (n_users, n_items); what is of other items is left out."""
     # Both id maps ascend, so the cells stay in order without the items that are left out.
-    cols = ranker.items.rows(x.item_ids.values, missing="negative")[x.items]
+    cols = items.rows(x.item_ids.values, missing="negative")[x.items]
     kept = cols >= 0
     indptr = np.append(0, np.cumsum(np.bincount(x.users[kept], minlength=len(x.user_ids))))
-    shape = (len(x.user_ids), len(ranker.items))
-    return UserItems(sparse.csr_matrix((x.scores[kept], cols[kept], indptr), shape=shape), x.user_ids, ranker.items)
+    shape = (len(x.user_ids), len(items))
+    return UserItems(sparse.csr_matrix((x.scores[kept], cols[kept], indptr), shape=shape), x.user_ids, items)
 
 
 class _Judged(NamedTuple):

@@ -213,10 +213,10 @@ class Run:
         """The text on the run's page."""
         self.tags({"mlflow.note.content": markdown})
 
-    def folder(self, path: Path) -> None:
-        """Log every file of the folder at the run's root."""
+    def folder(self, path: Path, under: str | None = None) -> None:
+        """Log every file of the folder at the run's root, or under a folder there."""
         with as_server_error(self._uri):
-            mlflow.log_artifacts(str(path), run_id=self.id)
+            mlflow.log_artifacts(str(path), under, run_id=self.id)
 
     def text(self, name: str, content: str) -> None:
         """Log a text file."""

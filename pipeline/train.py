@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 
 from pipeline.artifact import FactorModel
 from pipeline.errors import TooLittleDataError
-from pipeline.evaluate import evaluate_ranking, evaluate_ratings
 from pipeline.interactions import Interactions
+from pipeline.judge import Judgement, judge
 from pipeline.matrix import UserItems, aggregate, content_digest, filter_users, in_order, to_matrix
 from pipeline.metrics import all_cells_errors
 from pipeline.models import fast_nmf, sklearn_nmf, weighted_nmf
-from pipeline.models.popular import popular_model
 from pipeline.models.sklearn_nmf import FittedFactors, as_estimator
 from pipeline.objective import Objective
 from pipeline.report import Progress, Report
 from pipeline.scorer import Scorer
 from pipeline.spec import TrainSpec
-from pipeline.splits import holdout
+from pipeline.splits import Split, holdout, make_split
 
 __all__ = ["Stages", "Trained", "train"]
 
@@ -59,6 +58,7 @@ class Trained:
     data_digest : sha256 of all interactions that were read
     found : what was used or found: n_components_used, matrix_shape, …
     seconds : by stage
+    judgement : the model beside its baselines on what was held out; None where nothing was
     """
 
     model: FactorModel
@@ -69,6 +69,7 @@ class Trained:
     found: Mapping[str, Any]
     seconds: Mapping[str, float]
     spec: TrainSpec
+    judgement: Judgement | None = None
 
     @property
     def losses(self) -> NDArray[np.float64]:
@@ -91,6 +92,8 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
         With fewer than `spec.min_data` interactions, before or after the filters.
     UsageError
         For parameters that do not fit the matrix.
+    InputError
+        For a split or a half-life that needs times, where there are none.
     """
     stages = Stages()
     with stages("matrix"):
@@ -106,24 +109,19 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
         kept = filter_users(unique, spec.min_interactions, spec.max_interactions)
         report = _left_out(x, unique, kept)
         x = kept
-        matrix = to_matrix(x, spec.transform, spec.min_data)
+        matrix = to_matrix(x, spec.transform, spec.min_data, spec.half_life_days)
     n_components = spec.components_for(matrix.scores.shape)
 
+    judgement = None
     if spec.holdout:
-        with stages("holdout"):
-            report = report | _judge(x, spec, n_components, progress)
+        found, judgement = _judged(x, spec, n_components, progress, stages)
+        report = report | found
     else:
         report = report | Report(messages=("holdout metrics left out: nothing is held out (--holdout 0)",))
 
     if n_components > (least := min(matrix.scores.shape)):
         sentence = (
             f"n_components = {n_components} is more than the smaller side of the matrix, {least}: it learns it by heart"
-        )
-        report = report | Report(messages=(sentence,))
-    mine, popular = (report.metrics.get(f"holdout_{name}ndcg_at_10") for name in ("", "popular_"))
-    if mine is not None and popular is not None and mine < popular:
-        sentence = (
-            f"this model ranks worse than most popular on the held-out part: NDCG@10 {mine:.4f} and {popular:.4f}"
         )
         report = report | Report(messages=(sentence,))
     with stages("fit"):
@@ -140,7 +138,7 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
         )
         report = report | Report(messages=(sentence,))
 
-    found = {
+    facts = {
         "algorithm": "NMF",
         "n_components_used": n_components,
         "matrix_shape": f"{len(matrix.users)}x{len(matrix.items)}",
@@ -156,7 +154,7 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
         "objective": _objective(matrix, spec).as_json(),
     }
     model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores, meta)
-    return Trained(model, matrix, report, fitted, digest, found, stages.seconds, spec)
+    return Trained(model, matrix, report, fitted, digest, facts, stages.seconds, spec, judgement)
 
 
 def _left_out(read: Interactions, unique: Interactions, kept: Interactions) -> Report:
@@ -212,28 +210,43 @@ def _kept(which: str, fitted: FittedFactors) -> str:
     return f"the {which} was interrupted after {fitted.n_iter} iteration(s), and is used as it was by then"
 
 
-def _judge(x: Interactions, spec: TrainSpec, n_components: int, progress: Progress) -> Report:
-    """Fit on the training side alone, and measure it beside most popular on the held-out side."""
-    split = holdout(x, spec.holdout, spec.random_state)
-    matrix = to_matrix(split.train, spec.transform)
-    # An item that only the held-out side has is no column of the training side: the start of
-    # nndsvd needs k ≤ both sides, and what ships must not fail because what judges it is smaller.
-    if spec.init != "random" and n_components > (least := min(matrix.scores.shape)):
-        sentence = (
-            f"holdout metrics left out: init = {spec.init} starts at most {least} factors on the "
-            f"training side of the holdout, and {n_components} are asked for"
-        )
-        return Report(messages=(sentence,))
-    fitted = _fit(matrix, spec, n_components, progress, "holdout fit")
+def _judged(
+    x: Interactions, spec: TrainSpec, n_components: int, progress: Progress, stages: Stages
+) -> tuple[Report, Judgement | None]:
+    """Fit on the training side alone, and judge that beside the baselines on the held-out side."""
+    with stages("holdout"):
+        split = _split(x, spec)
+        matrix = to_matrix(split.train, spec.transform, half_life_days=spec.half_life_days)
+        # An item that only the held-out side has is no column of the training side: the start of
+        # nndsvd needs k ≤ both sides, and what ships must not fail because what judges it is smaller.
+        if spec.init != "random" and n_components > (least := min(matrix.scores.shape)):
+            sentence = (
+                f"holdout metrics left out: init = {spec.init} starts at most {least} factors on the "
+                f"training side of the holdout, and {n_components} are asked for"
+            )
+            return Report(messages=(sentence,)), None
+        fitted = _fit(matrix, spec, n_components, progress, "holdout fit")
     report = Report(messages=(_kept("holdout's fit", fitted),)) if fitted.interrupted else Report()
-    progress("holdout evaluation", 0, None)
-    scorer = Scorer(FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores))
-    popular = Scorer(popular_model(matrix), source="popular")
-    return (
-        report
-        | evaluate_ratings(scorer, split, spec.transform)
-        | evaluate_ranking(scorer, split)
-        | evaluate_ranking(popular, split, prefix="holdout_popular_")
+    with stages("judge"):
+        # What folding held-out users in needs to know.
+        meta = {"parameters": {"transform": spec.transform}, "objective": _objective(matrix, spec).as_json()}
+        model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores, meta)
+        judgement = judge(
+            Scorer(model),
+            matrix,
+            split,
+            transform=spec.transform,
+            half_life_days=spec.half_life_days,
+            progress=progress,
+        )
+    return report | judgement.report, judgement
+
+
+def _split(x: Interactions, spec: TrainSpec) -> Split:
+    if spec.split == "auto":
+        return holdout(x, spec.holdout, spec.random_state)
+    return make_split(
+        spec.split, x, share=spec.holdout, k=spec.split_last, cutoff=spec.split_cutoff, seed=spec.random_state
     )
 
 

@@ -44,6 +44,9 @@ METRICS = {
     *("reconstruction_error", "rmse", "mae", "observed_rmse", "observed_mae", "sparsity", "n_iter", "loss"),
     *("holdout_rmse", "holdout_mae", "holdout_ndcg_at_10", "holdout_recall_at_10"),
     *("holdout_popular_ndcg_at_10", "holdout_popular_recall_at_10"),
+    *("holdout_recent_ndcg_at_10", "holdout_item_knn_ndcg_at_10", "holdout_hit_rate_at_10", "holdout_coverage_at_10"),
+    *("holdout_global_rmse", "holdout_user_rmse", "holdout_item_mae", "holdout_cold_ndcg_at_10"),
+    *("lift_over_popular", "lift_over_popular_low", "lift_over_popular_high", "holdout_ndcg_at_10_low"),
     *("seconds_read", "seconds_matrix", "seconds_fit", "seconds_total", "peak_memory_mb"),
 }
 ARTIFACTS = {"user_features.npy", "movie_features.npy", "metadata.json", "seen.npz"}
@@ -75,6 +78,63 @@ def test_params_metrics_tags_and_dataset(trained: Home) -> None:
     values = [point.value for point in losses]
     assert values == sorted(values, reverse=True)
     assert values[-1] == pytest.approx(metrics["reconstruction_error"], rel=1e-5)
+
+
+def test_what_judged_the_run_can_be_read_back(trained: Home) -> None:
+    import pyarrow.parquet as pq
+
+    (run,) = trained.runs()
+    tags, metrics = run.data.tags, run.data.metrics
+    assert tags["split"] == "latest share=0.2"
+    assert tags["better_than_popular"] == "yes"
+    (version,) = trained.client().search_model_versions("name = 'rankline'")
+    for name in ("split", "split_digest", "data_digest", "better_than_popular"):
+        assert version.tags[name] == tags[name], name
+    folder = artifacts(trained, run.info.run_id) / "evaluation"
+    assert {path.name for path in folder.iterdir()} >= {"per_user.parquet", "summary.json"}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["split"]["digest"] == tags["split_digest"]
+    assert summary["data_digest"] == tags["data_digest"]
+    assert list(summary["candidates"]) == ["nmf", "popular", "recent", "item_knn"]
+    table = pq.read_table(folder / "per_user.parquet")
+    assert table.num_rows == metrics["holdout_n_users"] == 671
+    for prefix in ("", "popular_", "recent_", "item_knn_"):
+        name = summary["candidates"][prefix.rstrip("_") or "nmf"]
+        for metric in ("ndcg_at_10", "recall_at_10"):
+            mean = np.nanmean(table[prefix + metric].to_numpy())
+            assert mean == pytest.approx(metrics[f"holdout_{prefix}{metric}"], rel=1e-12)
+            assert mean == pytest.approx(name[metric], rel=1e-12)
+    mine, popular = (table[name].to_numpy() for name in ("ndcg_at_10", "popular_ndcg_at_10"))
+    assert metrics["lift_over_popular"] == pytest.approx(mine.mean() / popular.mean() - 1)
+    assert summary["lift_over_popular"][0] == metrics["lift_over_popular"]
+    # Ten titles of the catalogue each, none of what the user has in training: they rank as the model does.
+    items = table["items"].to_pylist()
+    meta = json.loads((artifacts(trained, run.info.run_id) / "metadata.json").read_text())
+    assert {len(row) for row in items} == {10}
+    assert {item for row in items for item in row} <= set(meta["movie_ids"])
+    assert "Better than most popular: yes, +" in tags["mlflow.note.content"]
+    assert "| item-kNN |" in tags["mlflow.note.content"]
+
+
+def test_the_end_of_a_training_is_a_short_table_with_the_verdict(home: Home) -> None:
+    options = ("--max-iter", "5", "--split", "time", "--half-life-days", "365")
+    done = home.rankline("train", *options)
+    assert done.returncode == 0, done.stderr
+    for said in ("this model", "most popular", "recently popular", "item-kNN", "better than most popular: "):
+        assert said in done.stdout
+    assert "holdout_precision_at_10" not in done.stdout
+    assert "users with" in done.stderr  # who begin after the moment are counted
+    (run,) = home.runs()
+    assert run.data.params["split"] == "time"
+    assert run.data.params["half_life_days"] == "365.0"
+    assert run.data.tags["split"].startswith("time cutoff=")
+    assert "holdout_rmse" not in run.data.metrics
+    done = home.rankline("train", "--holdout", "0", "--max-iter", "5")
+    assert done.returncode == 0, done.stderr
+    assert "better than" not in done.stdout
+    newest = home.runs()[0]
+    assert not {"split", "split_digest", "better_than_popular"} & set(newest.data.tags)
+    assert not (artifacts(home, newest.info.run_id) / "evaluation").exists()
 
 
 def test_the_four_artifacts_say_what_the_metrics_say(trained: Home) -> None:

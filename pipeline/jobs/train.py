@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import registry, tracking
+from pipeline.beside import side_by_side, verdict_in_words
 from pipeline.jobs.reporter import Reporter
+from pipeline.judge import Judgement
+from pipeline.judgement_files import write_judgement
 from pipeline.settings import PROJECT_ROOT, Settings
 from pipeline.sources.choice import Chosen, read_interactions
 from pipeline.spec import ReadSpec, TrainSpec
@@ -22,7 +25,10 @@ __all__ = ["TrainResult", "train_job"]
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """What a training left: the run, the registered version, and what was measured."""
+    """What a training left: the run, the registered version, and what was measured.
+
+    `better_than_popular` is yes, no or unclear; None where that was not measured.
+    """
 
     run_id: str
     run_name: str
@@ -31,6 +37,7 @@ class TrainResult:
     messages: tuple[str, ...]
     facts: dict[str, Any]
     chosen: Chosen
+    better_than_popular: str | None = None
 
 
 def train_job(
@@ -62,7 +69,8 @@ def train_job(
             reporter.progress("log", 0, None)
             run.name_if_made_up(_run_name(trained, read_spec, chosen))
             run.params(trained.found)
-            run.tags({"data_digest": trained.data_digest})
+            judged = _judged_tags(trained.judgement)
+            run.tags({"data_digest": trained.data_digest, **judged})
             run.dataset(
                 "interactions",
                 trained.data_digest,
@@ -71,13 +79,15 @@ def train_job(
             )
             run.metrics(trained.report.metrics)
             run.curve("loss", trained.losses.tolist())
+            if trained.judgement is not None:
+                _log_judgement(run, trained.judgement, trained.data_digest)
             model_uri = _log_model(run, trained, chosen)
         seconds = {**stages.seconds, **trained.seconds, "total": time.perf_counter() - start}
         run.metrics({f"seconds_{name}": value for name, value in seconds.items()})
         run.metrics({"peak_memory_mb": _peak_memory_mb()})
         run.describe(_description(trained, chosen))
         # Last: a version exists only when everything behind it does.
-        version = registry.register(model_uri, {"data_digest": trained.data_digest})
+        version = registry.register(model_uri, {"data_digest": trained.data_digest, **judged})
         run.tags({"model_version": version})
         return TrainResult(
             run.id,
@@ -87,7 +97,23 @@ def train_job(
             trained.report.messages,
             {**trained.found, **{f"seconds_{name}": value for name, value in seconds.items()}},
             chosen,
+            judged.get("better_than_popular"),
         )
+
+
+def _judged_tags(judgement: Judgement | None) -> dict[str, str]:
+    """What was judged by, and the verdict: on the run and on the version."""
+    if judgement is None:
+        return {}
+    tags = {"split": judgement.split_in_words, "split_digest": judgement.split.digest}
+    better = judgement.better_than_popular
+    return tags if better is None else {**tags, "better_than_popular": better}
+
+
+def _log_judgement(run: tracking.Run, judgement: Judgement, data_digest: str) -> None:
+    """``evaluation/per_user.parquet`` and ``evaluation/summary.json``."""
+    with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
+        run.folder(write_judgement(judgement, data_digest, Path(scratch) / "evaluation"), "evaluation")
 
 
 def _as_asked(spec: TrainSpec, read_spec: ReadSpec) -> dict[str, Any]:
@@ -143,17 +169,18 @@ def _log_model(run: tracking.Run, trained: Trained, chosen: Chosen) -> str:
 
 
 def _description(trained: Trained, chosen: Chosen) -> str:
-    """The run's page in a few lines of Markdown: how it fares beside most popular, and from what data."""
-    metrics = trained.report.metrics
+    """The run's page in a few lines of Markdown: how it fares beside its baselines, and from what data."""
+    metrics, judgement = trained.report.metrics, trained.judgement
     lines = [
         f"**{trained.found['matrix_shape']}**, {trained.found['n_interactions']:,} interactions from {chosen.where}",
         "",
     ]
-    if "holdout_ndcg_at_10" in metrics:
-        lines += ["| held-out interactions | this model | most popular |", "|---|---|---|"]
-        for title, name in (("NDCG@10", "ndcg_at_10"), ("recall@10", "recall_at_10")):
-            lines.append(f"| {title} | {metrics['holdout_' + name]:.4f} | {metrics['holdout_popular_' + name]:.4f} |")
-        lines.append("")
+    if judgement is not None:
+        verdict = verdict_in_words(metrics, judgement.better_than_popular)
+        lines += [f"Held out: {judgement.split_in_words}." + (f" **{verdict.capitalize()}**" if verdict else ""), ""]
+    for table in side_by_side(metrics):
+        lines += [f"| {' | '.join(row)} |" for row in (table.columns, ("---",) * len(table.columns), *table.rows)]
+        lines += ["", *([table.note, ""] if table.note else [])]
     lines += [f"- {message}" for message in (*chosen.notes, *trained.report.messages)]
     return "\n".join(lines)
 

@@ -93,20 +93,44 @@ def fit_item_knn(
     by_item = x.T.tocsr()
     norm = np.sqrt(np.asarray(by_item.multiply(by_item).sum(axis=1)).ravel())
     n = len(matrix.items)
-    step = max(1, BLOCK_BYTES // (8 * max(1, n)))
+    step = max(1, BLOCK_BYTES // (64 * max(1, n)))  # rows whose pairs stay in the cache
     parts = []
     for first in range(0, n, step):
         rows = np.arange(first, min(first + step, n))
-        product = (by_item[rows] @ x).tocoo()
-        below = norm[rows][product.row] * norm[product.col] + shrinkage
-        block = np.full((rows.size, n), -np.inf, np.float32)
-        block[product.row, product.col] = product.data / np.where(below > 0, below, 1.0)
-        block[np.arange(rows.size), rows] = -np.inf
-        top = best_of_rows(block, min(n_neighbours, n))
-        parts.append(_as_rows(top, n))
+        product = by_item[rows] @ x
+        of = np.repeat(rows, np.diff(product.indptr))
+        below = norm[of]
+        below *= norm[product.indices]
+        below += shrinkage
+        value = np.divide(product.data, below, out=np.zeros(below.size), where=below > 0).astype(np.float32)
+        value[product.indices == of] = 0
+        parts.append(_nearest(product.indptr, product.indices, value, n_neighbours, n))
     similarity = sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((n, n))
     similarity.sort_indices()
     return ItemKNN(similarity, x, matrix.users, matrix.items, matrix.scores)
+
+
+def _nearest(
+    indptr: NDArray[np.int32], items: NDArray[np.int32], value: NDArray[np.float32], n_neighbours: int, n_items: int
+) -> sparse.csr_matrix:
+    """Of rows with columns in any order the `n_neighbours` largest values above 0; of equal ones the first items."""
+    keep = value > 0
+    for row in np.flatnonzero(np.diff(indptr) > n_neighbours):
+        mine = slice(indptr[row], indptr[row + 1])
+        v = value[mine]
+        bound = np.partition(v, v.size - n_neighbours)[v.size - n_neighbours]
+        if bound <= 0:
+            continue
+        kept = v > bound
+        equal = np.flatnonzero(v == bound)
+        missing = n_neighbours - int(np.count_nonzero(kept))
+        if missing < equal.size:
+            equal = equal[np.argsort(items[mine][equal])[:missing]]
+        kept[equal] = True
+        keep[mine] = kept
+    kept_at = np.flatnonzero(keep)
+    kept_ptr, shape = np.searchsorted(kept_at, indptr), (indptr.size - 1, n_items)
+    return sparse.csr_matrix((value[kept_at].astype(np.float64), items[kept_at], kept_ptr), shape=shape)
 
 
 class ItemKNNRanker:
@@ -166,7 +190,8 @@ def best_of_rows(scores: NDArray[np.float32], k: int) -> TopK:
     """The k largest of each row that are not -∞, ties by column, padded with -1 and 0.
 
     Columns are dealt into groups; the k-th largest of the groups' maxima is a lower bound on the k-th best
-    score, so only what reaches it is sorted. Rows where too much does (few scores, many zeros) are sorted whole.
+    score, so only what reaches it is sorted. Of rows where too much does (few scores, many zeros) the k-th best is
+    found first.
     """
     n, n_items = scores.shape
     items, values = np.full((n, k), -1, np.int32), np.zeros((n, k), np.float32)
@@ -192,18 +217,14 @@ def best_of_rows(scores: NDArray[np.float32], k: int) -> TopK:
     keep = rank < k
     items[of[keep], rank[keep]], values[of[keep], rank[keep]] = item[keep], value[keep]
     for u in np.flatnonzero(~plain | crowded):
-        left = np.flatnonzero(scores[u, :n_items] > -np.inf)
-        top = left[np.argsort(-scores[u, left], kind="stable")[:k]]
+        row = scores[u, :n_items]
+        least = np.partition(row, n_items - k)[n_items - k] if k < n_items else -np.inf
+        left = np.flatnonzero(row > least)
+        if least > -np.inf:
+            left = np.sort(np.append(left, np.flatnonzero(row == least)[: k - left.size]))
+        top = left[np.argsort(-row[left], kind="stable")]
         items[u, : top.size], values[u, : top.size] = top, scores[u, top]
     return TopK(items, values)
-
-
-def _as_rows(top: TopK, n_items: int) -> sparse.csr_matrix:
-    """Ranked neighbours as sparse rows; those of no likeness are left out."""
-    there = (top.items >= 0) & (top.scores > 0)
-    indptr = np.append(0, np.cumsum(there.sum(axis=1)))
-    data, indices = top.scores[there].astype(np.float64), top.items[there]
-    return sparse.csr_matrix((data, indices, indptr), shape=(top.items.shape[0], n_items))
 
 
 def _weighted(scores: sparse.csr_matrix, weights: Weights) -> sparse.csr_matrix:

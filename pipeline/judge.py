@@ -1,0 +1,233 @@
+"""`judge(scorer, matrix, split) → Judgement`: a model beside its baselines, on what was held out.
+
+All go through `evaluate`, which refuses whoever knows more than the training side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifact import FactorModel
+from pipeline.evaluate import Evaluation, FoldIn, evaluate, evaluate_ratings, history_over
+from pipeline.matrix import UserItems, cell_values, in_order
+from pipeline.models.item_knn import ItemKNN, ItemKNNRanker, fit_item_knn
+from pipeline.models.popular import popular_model, recent_model
+from pipeline.ranker import Ranker
+from pipeline.ratings import evaluate_averages
+from pipeline.report import Progress, Report
+from pipeline.scorer import Scorer
+from pipeline.significance import RESAMPLES, Interval, Lift, Verdict, bootstrap_mean, lift_over_popular
+from pipeline.spec import Transform
+from pipeline.splits import Split
+
+__all__ = ["ITEM_KNN_WORK", "Judgement", "item_knn_work", "judge"]
+
+# Steps that item-kNN may take, see `item_knn_work`: some ten seconds on one core.
+ITEM_KNN_WORK = 1_000_000_000
+_STEPS_AN_ITEM = 4000  # what choosing an item's neighbours costs beside finding them
+# Users drawn for one interval, all its resamples together: of more than 200,000 users fewer resamples are
+# drawn, at least 200; with so many users the interval is narrow anyway.
+_DRAWS = 400_000_000
+
+_ACCURACY = ("ndcg", "recall", "hit_rate", "map", "mrr", "precision")
+# Of a baseline these are logged; summary.json has the rest.
+_LOGGED = (*_ACCURACY, "coverage", "novelty", "popularity_lift")
+_AVERAGES = {"global_average": "global", "user_average": "user", "item_average": "item", "biases": "biases"}
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Attributes
+    ----------
+    split : what was learned from, and what was judged by
+    evaluations : of ``nmf`` (with its lists), ``popular``, ``recent`` (where there are times) and ``item_knn``
+        (where it is not too much work), at k = 10, all of the same users in the same order; of the baselines
+        `per_user` has the accuracy metrics alone
+    intervals : of each of these, the mean of NDCG@10; none where nobody is judged
+    lift : NDCG@10 over most popular; None where nobody is judged
+    ratings : RMSE and MAE of held-out scores by their logged names, of the model and of the averages beside it
+    messages : what was left out, and what a person should know
+    """
+
+    split: Split
+    evaluations: Mapping[str, Evaluation]
+    intervals: Mapping[str, Interval]
+    lift: Lift | None
+    ratings: Report
+    messages: tuple[str, ...] = field(default=())
+
+    @property
+    def better_than_popular(self) -> Verdict | None:
+        """None where nobody is judged."""
+        return None if self.lift is None else self.lift.better_than_popular
+
+    @property
+    def split_in_words(self) -> str:
+        """``latest share=0.2``; the seed is among the run's parameters."""
+        params = [f"{name}={value}" for name, value in self.split.params.items() if name != "seed"]
+        return " ".join([self.split.name, *params])
+
+    @property
+    def report(self) -> Report:
+        """Every metric by its logged name, and the messages."""
+        found: dict[str, float] = {}
+        for name, evaluation in self.evaluations.items():
+            if name == "nmf":
+                found |= {f"holdout_{key}": value for key, value in evaluation.metrics.items()}
+                for segment, values in evaluation.by_segment.items():
+                    found[f"holdout_{segment}_ndcg_at_10"] = values["ndcg_at_10"]
+            else:
+                logged = {f"{key}_at_10" for key in _LOGGED} & evaluation.metrics.keys()
+                found |= {f"holdout_{name}_{key}": evaluation.metrics[key] for key in sorted(logged)}
+        if "nmf" in self.intervals:
+            _, low, high = self.intervals["nmf"]
+            found |= {"holdout_ndcg_at_10_low": low, "holdout_ndcg_at_10_high": high}
+        found |= {**self.ratings.metrics, **_lift_metrics(self.lift)}
+        return Report(found, self.messages)
+
+
+def judge(
+    scorer: Scorer,
+    matrix: UserItems,
+    split: Split,
+    *,
+    transform: Transform = "none",
+    half_life_days: float | None = None,
+    progress: Progress | None = None,
+) -> Judgement:
+    """The model that `scorer` ranks by, beside the baselines of the same training side.
+
+    Parameters
+    ----------
+    scorer : of a model that was fitted on `matrix`; for a split by users, with the `meta` that folding in needs
+    matrix : of `split.train`, in order
+    transform, half_life_days : how `matrix` was made of the scores
+
+    Raises
+    ------
+    LeakageError
+        Where the model knows more than the training side.
+    """
+    evaluations: dict[str, Evaluation] = {}
+    work = item_knn_work(matrix, split)
+    for name, ranker, fold_in in _candidates(scorer, matrix, split, transform, half_life_days, work):
+        if progress is not None:
+            progress("holdout evaluation", 0, None, name.replace("_", "-"))
+        found = evaluate(ranker, split, fold_in=fold_in, keep_lists=name == "nmf")
+        if name != "nmf":
+            found = replace(found, per_user={f"{key}_at_10": found.per_user[f"{key}_at_10"] for key in _ACCURACY})
+        evaluations[name] = found
+    ratings = _ratings(scorer, split, transform, half_life_days)
+    messages = (*ratings.messages, *evaluations["nmf"].messages)
+    if work > ITEM_KNN_WORK:
+        messages += (
+            f"item-kNN is left out of the baselines: {work:.1e} steps, the most for a run is {ITEM_KNN_WORK:.0e}",
+        )
+    ndcg = {name: evaluation.per_user["ndcg_at_10"] for name, evaluation in evaluations.items()}
+    if not len(evaluations["nmf"]):
+        return Judgement(split, evaluations, {}, None, ratings, messages)
+    resamples = int(np.clip(_DRAWS // len(evaluations["nmf"]), 200, RESAMPLES))
+    intervals = {name: bootstrap_mean(values, resamples=resamples) for name, values in ndcg.items()}
+    lift = lift_over_popular(ndcg["nmf"], ndcg["popular"], resamples=resamples)
+    return Judgement(split, evaluations, intervals, lift, ratings, (*messages, *_warning(lift)))
+
+
+def item_knn_work(matrix: UserItems, split: Split) -> int:
+    """Steps of item-kNN: pairs of items in one history, Σ_u n_u², scores, n_judged·n_items, and choosing neighbours."""
+    n = np.diff(matrix.scores.indptr).astype(np.int64)
+    judged = int(np.count_nonzero(np.bincount(split.test.users)))
+    return int((n**2).sum()) + len(matrix.items) * (judged + _STEPS_AN_ITEM)
+
+
+def _candidates(
+    scorer: Scorer,
+    matrix: UserItems,
+    split: Split,
+    transform: Transform,
+    half_life_days: float | None,
+    work: int,
+) -> Iterator[tuple[str, Ranker, FoldIn]]:
+    """One after another, so that no two baselines are held at once; each with how it folds users in."""
+    yield "nmf", scorer, _folding(scorer, split, transform, half_life_days)
+    popular = popular_model(matrix)
+    yield "popular", Scorer(popular, "popular"), _same_for_all(popular, "popular")
+    if split.train.at is not None:
+        recent = recent_model(matrix, split.train)
+        yield "recent", Scorer(recent, "recent"), _same_for_all(recent, "recent")
+    if work <= ITEM_KNN_WORK:
+        knn = fit_item_knn(matrix)
+        yield "item_knn", ItemKNNRanker(knn), _by_neighbours(knn)
+
+
+def _folding(scorer: Scorer, split: Split, transform: Transform, half_life_days: float | None) -> FoldIn:
+    """The model's own folding in."""
+
+    def fold(history: UserItems) -> Ranker:
+        model = scorer.model
+        if half_life_days is None or split.fold_in is None or split.train.at is None:
+            factors = scorer.fold_in_rows(history.scores)
+        else:
+            # Cells as the fit would have had them: faded after the transform, which is not done twice.
+            x = in_order(split.fold_in.compact())
+            x = replace(x, scores=cell_values(x, transform, half_life_days, split.train.at.max()))
+            bare = Scorer(replace(model, meta={**model.meta, "parameters": {"transform": "none"}}))
+            factors = bare.fold_in_rows(history_over(x, scorer.items).scores)
+        return Scorer(_with_users(model, factors, history), scorer.source)
+
+    return fold
+
+
+def _same_for_all(model: FactorModel, source: str) -> FoldIn:
+    """Of a baseline with one list for everybody."""
+
+    def fold(history: UserItems) -> Ranker:
+        return Scorer(_with_users(model, np.ones((len(history.users), 1), np.float32), history), source)
+
+    return fold
+
+
+def _by_neighbours(knn: ItemKNN) -> FoldIn:
+    return lambda history: ItemKNNRanker(knn.for_history(history))
+
+
+def _with_users(model: FactorModel, factors: NDArray[np.float32], history: UserItems) -> FactorModel:
+    return FactorModel(factors, model.item_factors, history.users, model.items, history.scores, model.meta)
+
+
+def _ratings(scorer: Scorer, split: Split, transform: Transform, half_life_days: float | None) -> Report:
+    """Errors of held-out scores, and beside them those of averages, over the same cells."""
+    if half_life_days is not None:
+        return Report(
+            messages=("holdout_rmse and holdout_mae left out: the matrix holds faded scores (--half-life-days)",)
+        )
+    found = evaluate_ratings(scorer, split, transform)
+    if not found.metrics:
+        return found
+    averages = evaluate_averages(split, "").metrics
+    beside = {
+        f"holdout_{short}_{error}": averages[f"{name}_{error}"]
+        for name, short in _AVERAGES.items()
+        for error in ("rmse", "mae")
+    }
+    return Report({**found.metrics, **beside}, found.messages)
+
+
+def _lift_metrics(lift: Lift | None) -> dict[str, float]:
+    if lift is None or lift.lift is None:
+        return {}
+    names = ("lift_over_popular", "lift_over_popular_low", "lift_over_popular_high")
+    return {name: value for name, value in zip(names, lift.lift, strict=True) if math.isfinite(value)}
+
+
+def _warning(lift: Lift) -> tuple[str, ...]:
+    """A sentence for a model that is not worth having."""
+    if lift.better_than_popular != "no":
+        return ()
+    popular, mine = lift.comparison.mean_a, lift.comparison.mean_b
+    how = "worse than" if mine < popular else "no better than"
+    return (f"this model ranks {how} most popular on the held-out part: NDCG@10 {mine:.4f} and {popular:.4f}",)
