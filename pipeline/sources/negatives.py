@@ -46,6 +46,8 @@ def read_negatives(path: str | Path) -> Negatives:
                 items.append(pair[2])
                 negatives.extend(other.strip() for other in others)
                 start.append(len(negatives))
+    except FileNotFoundError:
+        raise InputError(f"{path} can't be read: no such file. Correct --negatives-file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read ({error})") from None
     if not users:
