@@ -269,6 +269,7 @@ def test_what_is_left_out_is_said(run, tmp_path):
     status, _, err = run("--train", learn, "--test", table(tmp_path / "test.csv", TEST), "--model", "popular,recent")
     assert status == 0
     said = err.splitlines()
+    assert "--holdout" not in err
     assert said[0].startswith("9 of 10 rows of ")
     assert said[1] == f"recent ranks as popular does: {learn} has no times"
     assert "1 users with 1 held-out interactions are left out: they have no training interaction" in said
@@ -278,6 +279,24 @@ def test_what_is_left_out_is_said(run, tmp_path):
     (tmp_path / "x.test.negative").write_text("(1,40)\t30\t50\n")
     _, _, err = run(*arguments, "--model", "popular")
     assert f"2 held-out interactions are left out: {tmp_path / 'x.test.negative'} has no line for them" in err
+
+
+def test_training_is_on_the_whole_training_side(run, blocks_of_taste):
+    learn, judge = blocks_of_taste
+    _, _, err = run("--train", learn, "--test", judge, "--model", "nmf", "--n-components", "2", "--json")
+    assert "holdout" not in err
+    _, _, err = run("--train", learn, "--test", judge, "--model", "nmf", "--max-iter", "2")
+    assert "the fit stopped at max_iter = 2" in err
+
+
+def test_ids_of_two_kinds_and_pairs_that_come_twice(found, tmp_path):
+    # 40 in a file of integers is "40" in one that has "new" among its ids.
+    learn = table(tmp_path / "train.csv", TRAIN)
+    judge = table(tmp_path / "test.csv", [*TEST, TEST[0], (2, "new")])
+    result = found("--train", learn, "--test", judge, "--model", "popular", "--k", "2")
+    assert (result["n_users"], result["n_held_out"]) == (3, 6)
+    assert result["hit_rate_at_2"] == 1.0
+    assert result["recall_at_2"] == pytest.approx((1 / 2 + 1 / 3 + 1) / 3)
 
 
 def test_bad_rows_are_dropped_where_that_is_asked_for(run, tmp_path):
@@ -358,11 +377,14 @@ def test_input_that_is_missing_or_malformed_is_3(run, tmp_path):
         (["--train", learn, "--test", judge, "--user-column", "who"], "Missing required columns: ['who'] in"),
         (["--train", learn, "--test", table(tmp_path / "c.csv", [], "a,b")], "Missing required columns"),
         (
-            ["--train", learn, "--test", judge, "--negatives-file", "none"],
-            "none: no such file. Correct --negatives-file.",
+            ["--train", learn, "--test", judge, "--negatives-file", "x.negative"],
+            "x.negative can't be read: no such file. Correct --negatives-file.",
         ),
         (["--train", learn, "--test", judge, "--min-data", "10"], "9 interaction(s), and at least 10 are needed"),
-        (["--train", learn, "--test", judge, "--min-interactions", "10"], "is left: widen --min-interactions"),
+        (
+            ["--train", learn, "--test", judge, "--min-interactions", "10"],
+            "is left to learn from: widen --min-interactions",
+        ),
     ):
         status, line = failed(run, *arguments)
         assert (status, said in line) == (3, True), line

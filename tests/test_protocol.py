@@ -57,6 +57,7 @@ def test_a_header_is_one_whatever_the_extension(write):
     columns = Columns(user="who", item="what")
     for name in ("a.tsv", "a.rating"):
         assert rows_of(read_rows(write(text, name), columns).interactions) == ROWS
+        assert rows_of(read_rows(write("\ufeff" + text, name), columns).interactions) == ROWS
     assert rows_of(read_rows(write("userId,movieId,rating\n1,2,3\n", "a.csv")).interactions) == [(1, 2, 3.0, None)]
     with pytest.raises(MissingColumnsError, match="found: \\['who', 'what', 'rating', 'timestamp'\\]"):
         read_rows(write(text, "a.tsv"))
