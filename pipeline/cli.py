@@ -9,7 +9,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -19,6 +19,7 @@ import typer
 from pipeline import __version__
 from pipeline.console import Console
 from pipeline.errors import RanklineError, UsageError
+from pipeline.evaluate_spec import EvaluateSpec, as_ks, as_models
 from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec
 
 __all__ = ["app", "main"]
@@ -34,19 +35,30 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+_PANELS = {
+    "EvaluateSpec": "What to measure",
+    "ReadSpec": "Where the interactions come from",
+    "TrainSpec": "What to train",
+}
 
 
-def _options(*specs: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _options(
+    *specs: type, without: Collection[str] = (), defaults: Mapping[str, Any] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the fields of the specs as options, each also from ``RANKLINE_<OPTION>``.
 
-    The command is called with the specs, made and checked, in front of its own options.
+    The command is called with the specs, made and checked, in front of its own options. Fields in `without`
+    are no options of it; `defaults` are those of the command where they differ from a spec's.
     """
+
+    def offered(spec: type) -> list[Any]:
+        return [one for one in fields(spec) if one.name not in without]
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         parameters: dict[str, inspect.Parameter] = {}
         for spec in specs:
             hints = get_type_hints(spec)
-            for one in fields(spec):
+            for one in offered(spec):
                 option = typer.Option(
                     "--" + one.name.replace("_", "-"),
                     envvar=f"RANKLINE_{one.name.upper()}",
@@ -54,21 +66,20 @@ def _options(*specs: type) -> Callable[[Callable[..., None]], Callable[..., None
                     metavar=_metavar(hints[one.name]),
                     parser=_parser(hints[one.name]),
                     show_default=True,
-                    rich_help_panel={"ReadSpec": "Where the interactions come from", "TrainSpec": "What to train"}.get(
-                        spec.__name__, "What to score"
-                    ),
+                    rich_help_panel=_PANELS.get(spec.__name__, "What to score"),
                 )
+                default = (defaults or {}).get(one.name, one.default)
                 # A default goes through the parser like a typed value, so it is given as text.
                 parameters[one.name] = inspect.Parameter(
                     one.name,
                     inspect.Parameter.KEYWORD_ONLY,
-                    default="none" if one.default is None else str(one.default),
+                    default="none" if default is None else str(default),
                     annotation=Annotated[Any, option],
                 )
         own = list(inspect.signature(function, eval_str=True).parameters.values())[len(specs) :]
 
         def command(**values: Any) -> None:
-            made = [spec(**{one.name: values.pop(one.name) for one in fields(spec)}) for spec in specs]
+            made = [spec(**{one.name: values.pop(one.name) for one in offered(spec)}) for spec in specs]
             function(*made, **values)
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__
@@ -281,6 +292,51 @@ def _sql(
 
     columns, rows = sql_job(statement, settings)
     console.rows(columns, rows, output)
+
+
+@app.command(
+    "evaluate", epilog="Example: rankline evaluate --train train.csv --test test.csv --model popular --k 10,20 --json"
+)
+@_options(EvaluateSpec, TrainSpec, without=("holdout", "on_interrupt"), defaults={"min_data": 1})
+def _evaluate(
+    files: EvaluateSpec,
+    spec: TrainSpec,
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            envvar="RANKLINE_MODEL",
+            metavar="popular|recent|item-knn|nmf",
+            help="One or more, with commas or repeated; the options of training are nmf's.",
+        ),
+    ] = ["nmf,popular"],  # noqa: B006  Typer copies it
+    k: Annotated[
+        list[str],
+        typer.Option("--k", envvar="RANKLINE_K", metavar="INTEGERS", help="Lengths of lists, with commas: 10,20."),
+    ] = ["10"],  # noqa: B006
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="RANKLINE_JSON", help="Print one JSON object and nothing else.")
+    ] = False,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Check a published table: fit models to one file and judge them by another.
+
+    All training items are ranked for each user, without those they have in training; or, with negatives, each
+    held-out item among its own. Highest score first, equal scores by item id, whatever the model: how many were
+    decided so is said. An item that training does not know ranks last; users it does not know are counted and left out.
+
+    --json prints the metrics of the first model at the top level (ndcg_at_10, recall_at_20, …) beside model,
+    protocol, k, n_users, n_held_out and digests; models has those of every model by its name.
+    """
+    models, ks = as_models(model), as_ks(k)
+    console = Console(log_format)
+    from pipeline.jobs.evaluate import evaluate_job
+    from pipeline.scoreboard import show_scores
+
+    with console.working() as reporter:
+        result = evaluate_job(files, spec, models, ks, reporter)
+    show_scores(result, as_json=as_json, as_log=console.json)
 
 
 def _writable(text: str) -> Path:

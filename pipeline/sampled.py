@@ -89,6 +89,7 @@ def evaluate_sampled(
     place_of_item, place_of_negative = ids.rows(given.items), ids.rows(given.negatives)
     item, negative = (ranker.items.rows(x, missing="negative") for x in (given.items, given.negatives))
     rank = np.empty(known.size, np.int64)
+    n_tied = 0
     for first in range(0, known.size, _ROWS):
         pairs = known[first : first + _ROWS]
         n = given.start[pairs + 1] - given.start[pairs]
@@ -96,9 +97,17 @@ def evaluate_sampled(
         at = np.arange(of.size) - np.repeat(np.cumsum(n) - n, n) + np.repeat(given.start[pairs], n)
         mine = _scores(ranker, users[pairs], item[pairs])[of]
         other = _scores(ranker, users[pairs][of], negative[at])
+        # Items that no model knows tie too, but with them the held-out one is missed or first anyway.
+        tied = (other == mine) & (other > -np.inf) & (place_of_negative[at] != place_of_item[pairs][of])
+        n_tied += np.unique(of[tied]).size
         ahead = (other > mine) | ((other == mine) & (place_of_negative[at] < place_of_item[pairs][of]))
         rank[first : first + _ROWS] = 1 + np.bincount(of, ahead, minlength=pairs.size).astype(np.int64)
         rank[first : first + _ROWS][item[pairs] < 0] = np.iinfo(np.int64).max
+    if n_tied:
+        messages.append(
+            f"{n_tied:,} of {known.size:,} held-out items have the very score of one of their negatives: "
+            "the order of ids decides"
+        )
     found: dict[str, float] = {}
     for k in ks:
         hit = rank <= k

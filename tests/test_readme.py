@@ -58,7 +58,7 @@ def store(clone: Path) -> dict[str, str]:
 
 
 def test_every_block_is_run_here() -> None:
-    assert [kind for kind, _ in BLOCKS] == [*["bash"] * 3, "bash", "bash", "bash", "python", "python", "bash"]
+    assert [kind for kind, _ in BLOCKS] == [*["bash"] * 3, *["bash"] * 4, "python", "python", "bash"]
 
 
 def test_two_commands_then_a_look_then_other_parameters_then_the_artifacts(clone: Path) -> None:
@@ -121,6 +121,23 @@ def test_your_own_files(clone: Path) -> None:
     printed = shell(clone, convert + train, **store(clone))
     assert (clone / "ratings.csv").read_text().startswith("user_id,item_id,rating,timestamp\n")
     assert "holdout_recall_at_10" in printed
+
+
+def test_a_published_table(clone: Path) -> None:
+    rng = np.random.default_rng(0)
+    pairs = [divmod(int(p), 60) for p in rng.choice(20 * 60, 300, replace=False)]
+    last = dict(pairs)
+    learn = [pair for pair in pairs if last[pair[0]] != pair[1]]
+    for side, rows in (("train", learn), ("test", list(last.items()))):
+        (clone / f"{side}.csv").write_text("userId,movieId\n" + "".join(f"{u},{i}\n" for u, i in rows))
+        text = "".join(f"{u}\t{i}\t5\t{978300000 + n}\n" for n, (u, i) in enumerate(rows))
+        (clone / f"ml-1m.{side}.rating").write_text(text)
+    negatives = "".join(f"({u},{i})\t{(i + 1) % 60}\t{(i + 2) % 60}\n" for u, i in last.items())
+    (clone / "ml-1m.test.negative").write_text(negatives)
+    (block,) = blocks("bash", "rankline evaluate")
+    *people, program = shell(clone, block, **store(clone)).splitlines()
+    assert any("recall_at_20" in line for line in people)
+    assert json.loads(program)["hit_rate_at_10"] == 1.0  # of two negatives
 
 
 def test_your_own_warehouse(clone: Path, http_server: HttpServer) -> None:

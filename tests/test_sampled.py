@@ -124,7 +124,10 @@ def test_given_negatives_and_what_the_model_does_not_know():
     assert list(naive_ranks(scorer, given)) == ranks
     check({name[2:]: value for name, value in found.metrics.items()}, ranks, 2)
     check({name[2:]: value for name, value in found.metrics.items()}, ranks, 3)
-    assert found.messages == ("1 held-out interactions are left out: their users have no training interaction",)
+    assert found.messages == (
+        "1 held-out interactions are left out: their users have no training interaction",
+        "1 of 3 held-out items have the very score of one of their negatives: the order of ids decides",
+    )
 
 
 def test_what_makes_no_sense_is_refused():

@@ -31,8 +31,11 @@ def read_csv(
     where: str,
     builder: InteractionsBuilder,
     progress: Callable[[int], None] | None = None,
+    header: bytes | None = None,
 ) -> None:
-    """Give every row of a CSV with a header line to the builder; rows are numbered by their line.
+    """Give every row of a CSV to the builder; rows are numbered by their line.
+
+    The first line names the columns, unless `header` is given: then it is a row, too.
 
     Comma, or semicolon or tab where the header has no comma; UTF-8, with or without a byte order
     mark. A line with more or fewer fields than the header is a bad row. Raises InputError.
@@ -41,8 +44,8 @@ def read_csv(
     for line, block in blocks_of_lines(stream, where, quotes=True):
         if reader is None:
             block = block.removeprefix(b"\xef\xbb\xbf")
-            end = first_break(block)
-            reader = _Blocks(block[:end], columns, where, builder)
+            end = first_break(block) if header is None else 0
+            reader = _Blocks(block[:end] if header is None else header, columns, where, builder)
             line += block.count(b"\n", 0, end)
             block = block[end:]
         if block.strip(b"\r\n"):

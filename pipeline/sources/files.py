@@ -39,6 +39,9 @@ def read_file(
     format: str | None = None,
     on_bad_rows: OnBadRows = "error",
     progress: Callable[[int], None] | None = None,
+    *,
+    header: bytes | None = None,
+    option: str = "--input",
 ) -> Read:
     """The interactions of a file.
 
@@ -49,6 +52,8 @@ def read_file(
     format : ``csv``, ``parquet`` or ``json`` (an array of objects, or one object a line); None: by extension
     on_bad_rows : ``error`` or ``drop``
     progress : called after each block with the number of rows read so far
+    header : of a CSV whose first line is a row: the line that would name its columns
+    option : what names the file on the command line, for messages
 
     Raises
     ------
@@ -63,16 +68,19 @@ def read_file(
     builder = InteractionsBuilder(columns, on_bad_rows, where, row_word=word, infer_ids=kind == "csv")
     try:
         if path.is_dir():
-            raise InputError(f"{where} is a folder: --input takes one file")
+            raise InputError(f"{where} is a folder: {option} takes one file")
         if path.stat().st_size == 0:
             raise InputError(f"{where} is empty: it needs columns and rows")
         if kind == "parquet":
             _read_parquet(path, columns, where, builder, progress)
         else:
             with open_bytes(path) as stream:
-                (read_csv if kind == "csv" else read_json)(stream, columns, where, builder, progress)
+                if kind == "csv":
+                    read_csv(stream, columns, where, builder, progress, header)
+                else:
+                    read_json(stream, columns, where, builder, progress)
     except FileNotFoundError:
-        raise InputError(f"{where}: no such file. Correct --input.") from None
+        raise InputError(f"{where}: no such file. Correct {option}.") from None
     except OSError as error:
         raise InputError(f"{where} can't be read: {error.strerror or _one_line(error)}") from None
     except pa.ArrowException as error:

@@ -13,6 +13,7 @@ from pipeline.sampled import Negatives
 
 __all__ = ["read_negatives"]
 
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _PAIR = re.compile(r"\(\s*([^,()\s]+)\s*,\s*([^,()\s]+)\s*\)")
 
 
@@ -45,6 +46,8 @@ def read_negatives(path: str | Path) -> Negatives:
                 items.append(pair[2])
                 negatives.extend(other.strip() for other in others)
                 start.append(len(negatives))
+    except FileNotFoundError:
+        raise InputError(f"{path} can't be read: no such file. Correct --negatives-file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read ({error})") from None
     if not users:
@@ -55,6 +58,7 @@ def read_negatives(path: str | Path) -> Negatives:
 
 
 def _ids(texts: list[str]) -> np.ndarray:
-    if all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in texts):
+    # Canonical ones alone, as in every file: 007 is not 7.
+    if all(_WHOLE.fullmatch(text) for text in texts):
         return as_ids(np.array([int(text) for text in texts], np.int64))
     return as_ids(np.array(texts, dtype=str))
