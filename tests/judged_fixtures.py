@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from processes import Home
 
+from pipeline.artifact import FactorModel
 from pipeline.judged import Judged
 from pipeline.metrics import SEGMENTS
 
@@ -70,3 +72,20 @@ def write(one: Judged, folder: Path) -> Path:
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
+
+
+def add_version(home: Home, model: FactorModel, one: Judged | None, name: str = "NMF k=3") -> tuple[str, str]:
+    """A finished run with the model's artifacts and, unless None, its evaluation; its id, and its version."""
+    client = home.client()
+    experiment = client.get_experiment_by_name("rankline")
+    run = client.create_run(experiment.experiment_id, run_name=name)
+    run_id = run.info.run_id
+    folder = home.folder / "artifacts" / run_id / "artifacts"
+    model.save(folder)
+    if one is not None:
+        write(one, folder / "evaluation")
+    client.set_terminated(run_id)
+    if not client.search_registered_models("name = 'rankline'"):
+        client.create_registered_model("rankline")
+    version = client.create_model_version("rankline", folder.as_uri(), run_id=run_id)
+    return run_id, str(version.version)
