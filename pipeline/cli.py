@@ -18,7 +18,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.console import Console
-from pipeline.errors import RanklineError, UsageError
+from pipeline.errors import NotPromotedError, RanklineError, UsageError
 from pipeline.evaluate_spec import EvaluateSpec, as_ks, as_models
 from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec
 
@@ -337,6 +337,100 @@ def _evaluate(
     with console.working() as reporter:
         result = evaluate_job(files, spec, models, ks, reporter)
     show_scores(result, as_json=as_json, as_log=console.json)
+
+
+Metric = Annotated[
+    str, typer.Option("--metric", envvar="RANKLINE_METRIC", help="By which metric of each user, e.g. recall_at_10.")
+]
+Reason = Annotated[
+    str | None, typer.Option("--reason", envvar="RANKLINE_REASON", metavar="TEXT", help="Why; recorded with it.")
+]
+
+
+@app.command("compare", epilog="Example: rankline compare rankline@champion rankline/3 --metric recall_at_10")
+def _compare(
+    run_a: Annotated[str, typer.Argument(help="A run's id (or its beginning) or name, rankline/3, rankline@champion.")],
+    run_b: Annotated[str, typer.Argument(help="The run to set against it.")],
+    metric: Metric = "ndcg_at_10",
+    as_json: Annotated[bool, typer.Option("--json", envvar="RANKLINE_JSON", help="Print one JSON object.")] = False,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Set two runs beside each other, user by user: who gains, who loses, is it luck?
+
+    B against A on the users and held-out interactions both were judged by, overall and for users with little
+    (cold), some (warm) and much (hot) history: means, the difference with its 95 % bootstrap interval, p of
+    Wilcoxon's signed-rank test, and how much the lists overlap (mean Jaccard). Refused where the runs were
+    trained on different data or judged by different splits.
+    """
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline import verdicts
+    from pipeline.jobs.compare import compare_job
+
+    with console.working() as reporter:
+        result = compare_job(run_a, run_b, metric, settings, reporter)
+    verdicts.compared(result, as_json, console.json)
+
+
+@app.command("promote", epilog="Example: rankline promote rankline/3 --margin 0.02")
+def _promote(
+    model: Annotated[
+        str | None, typer.Argument(help="rankline/3, or the run that registered it. Default: the newest version.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", envvar="RANKLINE_MARGIN", help="How much worse it may be, as a share.")
+    ] = 0.05,
+    segment_margin: Annotated[
+        float,
+        typer.Option("--segment-margin", envvar="RANKLINE_SEGMENT_MARGIN", help="How much a segment may fall."),
+    ] = 0.2,
+    metric: Metric = "ndcg_at_10",
+    force: Annotated[
+        bool, typer.Option("--force", envvar="RANKLINE_FORCE", help="Promote against the gate; needs --reason.")
+    ] = False,
+    reason: Reason = None,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Make a version the champion, if the gate holds; the decision is recorded on it either way.
+
+    The gate: its artifacts load and their checksums hold; it was never rolled back; it is better than most popular
+    (the 95 % interval of the difference is above 0); it was judged by the champion's split; the low end of the 95 %
+    interval of its difference to the champion, user by user, is at or above -margin times the champion's mean; in no
+    segment (cold, warm, hot) of at least 30 users does the mean fall by more than the segment margin with the
+    interval wholly below 0. An interval too wide to tell does not pass; what is said then names the users or the
+    margin that would do. Where there is no champion, beating most popular is enough. Where the champion was trained
+    on other data, the two are compared by what each has more than most popular, and refused where that is worse
+    beyond the margin with the interval wholly below 0. Exit status 3: not promoted. docs/promotion.md has the why.
+    """
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline import verdicts
+    from pipeline.jobs.promote import promote_job
+    from pipeline.promotion import Gate
+
+    gate = Gate(metric, margin, segment_margin)
+    with console.working() as reporter:
+        result = promote_job(model, gate, force, reason, settings, reporter)
+    verdicts.promoted(result, console.json)
+    if result.outcome == "refused":
+        first, *others = result.decision.failed
+        more = f" (and {len(others)} more of the gate's checks)" if others else ""
+        raise NotPromotedError(f"{result.version} is not promoted: {first.summary}{more}")
+
+
+@app.command("rollback", epilog='Example: rankline rollback --reason "complaints about the lists of new users"')
+def _rollback(reason: Reason = None, log_format: LogFormat = "text", debug: Debug = False) -> None:
+    """Make the champion before the champion again; repeated, the one before that."""
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline import verdicts
+    from pipeline.jobs.promote import rollback_job
+
+    with console.working() as reporter:
+        result = rollback_job(reason, settings, reporter)
+    verdicts.rolled_back(result, console.json)
 
 
 def _writable(text: str) -> Path:

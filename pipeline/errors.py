@@ -8,6 +8,7 @@
     │   ├── TooLittleDataError
     │   ├── SplitError                     a split that can't be made of these interactions
     │   │   └── LeakageError                   a candidate or its training side knows what it is judged by
+    │   ├── NotPromotedError               the gate does not hold: the champion stays
     │   ├── ArtifactError                  another format, a wrong checksum, a missing file
     │   ├── UnknownUserError               (also a KeyError)
     │   ├── UnknownItemError               (also a KeyError)
@@ -35,6 +36,7 @@ __all__ = [
     "LockedError",
     "MissingColumnsError",
     "NotFittedError",
+    "NotPromotedError",
     "QueryError",
     "RanklineError",
     "RefusedError",
@@ -103,6 +105,10 @@ class SplitError(InputError):
 
 class LeakageError(SplitError):
     """The training side, or a model that is judged, knows what it is judged by."""
+
+
+class NotPromotedError(InputError):
+    """A version did not pass the gate; the champion stays."""
 
 
 class ArtifactError(InputError):

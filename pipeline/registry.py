@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +16,7 @@ from pipeline.artifact import FILES
 from pipeline.errors import ArtifactError, InputError
 from pipeline.tracking import as_server_error
 
-__all__ = ["MODEL_NAME", "ModelVersion", "download", "register", "resolve"]
+__all__ = ["CHAMPION", "MODEL_NAME", "ModelVersion", "download", "register", "resolve"]
 
 MODEL_NAME = "rankline"
 CHAMPION = "champion"
@@ -74,7 +74,8 @@ def resolve(model: str | None) -> ModelVersion:
         try:
             return resolve(f"{MODEL_NAME}@{CHAMPION}")
         except InputError:
-            return resolve(MODEL_NAME)
+            newest = resolve(MODEL_NAME)
+            return replace(newest, how=f"{newest.how}; none is promoted yet")
     if model.startswith("runs:/"):
         run_id = model.removeprefix("runs:/").strip("/").split("/")[0]
         return ModelVersion(MODEL_NAME, "", run_id, "as asked")

@@ -19,7 +19,7 @@ from pipeline import __version__
 from pipeline.errors import RanklineError, RefusedError, ServerError, UnreachableError, UsageError
 from pipeline.settings import address_of_store
 
-__all__ = ["Run", "as_server_error", "git_commit", "open_store", "run_name", "start_run", "versions"]
+__all__ = ["Run", "as_server_error", "git_commit", "locked_store", "open_store", "run_name", "start_run", "versions"]
 
 _HINT = "MLFLOW_TRACKING_URI names it"
 
@@ -40,13 +40,13 @@ def open_store(uri: str) -> None:
     address_of_store(uri)
     if uri.startswith(("http://", "https://")):
         _ping(uri)
-    with as_server_error(uri), _locked_store(uri):
+    with as_server_error(uri), locked_store(uri):
         mlflow.set_tracking_uri(uri)
         mlflow.MlflowClient().search_experiments(max_results=1)
 
 
 @contextmanager
-def _locked_store(uri: str) -> Iterator[None]:
+def locked_store(uri: str) -> Iterator[None]:
     """One at a time for a store in a file: its first use makes the tables, and two at once break each other."""
     import logging
 
@@ -336,7 +336,7 @@ def _experiment(name: str, uri: str) -> str:
     # Beside the store, wherever the command was typed; a server decides for itself.
     path = _sqlite_path(uri)
     location = (path.parent / "mlruns" / name).as_uri() if path is not None else None
-    with _locked_store(uri):
+    with locked_store(uri):
         found = mlflow.get_experiment_by_name(name)  # another start may have made it since
         if found is not None:
             return str(found.experiment_id)

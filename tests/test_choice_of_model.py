@@ -28,7 +28,7 @@ def test_the_champion_is_scored_without_what_was_seen_since_and_strangers_get_wh
 
     done = home.rankline("score", "--k", "5")
     assert done.returncode == 0, done.stderr
-    assert "rankline/2 (the newest version)" in done.stderr
+    assert "rankline/2 (the newest version; none is promoted yet)" in done.stderr
     assert "1 user(s) of the warehouse are not in the model" in done.stdout
     assert home.sql(f"SELECT count() FROM analytics.recommendations WHERE user_id = 1 AND item_id = {best}") == ["0"]
     assert home.sql("SELECT count(), any(model_version) FROM analytics.recommendations") == ["3355\t2"]
@@ -52,7 +52,7 @@ def test_every_option_can_come_from_the_environment() -> None:
     commands = [
         line.split()[1] for line in shown.split("Commands")[1].splitlines() if line.startswith("│ ") and line[2] != " "
     ]
-    assert len(commands) == 7
+    assert len(commands) == 10
     code = (
         "from pipeline.cli import app; import typer\n"
         "for name, command in typer.main.get_command(app).commands.items():\n"

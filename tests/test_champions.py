@@ -1,0 +1,268 @@
+"""The alias and its history, on MLflow's own store: who was champion, and who is to go back to."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import mlflow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+
+from pipeline import champions
+from pipeline.champions import ROLLED_BACK, Change, reigns
+from pipeline.errors import InputError
+from pipeline.registry import MODEL_NAME, resolve
+
+pytest_plugins = ["homes"]
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(tmp_path: Path, store_template: Path) -> Iterator[mlflow.MlflowClient]:
+    """An empty store in a file, as the one in use."""
+    path = tmp_path / "mlflow.db"
+    path.write_bytes((store_template / "mlflow.db").read_bytes())
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE experiments SET artifact_location = ?", ((tmp_path / "artifacts").as_uri(),))
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(before)
+
+
+def versions(client: mlflow.MlflowClient, n: int) -> None:
+    client.create_registered_model(MODEL_NAME)
+    for _ in range(n):
+        client.create_model_version(MODEL_NAME, "file:///nowhere")
+
+
+def crown(version: str, instead_of: str, how: str = "promoted") -> datetime | None:
+    return champions.crown(version, instead_of=instead_of, how=how)
+
+
+def current() -> str:
+    now = champions.champion()
+    return now.version if now else ""
+
+
+def test_up_and_back_and_up_again(store: mlflow.MlflowClient) -> None:
+    versions(store, 4)
+    assert (champions.champion(), champions.history()) == (None, [])
+    assert crown("1", "") is not None
+    assert crown("2", "1") is not None
+    assert crown("3", "2", "forced") is not None
+    assert champions.history() == ["1", "2", "3"]
+    change, gone = champions.roll_back("complaints")
+    assert (change.version, change.before, change.reason, gone) == ("2", "3", "complaints", [])
+    assert champions.history() == ["1", "2"]
+    crown("4", "2")
+    assert champions.history() == ["1", "2", "4"]
+    assert [champions.roll_back()[0].version for _ in range(2)] == ["2", "1"]
+    with pytest.raises(InputError, match="rankline/1 is the first champion there is a record of"):
+        champions.roll_back()
+    assert current() == "1"
+    # Nothing is rewritten: a line for each move, in the order they were made.
+    log = [key for key in store.get_registered_model(MODEL_NAME).tags if key.startswith("champion.")]
+    assert len(log) == 7
+
+
+def test_an_earlier_champion_again_does_not_go_round_in_circles(store: mlflow.MlflowClient) -> None:
+    versions(store, 3)
+    for version, before in (("1", ""), ("3", "1"), ("1", "3")):
+        crown(version, before)
+    assert champions.history() == ["1", "3", "1"]
+    assert [champions.roll_back()[0].version for _ in range(2)] == ["3", "1"]
+    with pytest.raises(InputError, match="none to go back to"):
+        champions.roll_back()
+
+
+def test_nothing_to_go_back_from(store: mlflow.MlflowClient) -> None:
+    with pytest.raises(InputError, match="No version is champion"):
+        champions.roll_back()
+    versions(store, 1)
+    with pytest.raises(InputError, match="No version is champion"):
+        champions.roll_back()
+
+
+def test_an_alias_that_a_person_moved_is_believed(store: mlflow.MlflowClient) -> None:
+    versions(store, 4)
+    store.set_registered_model_alias(MODEL_NAME, "champion", "1")
+    assert champions.history() == ["1"]
+    crown("2", "1")
+    store.set_registered_model_alias(MODEL_NAME, "champion", "4")
+    assert champions.history() == ["1", "2", "4"]
+    assert champions.roll_back()[0].version == "2"
+    store.set_registered_model_tag(MODEL_NAME, "champion.of.the.world", "me")
+    assert champions.history() == ["1", "2"]
+
+
+def test_a_deleted_version_is_passed_over_and_named(store: mlflow.MlflowClient) -> None:
+    versions(store, 3)
+    for version, before in (("1", ""), ("2", "1"), ("3", "2")):
+        crown(version, before)
+    store.delete_model_version(MODEL_NAME, "2")
+    change, gone = champions.roll_back()
+    assert (change.version, gone) == ("1", ["2"])
+
+
+def test_what_the_check_refuses_changes_nothing(store: mlflow.MlflowClient) -> None:
+    versions(store, 2)
+    crown("1", "")
+    crown("2", "1")
+
+    def refuse(version: str) -> None:
+        raise InputError(f"{version} is damaged")
+
+    with pytest.raises(InputError, match="1 is damaged"):
+        champions.roll_back("", refuse)
+    assert champions.history() == ["1", "2"]
+
+
+def test_who_comes_too_late_changes_nothing(store: mlflow.MlflowClient) -> None:
+    versions(store, 3)
+    crown("1", "")
+    crown("2", "1")
+    assert crown("3", "1") is None
+    assert champions.history() == ["1", "2"]
+
+
+def test_many_at_once_leave_one_champion_and_a_whole_history(store: mlflow.MlflowClient) -> None:
+    versions(store, 6)
+    crown("1", "")
+    at = threading.Barrier(5)
+    taken: list[str] = []
+
+    def promote(version: str) -> None:
+        at.wait()
+        if crown(version, "1") is not None:
+            taken.append(version)
+
+    threads = [threading.Thread(target=promote, args=(str(v),)) for v in range(2, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 1
+    assert champions.history() == ["1", *taken]
+    assert current() == taken[0]
+
+
+def test_dying_between_the_two_writes_leaves_a_history_that_holds(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions(store, 3)
+    crown("1", "")
+    crown("2", "1")
+
+    def die(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "set_registered_model_tag", die)
+        with pytest.raises(KeyboardInterrupt):
+            crown("3", "2")
+    assert champions.history() == ["1", "2", "3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "set_registered_model_alias", die)
+        with pytest.raises(KeyboardInterrupt):
+            champions.roll_back()
+    assert current() == "3"
+    assert champions.roll_back()[0].version == "2"
+    assert champions.roll_back()[0].version == "1"
+
+
+def test_a_clock_that_was_set_back_does_not_reorder_the_history(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Back(datetime):
+        hour_now = 12
+
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            cls.hour_now -= 1
+            return datetime(2026, 1, 1, cls.hour_now, tzinfo=UTC)
+
+    versions(store, 3)
+    monkeypatch.setattr(champions, "datetime", Back)
+    times = [crown(version, before) for version, before in (("1", ""), ("2", "1"), ("3", "2"))]
+    assert times == sorted(times)
+    assert champions.history() == ["1", "2", "3"]
+
+
+MOVES = st.lists(st.one_of(st.integers(1, 5).map(str), st.just("back")), max_size=20)
+
+
+@given(MOVES, st.randoms(use_true_random=False))
+def test_the_log_replays_to_the_stack_it_was_written_from(moves: list[str], random) -> None:
+    """Whatever the order its lines come back in."""
+    stack: list[str] = []
+    log: list[Change] = []
+    for n, move in enumerate(moves):
+        before = stack[-1] if stack else ""
+        if move == "back":
+            if len(stack) < 2:
+                continue
+            stack.pop()
+            how = ROLLED_BACK
+        elif move == before:
+            continue  # it is the champion already
+        else:
+            stack.append(move)
+            how = "promoted"
+        log.append(Change(MOMENT + timedelta(microseconds=n), stack[-1], before, how))
+    random.shuffle(log)
+    assert reigns(log, stack[-1] if stack else "") == stack
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4), st.booleans()), max_size=12), st.integers(0, 4))
+def test_whatever_the_log_says_the_alias_is_on_top_and_nobody_twice_in_a_row(lines, alias) -> None:
+    log = [
+        Change(MOMENT + timedelta(seconds=n), str(version), str(before or ""), ROLLED_BACK if back else "promoted")
+        for n, (version, before, back) in enumerate(lines)
+    ]
+    found = reigns(log, str(alias or ""))
+    assert not alias or found[-1] == str(alias)
+    assert all(one != other for one, other in itertools.pairwise(found))
+
+
+@given(st.lists(st.sampled_from(["register", "crown", "back"]), min_size=1, max_size=3))
+def test_newer_versions_have_later_times(emptied: mlflow.MlflowClient, moves: list[str]) -> None:
+    """Of registration, whatever happens in between; and each change of champion is later than the one before."""
+    client = emptied
+    with contextlib.suppress(MlflowException):
+        client.delete_registered_model(MODEL_NAME)
+    versions(client, 1)
+    for move in moves:
+        changes = champions._changes()
+        if move == "register":
+            client.create_model_version(MODEL_NAME, "file:///nowhere")
+        elif move == "crown":
+            newest = resolve(MODEL_NAME).version
+            if newest != (reigning := current()):
+                at = crown(newest, reigning)
+                assert at is not None
+                assert all(change.at < at for change in changes)
+        elif len(changes) > 1 and len(champions.history()) > 1:
+            assert champions.roll_back()[0].at > changes[-1].at
+    found = client.search_model_versions(f"name = '{MODEL_NAME}'")
+    times = [one.creation_timestamp for one in sorted(found, key=lambda one: int(one.version))]
+    assert times == sorted(set(times))
+
+
+@pytest.fixture(scope="module")
+def emptied(tmp_path_factory: pytest.TempPathFactory, store_template: Path) -> Iterator[mlflow.MlflowClient]:
+    path = tmp_path_factory.mktemp("emptied") / "mlflow.db"
+    path.write_bytes((store_template / "mlflow.db").read_bytes())
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(before)
