@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,6 +25,7 @@ __all__ = [
     "ScoreSpec",
     "Solver",
     "Source",
+    "SplitWay",
     "TrainSpec",
     "Transform",
 ]
@@ -36,6 +38,7 @@ YesNo = Literal["yes", "no"]
 Init = Literal["random", "nndsvd", "nndsvda", "nndsvdar"]
 OnBadRows = Literal["error", "drop"]
 Source = Literal["auto", "warehouse", "file"]
+SplitWay = Literal["auto", "latest", "random", "last", "time", "users"]
 Transform = Literal["none", "log1p", "binary"]
 UnknownUsers = Literal["skip", "popular"]
 
@@ -50,6 +53,16 @@ def _is_int(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return _is_int(value) or isinstance(value, float)
+
+
+def _is_moment(value: Any) -> bool:
+    """Whether it is None, or a date or time without a zone, as ISO 8601 writes it with dashes."""
+    if value is None:
+        return True
+    try:
+        return isinstance(value, str) and "-" in value and datetime.fromisoformat(value).tzinfo is None
+    except ValueError:
+        return False
 
 
 def _check(spec: Any, name: str, ok: bool, what: str) -> None:
@@ -110,6 +123,10 @@ class TrainSpec:
     transform: Transform = field(
         default="none", metadata=_help("Scores in the matrix: as they are, log(1 + score), or 1 for a score > 0.")
     )
+    half_life_days: float | None = field(
+        default=None,
+        metadata=_help("Scores in the matrix fade: half is left after so many days, counted from the newest."),
+    )
     duplicates: Duplicates = field(
         default="last", metadata=_help("How several interactions of one user and item become one.")
     )
@@ -121,18 +138,33 @@ class TrainSpec:
     )
     min_data: int = field(default=100, metadata=_help("Refuse to train on fewer interactions."))
     holdout: float = field(
-        default=0.2, metadata=_help("Share of each user's interactions held out to measure by; 0: none.")
+        default=0.2,
+        metadata=_help("Share held out to measure by: of each user's interactions, of all (time), of users; 0: none."),
+    )
+    split: SplitWay = field(
+        default="auto",
+        metadata=_help(
+            "Held out: each user's latest or random share, or last few; all after a time; whole users. "
+            "auto: latest, else random."
+        ),
+    )
+    split_last: int = field(default=1, metadata=_help("Interactions of each user that --split last holds out."))
+    split_cutoff: str | None = field(
+        default=None,
+        metadata=_help("Date or time (UTC) that --split time holds out from. Default: by the share --holdout."),
     )
 
     def __post_init__(self) -> None:
         _check(self, "n_components", self.n_components == "auto" or _is_int(self.n_components), "auto or an integer")
         _check(self, "alpha_H", self.alpha_H == "same" or _is_number(self.alpha_H), "same or a number")
-        for name in ("max_iter", "random_state", "min_data"):
+        for name in ("max_iter", "random_state", "min_data", "split_last"):
             _check(self, name, _is_int(getattr(self, name)), "an integer")
         for name in ("min_interactions", "max_interactions", "threads"):
             _check(self, name, getattr(self, name) is None or _is_int(getattr(self, name)), "an integer, or none")
         for name in ("tol", "alpha_W", "l1_ratio", "unobserved_weight", "confidence", "reg_exponent", "holdout"):
             _check(self, name, _is_number(getattr(self, name)), "a number")
+        half_life = self.half_life_days
+        _check(self, "half_life_days", half_life is None or _is_number(half_life), "a number, or none")
         for one in fields(self):
             value = getattr(self, one.name)
             _check(self, one.name, not isinstance(value, float) or math.isfinite(value), "finite")
@@ -157,7 +189,15 @@ class TrainSpec:
         _check(self, "min_interactions", low is None or low >= 1, "at least 1, or none")
         _check(self, "max_interactions", high is None or high >= (low or 1), f"at least {low or 1}, or none")
         _check(self, "min_data", self.min_data >= 0, "at least 0")
+        _check(self, "half_life_days", half_life is None or half_life > 0, "above 0, or none")
         _check(self, "holdout", 0 <= self.holdout < 1, "at least 0 and below 1")
+        _check(self, "split", self.split in get_args(SplitWay), f"one of {get_args(SplitWay)}")
+        _check(self, "split_last", self.split_last >= 1, "at least 1")
+        _check(self, "split_cutoff", _is_moment(self.split_cutoff), "a date or time such as 2024-03-31, or none")
+        if self.split_last != 1 and self.split != "last":
+            raise UsageError(f"--split-last {self.split_last} is for --split last (it is {self.split})")
+        if self.split_cutoff is not None and self.split != "time":
+            raise UsageError(f"--split-cutoff {self.split_cutoff} is for --split time (it is {self.split})")
         self._check_objective()
 
     def _check_objective(self) -> None:

@@ -14,6 +14,8 @@ from pipeline.errors import UsageError
 from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec
 
 INITS = "one of ('random', 'nndsvd', 'nndsvda', 'nndsvdar')"
+SPLITS = "one of ('auto', 'latest', 'random', 'last', 'time', 'users')"
+MOMENT = "a date or time such as 2024-03-31, or none"
 INTEGER, NUMBER, BELOW_1 = "an integer", "a number", "at least 0 and below 1"
 
 # (field, value, what the message says it must be)
@@ -63,6 +65,13 @@ REFUSED = {
         *(("holdout", value, BELOW_1) for value in (-0.1, 1.0, 1, 20)),
         ("holdout", math.nan, "finite"),
         ("holdout", "0.2", NUMBER),
+        *(("half_life_days", value, "above 0, or none") for value in (0, -1.0)),
+        ("half_life_days", math.inf, "finite"),
+        *(("half_life_days", value, "a number, or none") for value in ("30", True)),
+        *(("split", value, SPLITS) for value in ("holdout", "", None)),
+        *(("split_last", value, "at least 1") for value in (0, -1)),
+        *(("split_last", value, INTEGER) for value in (1.0, "1", None, True)),
+        *(("split_cutoff", value, MOMENT) for value in ("", "march", "20240331", "2024-03-32", "2024-03-31T00:00+01:00", 5)),
     ],
     ReadSpec: [
         *(("source", value, "one of ('auto', 'warehouse', 'file')") for value in ("csv", None)),
@@ -104,6 +113,10 @@ TAKEN = {
         "max_interactions": [None, 1, 10**9],
         "min_data": [0, 10**9],
         "holdout": [0, 0.0, 0.999],
+        "half_life_days": [None, 1, 0.5, 1e6],
+        "split": ["auto", "latest", "random", "last", "time", "users"],
+        "split_last": [1],
+        "split_cutoff": [None],
     },
     ReadSpec: {"format": ["csv", "parquet", "json", None], "on_bad_rows": ["error", "drop"]},
     ScoreSpec: {"k": [1, 65535], "unknown": ["skip", "popular"], "model": [None, "rankline@champion"]},
@@ -178,6 +191,10 @@ def test_the_defaults():
         "max_interactions": None,
         "min_data": 100,
         "holdout": 0.2,
+        "half_life_days": None,
+        "split": "auto",
+        "split_last": 1,
+        "split_cutoff": None,
     }
 
 
@@ -235,6 +252,16 @@ def test_auto_is_ten_or_one_less_than_the_shorter_side(shape, expected):
 def test_objectives_that_do_not_go_together(options, what):
     with pytest.raises(UsageError, match=what):
         TrainSpec(**options)
+
+
+def test_what_only_one_split_takes():
+    assert TrainSpec(split="last", split_last=3).split_last == 3
+    for moment in ("2024-03-31", "2024-03-31T12:30", "2024-03-31 12:30:15.250"):
+        assert TrainSpec(split="time", split_cutoff=moment).split_cutoff == moment
+    with pytest.raises(UsageError, match=r"^--split-last 3 is for --split last \(it is auto\)$"):
+        TrainSpec(split_last=3)
+    with pytest.raises(UsageError, match=r"^--split-cutoff 2024-03-31 is for --split time \(it is users\)$"):
+        TrainSpec(split="users", split_cutoff="2024-03-31")
 
 
 def test_plain_is_what_scikit_learn_fits():
