@@ -23,11 +23,14 @@ from pipeline.spec import Duplicates, Transform
 __all__ = [
     "UserItems",
     "aggregate",
+    "cell_values",
     "content_digest",
     "filter_users",
     "in_order",
     "to_matrix",
 ]
+
+_DAY = 86_400_000  # milliseconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,16 +137,17 @@ def filter_users(
     return x if keep.all() else x.take(keep[x.users]).compact()
 
 
-def to_matrix(x: Interactions, transform: Transform = "none", min_data: int = 0) -> UserItems:
-    """The CSR matrix of interactions that are in order and aggregated.
+def cell_values(
+    x: Interactions,
+    transform: Transform = "none",
+    half_life_days: float | None = None,
+    newest: np.datetime64 | None = None,
+) -> NDArray[np.float32]:
+    """What the matrix holds for each interaction, (n,): the transformed score, times ½^(age / half_life_days).
 
-    ``log1p`` stores log(1 + score); ``binary`` stores 1 for a score > 0 and 0 for 0 (still seen).
+    ``log1p`` is log(1 + score); ``binary`` 1 for a score > 0 and 0 for 0. Ages are counted from `newest`
+    (default: the newest of `x`); what is newer still does not fade. Raises InputError for a half-life without times.
     """
-    if len(x) < min_data or not len(x):
-        raise TooLittleDataError(
-            f"Too little data: {len(x)} interaction(s), and at least {max(min_data, 1)} are needed. "
-            "Give more data, or lower --min-data."
-        )
     if transform == "none":
         data = x.scores
     elif transform == "log1p":
@@ -152,6 +156,31 @@ def to_matrix(x: Interactions, transform: Transform = "none", min_data: int = 0)
         data = (x.scores > 0).astype(np.float32)
     else:
         raise UsageError(f"Transform must be one of {get_args(Transform)}, got {transform!r}")
+    if half_life_days is None or not len(x):
+        return data
+    if x.at is None:
+        raise InputError(
+            "--half-life-days needs times, and these interactions have none: leave it out, or name their column "
+            "(--timestamp-column, or `at` in the query)"
+        )
+    age = ((x.at.max() if newest is None else newest) - x.at).astype(np.int64) / _DAY
+    faded: NDArray[np.float32] = (data * 0.5 ** (np.maximum(age, 0) / half_life_days)).astype(np.float32)
+    return faded
+
+
+def to_matrix(
+    x: Interactions, transform: Transform = "none", min_data: int = 0, half_life_days: float | None = None
+) -> UserItems:
+    """The CSR matrix of interactions that are in order and aggregated, with `cell_values` in it.
+
+    A cell that is 0, or has faded to 0, is still seen.
+    """
+    if len(x) < min_data or not len(x):
+        raise TooLittleDataError(
+            f"Too little data: {len(x)} interaction(s), and at least {max(min_data, 1)} are needed. "
+            "Give more data, or lower --min-data."
+        )
+    data = cell_values(x, transform, half_life_days)
     indptr = np.zeros(len(x.user_ids) + 1, np.int64)
     np.cumsum(np.bincount(x.users, minlength=len(x.user_ids)), out=indptr[1:])
     # scipy and scikit-learn want one integer type for both index arrays.

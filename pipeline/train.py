@@ -106,7 +106,7 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
         kept = filter_users(unique, spec.min_interactions, spec.max_interactions)
         report = _left_out(x, unique, kept)
         x = kept
-        matrix = to_matrix(x, spec.transform, spec.min_data)
+        matrix = to_matrix(x, spec.transform, spec.min_data, spec.half_life_days)
     n_components = spec.components_for(matrix.scores.shape)
 
     if spec.holdout:
@@ -215,7 +215,7 @@ def _kept(which: str, fitted: FittedFactors) -> str:
 def _judge(x: Interactions, spec: TrainSpec, n_components: int, progress: Progress) -> Report:
     """Fit on the training side alone, and measure it beside most popular on the held-out side."""
     split = holdout(x, spec.holdout, spec.random_state)
-    matrix = to_matrix(split.train, spec.transform)
+    matrix = to_matrix(split.train, spec.transform, half_life_days=spec.half_life_days)
     # An item that only the held-out side has is no column of the training side: the start of
     # nndsvd needs k ≤ both sides, and what ships must not fail because what judges it is smaller.
     if spec.init != "random" and n_components > (least := min(matrix.scores.shape)):
