@@ -71,7 +71,10 @@ REFUSED = {
         *(("split", value, SPLITS) for value in ("holdout", "", None)),
         *(("split_last", value, "at least 1") for value in (0, -1)),
         *(("split_last", value, INTEGER) for value in (1.0, "1", None, True)),
-        *(("split_cutoff", value, MOMENT) for value in ("", "march", "20240331", "2024-03-32", "2024-03-31T00:00+01:00", 5)),
+        *(
+            ("split_cutoff", value, MOMENT)
+            for value in ("", "march", "20240331", "2024-03-32", "2024-03-31T00:00+01:00", 5)
+        ),
     ],
     ReadSpec: [
         *(("source", value, "one of ('auto', 'warehouse', 'file')") for value in ("csv", None)),
