@@ -56,10 +56,11 @@ def write_run(
 @contextmanager
 def nested_run(parent: Run, uri: str, name: str) -> Iterator[Run]:
     """A run below the one that is active, which ends as `tracking.start_run`'s does."""
+    made = {_PARENT: parent.id, _NAME: name, "code_version": __version__}
     with as_server_error(uri):
-        active = mlflow.start_run(
-            experiment_id=parent.experiment_id, run_name=name, nested=True, tags={"code_version": __version__}
-        )
+        # By its id: left to itself MLflow would take up the run of MLFLOW_RUN_ID, the parent, once more.
+        child = mlflow.MlflowClient().create_run(parent.experiment_id, tags=made, run_name=name)
+        active = mlflow.start_run(run_id=child.info.run_id, nested=True)
     run = Run(active, uri)
     with ending(run, uri):
         yield run

@@ -102,23 +102,22 @@ Dimension = Whole | Number | Choice
 _SPACE: tuple[tuple[Dimension, bool], ...] = (
     (Whole("n_components", 3, 200), True),
     (Choice("transform", ("none", "log1p", "binary")), True),
-    (Number("alpha_W", 1e-6, 1.0, below=0.0, beyond=10.0), True),
+    (Number("alpha_W", 1e-4, 10.0, below=0.0), True),
+    (Choice("reg_exponent", (1.0, 0.5, 0.0)), True),
     (Number("unobserved_weight", 1e-3, 1.0, above=1.0), True),
     (Number("half_life_days", 3.0, 3000.0, above=None), True),
     # What is left moves lists little once those are right, and each more makes forty trials fewer.
     (Number("confidence", 1e-2, 100.0, below=0.0, beyond=10.0), False),
-    (Number("alpha_H", 1e-6, 1.0, below=0.0, beyond=10.0), False),
+    (Number("alpha_H", 1e-4, 10.0, below=0.0), False),
     (Number("l1_ratio", 1e-2, 1.0, below=0.0), False),
-    (Choice("reg_exponent", (1.0, 0.5, 0.0)), False),
     (Whole("max_iter", 10, 400), False),
 )
 _WEIGHTED = {"unobserved_weight", "confidence", "reg_exponent"}  # which scikit-learn's solver has not
 
 # What works elsewhere, tried after the defaults: each says in what it differs from them.
 _FIRST: tuple[dict[str, Any], ...] = (
-    {"n_components": 20, "transform": "binary"},
-    {"n_components": 5, "half_life_days": 30.0},
-    {"n_components": 30, "transform": "binary", "unobserved_weight": 0.1, "alpha_W": 0.01},
+    {"n_components": 40, "alpha_W": 1.0, "reg_exponent": 0.5, "unobserved_weight": 0.5},
+    {"n_components": 5, "half_life_days": 45.0},
 )
 
 
