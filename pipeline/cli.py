@@ -20,7 +20,7 @@ from pipeline import __version__
 from pipeline.console import Console
 from pipeline.errors import NotPromotedError, RanklineError, UsageError
 from pipeline.evaluate_spec import EvaluateSpec, as_ks, as_models
-from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec
+from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec, TuneSpec
 
 __all__ = ["app", "main"]
 
@@ -38,7 +38,9 @@ INTERRUPTED = 130
 _PANELS = {
     "EvaluateSpec": "What to measure",
     "ReadSpec": "Where the interactions come from",
+    "ScoreSpec": "What to score",
     "TrainSpec": "What to train",
+    "TuneSpec": "How to search",
 }
 
 
@@ -66,7 +68,7 @@ def _options(
                     metavar=_metavar(hints[one.name]),
                     parser=_parser(hints[one.name]),
                     show_default=True,
-                    rich_help_panel=_PANELS.get(spec.__name__, "What to score"),
+                    rich_help_panel=_PANELS[spec.__name__],
                 )
                 default = (defaults or {}).get(one.name, one.default)
                 # A default goes through the parser like a typed value, so it is given as text.
@@ -189,6 +191,30 @@ def _train(
     if file is not None:
         file.write_text(f"rankline/{result.version}\n")
     console.trained(result, settings)
+
+
+@app.command("tune", epilog="Example: rankline tune --trials 40 --timeout 1800 --source file --input ratings.csv")
+@_options(TrainSpec, TuneSpec, ReadSpec)
+def _tune(
+    spec: TrainSpec,
+    search: TuneSpec,
+    read: ReadSpec,
+    experiment_name: Experiment = "rankline",
+    version_file: VersionFile = None,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Search the options that rank best, train with them on everything and register the model."""
+    console = Console(log_format)
+    settings = _settings()
+    file = None if version_file is None else _writable(version_file)
+    from pipeline.jobs.tune import tune_job
+
+    with console.working() as reporter:
+        result = tune_job(spec, search, read, settings, reporter, experiment_name)
+    if file is not None:
+        file.write_text(f"rankline/{result.trained.version}\n")
+    console.tuned(result, settings)
 
 
 @app.command("score", epilog="Example: rankline score --model rankline@champion --k 20")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.jobs.reporter import Reporter
     from pipeline.jobs.score import ScoreResult
     from pipeline.jobs.train import TrainResult
+    from pipeline.jobs.tune import TuneResult
 
 __all__ = ["Console"]
 
@@ -135,6 +136,30 @@ class Console:
         if result.chosen.source == "warehouse" and settings.warehouse is None:
             where = f"{result.chosen.where} (embedded; RANKLINE_WAREHOUSE names another)"
             self._print(f"{'scratch warehouse' if _in_scratch() else 'warehouse'}: {where}")
+
+    def tuned(self, result: TuneResult, settings: Any) -> None:
+        """A search's end: the test part's table, the winner as a command, and what to do next."""
+        from pipeline.tuning_page import command_of, verdict
+
+        tuned, metric = result.tuned, result.tuned.metric
+        test = {name: found.metrics[metric] for name, found in tuned.test.items()}
+        if self.json:
+            metadata = {"run_id": result.run_id, "version": result.trained.version, "metric": metric, "test": test}
+            _LOG.info("tuned", extra={"metadata": {**metadata, "best": dict(tuned.best.options)}})
+            return
+        from rich.table import Table
+
+        table = Table(title=f"{metric} on the test part, which the search never saw", title_justify="left")
+        for name in ("tuned", "default", "popular"):
+            table.add_column({"default": "the defaults", "popular": "most popular"}.get(name, name), justify="right")
+        table.add_row(*(f"{test[name]:.4f}" if name in test else "" for name in ("tuned", "default", "popular")))
+        self._print(table)
+        self._print(verdict(tuned))
+        self._print(f"best of {len(tuned.trials)}: rankline train {command_of(tuned.best.options)}")
+        self._print(
+            f"model: rankline/{result.trained.version} (run {result.trained.run_id[:8]}), trained on everything · "
+            f"trials: run {result.run_id[:8]} · look: {_ui_command(settings)}"
+        )
 
     def scored(self, result: ScoreResult) -> None:
         """A scoring's end: what was published, and where."""

@@ -41,6 +41,14 @@ class Settings(BaseSettings):
         """MLflow's store: ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` under the project root."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}"
 
+    @property
+    def tuning_path(self) -> Path:
+        """Where searches keep their trials: ``tuning.db`` beside a store in a file, else under the project root."""
+        prefix = "sqlite:///"
+        store = self.tracking_uri
+        folder = Path(store.removeprefix(prefix)).resolve().parent if store.startswith(prefix) else PROJECT_ROOT
+        return folder / "tuning.db"
+
 
 def address_of_store(uri: str) -> str:
     """MLflow's tracking URI without user and password. Raises UsageError, which repeats none of it."""

@@ -28,6 +28,8 @@ __all__ = [
     "SplitWay",
     "TrainSpec",
     "Transform",
+    "TuneMetric",
+    "TuneSpec",
 ]
 
 Duplicates = Literal["last", "sum", "max", "mean"]
@@ -41,6 +43,7 @@ Source = Literal["auto", "warehouse", "file"]
 SplitWay = Literal["auto", "latest", "random", "last", "time", "users"]
 Transform = Literal["none", "log1p", "binary"]
 UnknownUsers = Literal["skip", "popular"]
+TuneMetric = Literal["ndcg_at_10", "recall_at_10", "precision_at_10", "hit_rate_at_10", "map_at_10", "mrr_at_10"]
 
 
 def _help(text: str) -> dict[str, str]:
@@ -302,3 +305,36 @@ class ScoreSpec:
         _check(self, "k", _is_int(self.k), "an integer")
         _check(self, "k", 1 <= self.k <= 65535, "from 1 to 65535")
         _check(self, "unknown", self.unknown in get_args(UnknownUsers), f"one of {get_args(UnknownUsers)}")
+
+
+@dataclass(frozen=True)
+class TuneSpec:
+    """How to search for the options that rank best. Raises UsageError where a value makes no sense."""
+
+    trials: int = field(
+        default=40, metadata=_help("Trials in all, with those of an earlier search that this one goes on with.")
+    )
+    timeout: float | None = field(
+        default=None, metadata=_help("Seconds to search for, at most; then the best so far is trained.")
+    )
+    metric: TuneMetric = field(default="ndcg_at_10", metadata=_help("What is made as high as possible."))
+    search: str = field(
+        default="auto",
+        metadata=_help(
+            "Options to search, with commas: n_components,alpha_W. auto: the usual ones; one that is given a value "
+            "other than its default stays fixed."
+        ),
+    )
+    resume: YesNo = field(
+        default="yes",
+        metadata=_help("Go on where an earlier search of the same data and options stopped; no: forget its trials."),
+    )
+
+    def __post_init__(self) -> None:
+        _check(self, "trials", _is_int(self.trials), "an integer")
+        _check(self, "trials", self.trials >= 1, "at least 1")
+        _check(self, "timeout", self.timeout is None or _is_number(self.timeout), "a number, or none")
+        _check(self, "timeout", self.timeout is None or 0 < self.timeout < math.inf, "above 0, or none")
+        _check(self, "metric", self.metric in get_args(TuneMetric), f"one of {get_args(TuneMetric)}")
+        _check(self, "search", isinstance(self.search, str) and bool(self.search), "auto, or names of options")
+        _check(self, "resume", self.resume in get_args(YesNo), f"one of {get_args(YesNo)}")

@@ -19,7 +19,17 @@ from pipeline import __version__
 from pipeline.errors import RanklineError, RefusedError, ServerError, UnreachableError, UsageError
 from pipeline.settings import address_of_store
 
-__all__ = ["Run", "as_server_error", "git_commit", "locked_store", "open_store", "run_name", "start_run", "versions"]
+__all__ = [
+    "Run",
+    "as_server_error",
+    "ending",
+    "git_commit",
+    "locked_store",
+    "open_store",
+    "run_name",
+    "start_run",
+    "versions",
+]
 
 _HINT = "MLFLOW_TRACKING_URI names it"
 
@@ -290,11 +300,18 @@ def start_run(uri: str, experiment: str, project_root: Path) -> Iterator[Run]:
         else:
             active = mlflow.start_run(run_id=given)
     run = Run(active, uri)
-    try:
+    with ending(run, uri):
         with as_server_error(uri):
             _mark_experiment(run.experiment_id)
         run.tags({"code_version": __version__, "git_commit": git_commit(project_root)})
         yield run
+
+
+@contextmanager
+def ending(run: Run, uri: str) -> Iterator[None]:
+    """Ends the run that was started last: FINISHED, or FAILED or KILLED with the reason in the tag ``failure``."""
+    try:
+        yield
     except KeyboardInterrupt:
         _end(run, "KILLED", "interrupted")
         raise

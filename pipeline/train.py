@@ -25,7 +25,7 @@ from pipeline.scorer import Scorer
 from pipeline.spec import TrainSpec
 from pipeline.splits import Split, holdout, make_split
 
-__all__ = ["Stages", "Trained", "train"]
+__all__ = ["Stages", "Trained", "candidate", "train"]
 
 
 def _silent(stage: str, done: int, total: int | None, note: str = "") -> None:
@@ -155,6 +155,17 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
     }
     model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores, meta)
     return Trained(model, matrix, report, fitted, digest, facts, stages.seconds, spec, judgement)
+
+
+def candidate(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> tuple[Scorer, FittedFactors]:
+    """What `spec` makes of a split's training side (in order, aggregated), to be judged by the other side.
+
+    `progress` is told of each iteration of the fit; what it raises ends it. Errors as `train`'s.
+    """
+    matrix = to_matrix(x, spec.transform, half_life_days=spec.half_life_days)
+    fitted = _fit(matrix, spec, spec.components_for(matrix.scores.shape), progress, "fit")
+    model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores)
+    return Scorer(model), fitted
 
 
 def _left_out(read: Interactions, unique: Interactions, kept: Interactions) -> Report:

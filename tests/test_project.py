@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec
+from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec, TuneSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
@@ -45,7 +45,12 @@ def test_score_has_every_option() -> None:
     assert parameters("score") == defaults(ScoreSpec)
 
 
-@pytest.mark.parametrize("entry_point", ["main", "files", "score"])
+def test_tune_has_what_train_has_and_its_own() -> None:
+    assert parameters("tune") == defaults(TrainSpec, TuneSpec, ReadSpec, without=FILE_OPTIONS)
+    assert parameters("tune_files") == {**defaults(TrainSpec, TuneSpec, ReadSpec), "input": "path", "source": "file"}
+
+
+@pytest.mark.parametrize("entry_point", ["main", "files", "tune", "tune_files", "score"])
 def test_every_parameter_is_passed_on(entry_point: str) -> None:
     command = MLPROJECT["entry_points"][entry_point]["command"]
     passed = dict(re.findall(r"--([\w-]+) \{(\w+)\}", command))
@@ -54,7 +59,10 @@ def test_every_parameter_is_passed_on(entry_point: str) -> None:
     }
 
 
-@pytest.mark.parametrize(("command", "specs"), [("train", (TrainSpec, ReadSpec)), ("score", (ScoreSpec,))])
+@pytest.mark.parametrize(
+    ("command", "specs"),
+    [("train", (TrainSpec, ReadSpec)), ("tune", (TrainSpec, TuneSpec, ReadSpec)), ("score", (ScoreSpec,))],
+)
 def test_help_shows_every_option_its_variable_and_its_default(command: str, specs: tuple[type, ...]) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "pipeline", command, "--help"],
@@ -80,6 +88,8 @@ def test_readme_names_every_option() -> None:
             assert f"`--{name.replace('_', '-')}`" in table
     for name in ("model", "k", "unknown"):
         assert f"`score --{name}`" in table
+    for one in fields(TuneSpec):
+        assert f"`tune --{one.name}`" in table
 
 
 def test_the_mlflow_folder_is_no_package_and_names_nothing_that_python_imports() -> None:
@@ -109,7 +119,7 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys; from pipeline import cli\n"
         "try: cli.main(['--help'])\n"
         "except SystemExit: pass\n"
-        "names = 'numpy scipy pandas mlflow sklearn pyarrow pydantic clickhouse_connect numba'\n"
+        "names = 'optuna numpy scipy pandas mlflow sklearn pyarrow pydantic clickhouse_connect numba'\n"
         "heavy = set(names.split())\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import typing
 from pathlib import Path
 
 import pytest
 from sklearn.decomposition import NMF
 
 from pipeline.errors import UsageError
-from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec
+from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec, TuneMetric, TuneSpec
 
 INITS = "one of ('random', 'nndsvd', 'nndsvda', 'nndsvdar')"
 SPLITS = "one of ('auto', 'latest', 'random', 'last', 'time', 'users')"
@@ -86,12 +87,22 @@ REFUSED = {
         *(("k", value, INTEGER) for value in (10.0, "10", None)),
         *(("unknown", value, "one of ('skip', 'popular')") for value in ("error", None)),
     ],
+    TuneSpec: [
+        *(("trials", value, "at least 1") for value in (0, -1)),
+        *(("trials", value, INTEGER) for value in (2.0, "40", None, True)),
+        *(("timeout", value, "above 0, or none") for value in (0, -1.5, math.inf, math.nan)),
+        *(("timeout", value, "a number, or none") for value in ("60", True)),
+        *(("metric", value, f"one of {typing.get_args(TuneMetric)}") for value in ("rmse", "", None)),
+        *(("search", value, "auto, or names of options") for value in ("", None)),
+        *(("resume", value, "one of ('yes', 'no')") for value in (True, "", None)),
+    ],
 }
 # Fields that hold text or a path, of which there is nothing to check before it is used.
 FREE = {
     TrainSpec: set(),
     ReadSpec: {"query", "input", "user_column", "item_column", "rating_column", "timestamp_column"},
     ScoreSpec: {"model", "query"},
+    TuneSpec: set(),
 }
 TAKEN = {
     TrainSpec: {
@@ -123,6 +134,13 @@ TAKEN = {
     },
     ReadSpec: {"format": ["csv", "parquet", "json", None], "on_bad_rows": ["error", "drop"]},
     ScoreSpec: {"k": [1, 65535], "unknown": ["skip", "popular"], "model": [None, "rankline@champion"]},
+    TuneSpec: {
+        "trials": [1, 10**6],
+        "timeout": [None, 1, 0.5],
+        "metric": list(typing.get_args(TuneMetric)),
+        "search": ["auto", "n_components"],
+        "resume": ["yes", "no"],
+    },
 }
 
 

@@ -20,7 +20,7 @@ from pipeline.sources.choice import Chosen, read_interactions
 from pipeline.spec import ReadSpec, TrainSpec
 from pipeline.train import Stages, Trained, train
 
-__all__ = ["TrainResult", "train_job"]
+__all__ = ["TrainResult", "as_asked", "read_for", "source_name", "train_in", "train_job"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,61 +44,82 @@ def train_job(
     spec: TrainSpec, read_spec: ReadSpec, settings: Settings, reporter: Reporter, experiment: str = "rankline"
 ) -> TrainResult:
     """Read, train, and record everything in one MLflow run; the last step registers the model."""
-    stages = Stages()
     start = time.perf_counter()
     tracking.open_store(settings.tracking_uri)
     with tracking.start_run(settings.tracking_uri, experiment, PROJECT_ROOT) as run:
-        run.name_if_made_up(f"NMF k={spec.n_components} · {_source_name(read_spec)}")
-        run.params(_as_asked(spec, read_spec))
+        run.name_if_made_up(f"NMF k={spec.n_components} · {source_name(read_spec)}")
+        run.params(as_asked(spec, read_spec))
+        stages = Stages()
         with stages("read"):
-            reporter.progress("read", 0, None)
-            chosen = read_interactions(
-                read_spec, settings, reporter.say, lambda done, total: reporter.progress("read", done, total)
-            )
-        run.tags(_source_tags(chosen))
-        if chosen.read.n_bad:
-            reporter.say(f"{chosen.read.n_bad} bad row(s) of {chosen.read.n_rows} left out; bad_rows.json has a sample")
-            run.text("bad_rows.json", json.dumps(chosen.read.bad_rows, indent=1, ensure_ascii=False))
-            run.metrics({"n_bad_rows": chosen.read.n_bad})
+            chosen = read_for(run, read_spec, settings, reporter)
+        return train_in(run, chosen, spec, read_spec, reporter, stages, start)
 
-        trained = train(chosen.read.interactions, spec, reporter.progress)
-        for message in trained.report.messages:
-            reporter.say(message)
 
-        with stages("log"):
-            reporter.progress("log", 0, None)
-            run.name_if_made_up(_run_name(trained, read_spec, chosen))
-            run.params(trained.found)
-            judged = _judged_tags(trained.judgement)
-            run.tags({"data_digest": trained.data_digest, **judged})
-            run.dataset(
-                "interactions",
-                trained.data_digest,
-                chosen.where,
-                {"kind": chosen.source, "rows": str(chosen.read.n_rows)},
-            )
-            run.metrics(trained.report.metrics)
-            run.curve("loss", trained.losses.tolist())
-            if trained.judgement is not None:
-                _log_judgement(run, trained.judgement, trained.data_digest)
-            model_uri = _log_model(run, trained, chosen)
-        seconds = {**stages.seconds, **trained.seconds, "total": time.perf_counter() - start}
-        run.metrics({f"seconds_{name}": value for name, value in seconds.items()})
-        run.metrics({"peak_memory_mb": _peak_memory_mb()})
-        run.describe(_description(trained, chosen))
-        # Last: a version exists only when everything behind it does.
-        version = registry.register(model_uri, {"data_digest": trained.data_digest, **judged})
-        run.tags({"model_version": version})
-        return TrainResult(
-            run.id,
-            run.name,
-            version,
-            dict(trained.report.metrics),
-            trained.report.messages,
-            {**trained.found, **{f"seconds_{name}": value for name, value in seconds.items()}},
-            chosen,
-            judged.get("better_than_popular"),
+def read_for(run: tracking.Run, read_spec: ReadSpec, settings: Settings, reporter: Reporter) -> Chosen:
+    """The interactions, and on the run where they are from and what was left out."""
+    reporter.progress("read", 0, None)
+    chosen = read_interactions(
+        read_spec, settings, reporter.say, lambda done, total: reporter.progress("read", done, total)
+    )
+    run.tags(source_tags(chosen))
+    if chosen.read.n_bad:
+        reporter.say(f"{chosen.read.n_bad} bad row(s) of {chosen.read.n_rows} left out; bad_rows.json has a sample")
+        run.text("bad_rows.json", json.dumps(chosen.read.bad_rows, indent=1, ensure_ascii=False))
+        run.metrics({"n_bad_rows": chosen.read.n_bad})
+    return chosen
+
+
+def train_in(
+    run: tracking.Run,
+    chosen: Chosen,
+    spec: TrainSpec,
+    read_spec: ReadSpec,
+    reporter: Reporter,
+    stages: Stages,
+    start: float,
+) -> TrainResult:
+    """Train on what was read, record everything in the run, and register the model.
+
+    `start` is when the command began, on `time.perf_counter`'s clock; `stages` has what was done since.
+    """
+    trained = train(chosen.read.interactions, spec, reporter.progress)
+    for message in trained.report.messages:
+        reporter.say(message)
+
+    with stages("log"):
+        reporter.progress("log", 0, None)
+        run.name_if_made_up(_run_name(trained, read_spec, chosen))
+        run.params(trained.found)
+        judged = _judged_tags(trained.judgement)
+        run.tags({"data_digest": trained.data_digest, **judged})
+        run.dataset(
+            "interactions",
+            trained.data_digest,
+            chosen.where,
+            {"kind": chosen.source, "rows": str(chosen.read.n_rows)},
         )
+        run.metrics(trained.report.metrics)
+        run.curve("loss", trained.losses.tolist())
+        if trained.judgement is not None:
+            _log_judgement(run, trained.judgement, trained.data_digest)
+        model_uri = _log_model(run, trained, chosen)
+    seconds = {**stages.seconds, **trained.seconds, "total": time.perf_counter() - start}
+    run.metrics({f"seconds_{name}": value for name, value in seconds.items()})
+    run.metrics({"peak_memory_mb": _peak_memory_mb()})
+    run.describe(_description(trained, chosen))
+    # Last: a version exists only when everything behind it does.
+    version = registry.register(model_uri, {"data_digest": trained.data_digest, **judged})
+    run.tags({"model_version": version})
+    return TrainResult(
+        run.id,
+        run.name,
+        version,
+        dict(trained.report.metrics),
+        trained.report.messages,
+        {**trained.found, **{f"seconds_{name}": value for name, value in seconds.items()}},
+        chosen,
+        judged.get("better_than_popular"),
+    )
 
 
 def _judged_tags(judgement: Judgement | None) -> dict[str, str]:
@@ -116,13 +137,13 @@ def _log_judgement(run: tracking.Run, judgement: Judgement, data_digest: str) ->
         run.folder(write_judgement(judgement, data_digest, Path(scratch) / "evaluation"), "evaluation")
 
 
-def _as_asked(spec: TrainSpec, read_spec: ReadSpec) -> dict[str, Any]:
+def as_asked(*specs: Any) -> dict[str, Any]:
     """Every option, spelled as MLproject spells it (`mlflow run` logs them itself, as typed)."""
-    values = {**asdict(spec), **asdict(read_spec)}
+    values = {name: value for spec in specs for name, value in asdict(spec).items()}
     return {name: "none" if value is None else value for name, value in values.items()}
 
 
-def _source_tags(chosen: Chosen) -> dict[str, str | None]:
+def source_tags(chosen: Chosen) -> dict[str, str | None]:
     return {
         "source": chosen.source,
         "source_address": chosen.where,
@@ -133,14 +154,14 @@ def _source_tags(chosen: Chosen) -> dict[str, str | None]:
     }
 
 
-def _source_name(spec: ReadSpec) -> str:
+def source_name(spec: ReadSpec) -> str:
     """What is read, short enough for a run's name."""
     path = spec.query or (spec.input if spec.source != "warehouse" else None)
     return path.name if path is not None else "warehouse"
 
 
 def _run_name(trained: Trained, spec: ReadSpec, chosen: Chosen) -> str:
-    source = _source_name(spec) if chosen.source == "file" or spec.query is not None else "warehouse"
+    source = source_name(spec) if chosen.source == "file" or spec.query is not None else "warehouse"
     transform = "" if trained.spec.transform == "none" else f" {trained.spec.transform}"
     return f"NMF k={trained.model.n_components}{transform} · {source} {trained.found['matrix_shape']}"
 

@@ -1,0 +1,89 @@
+"""What a search leaves for people to look at: the table of trials, the picture of its way, a page in Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.study import Trial
+from pipeline.tune import Tuned
+
+__all__ = ["command_of", "history_picture", "page", "trials_table", "verdict"]
+
+
+def trials_table(trials: Sequence[Trial], metric: str) -> str:
+    """CSV, a row a trial: number, state, the metric, seconds, its options, the reason of a failure."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial.options))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["number", "state", f"validation_{metric}", "seconds", *names, "reason"])
+    for trial in trials:
+        options = ["none" if (value := trial.options.get(name)) is None else value for name in names]
+        value = "" if trial.value is None else trial.value
+        table.writerow([trial.number, trial.state, value, round(trial.seconds, 3), *options, trial.reason])
+    return text.getvalue()
+
+
+def history_picture(trials: Sequence[Trial], metric: str, popular: float | None) -> Any:
+    """Each trial's value and the best so far, with most popular as a line: a matplotlib figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for state, marker, colour in (("complete", "o", "#1f77b4"), ("pruned", "x", "#999999"), ("failed", "|", "#d62728")):
+        # A failed one has no value: a stroke at the foot says that it was tried.
+        shown = [(one.number, one.value or 0.0) for one in trials if one.state == state]
+        if shown:
+            numbers, values = zip(*shown, strict=True)
+            axes.scatter(numbers, values, s=28, c=colour, marker=marker, label=state)
+    best: list[tuple[int, float]] = []
+    for one in trials:
+        if one.state == "complete" and one.value is not None and (not best or one.value > best[-1][1]):
+            best.append((one.number, one.value))
+    if best:
+        best.append((trials[-1].number, best[-1][1]))
+        numbers, values = zip(*best, strict=True)
+        axes.step(numbers, values, where="post", color="#1f77b4", alpha=0.6, label="best so far")
+    if popular is not None:
+        axes.axhline(popular, color="#555555", linestyle="--", linewidth=1, label="most popular")
+    axes.set(xlabel="trial (0: the defaults)", ylabel=f"validation {metric}", ylim=(0, None))
+    axes.legend(loc="lower right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def command_of(options: Mapping[str, Any]) -> str:
+    """The options as they are typed."""
+    return " ".join(
+        f"--{name.replace('_', '-')} {'none' if value is None else value}" for name, value in options.items()
+    )
+
+
+def page(tuned: Tuned, version: str | None) -> str:
+    """The run's page: the test part's table, what was searched, the winner as a command."""
+    metric, states = tuned.metric, [one.state for one in tuned.trials]
+    rows = [("tuned", "tuned"), ("the defaults", "default"), ("most popular", "popular")]
+    lines = [f"| {metric} on the test part, which the search never saw | |", "|---|---|"]
+    lines += [f"| {title} | {tuned.test[name].metrics[metric]:.4f} |" for title, name in rows if name in tuned.test]
+    lines += ["", verdict(tuned), ""]
+    lines.append(
+        f"{len(states)} trials: {states.count('complete')} complete, {states.count('pruned')} pruned, "
+        f"{states.count('failed')} failed. The best is trial {tuned.best.number}, {tuned.best.value:.4f} on the "
+        f"validation part (most popular: {tuned.popular:.4f})."
+    )
+    lines += ["", f"`rankline train {command_of(tuned.best.options)}`"]
+    if version is not None:
+        lines += ["", f"Trained on everything and registered as rankline/{version}."]
+    return "\n".join(lines)
+
+
+def verdict(tuned: Tuned) -> str:
+    """The winner beside most popular, in a sentence with its interval."""
+    difference, better = tuned.lift.comparison.difference, tuned.lift.better_than_popular
+    words = {"yes": "better than most popular", "no": "no better than most popular", "unclear": "unclear"}[better]
+    text = f"{difference.value:+.4f} (95 %: {difference.low:+.4f} to {difference.high:+.4f})"
+    if (lift := tuned.lift.lift) is not None:
+        text = f"{lift.value:+.1%} (95 %: {lift.low:+.1%} to {lift.high:+.1%})"
+    return f"Beside most popular on the test part: {text}: {words}."

@@ -1,0 +1,184 @@
+"""A study: what it asks for, what it keeps, and what a kill leaves of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError, LockedError, UsageError
+from pipeline.search_space import Choice, Number, Whole
+from pipeline.study import Pruned, Study, open_study
+
+pytest.importorskip("optuna")
+
+ROOT = Path(__file__).resolve().parents[1]
+SPACE = (Whole("n_components", 3, 90), Number("alpha_W", 1e-6, 1.0, below=0.0), Choice("transform", ("none", "binary")))
+FIRST = [
+    {"n_components": 10, "alpha_W": 4e-7, "transform": "none"},
+    {"n_components": 20, "alpha_W": 0.5, "transform": "binary"},
+]
+
+
+def value_of(options) -> float:
+    """Highest at 30 components, with a little regularisation."""
+    return (
+        1 / (1 + abs(options["n_components"] - 30)) - abs(options["alpha_W"] - 0.01) - (options["transform"] == "none")
+    )
+
+
+def go_on(study: Study, n: int) -> None:
+    while len(study.trials()) < n:
+        asked = study.ask()
+        study.complete(asked, value_of(asked.options))
+
+
+def options_of(study: Study) -> list[dict]:
+    return [dict(one.options) for one in study.trials()]
+
+
+@pytest.fixture(scope="module")
+def whole() -> list[dict]:
+    """Fifteen trials at one sitting."""
+    with open_study("s", SPACE, FIRST, 7) as study:
+        go_on(study, 15)
+        return options_of(study)
+
+
+def test_the_given_points_come_first_and_the_same_seed_tries_the_same(whole) -> None:
+    assert whole[:2] == [
+        {"n_components": 10, "alpha_W": 0.0, "transform": "none"},
+        {"n_components": 20, "alpha_W": 0.5, "transform": "binary"},
+    ]
+    with open_study("another name", SPACE, FIRST, 7) as study:
+        go_on(study, 15)
+        assert options_of(study) == whole
+        best = study.best()
+        assert best.value == max(one.value for one in study.trials())
+        assert dict(best.options) == whole[best.number]
+    with open_study("s", SPACE, FIRST, 8) as study:
+        go_on(study, 6)
+        assert options_of(study)[:2] == whole[:2]
+        assert options_of(study)[2:] != whole[2:6]
+    assert len({str(one) for one in whole}) == 15
+
+
+def test_of_equal_trials_the_first_is_best() -> None:
+    with open_study("s", SPACE, FIRST, 7) as study:
+        for _ in range(3):
+            study.complete(study.ask(), 0.5)
+        assert study.best().number == 0
+
+
+def test_sittings_add_up_to_the_whole(tmp_path, whole) -> None:
+    path = tmp_path / "odd name ?%{}.db"
+    for n in (1, 5, 15):
+        with open_study("s", SPACE, FIRST, 7, path) as study:
+            go_on(study, n)
+    with open_study("s", SPACE, FIRST, 7, path) as study:
+        assert options_of(study) == whole
+    with open_study("of other data", SPACE, FIRST, 7, path) as study:
+        assert study.trials() == ()
+    with open_study("s", SPACE, FIRST, 7, path, resume=False) as study:
+        assert study.trials() == ()
+
+
+def test_a_trial_that_is_cut_short_is_tried_again(tmp_path, whole) -> None:
+    path = tmp_path / "tuning.db"
+    with open_study("s", SPACE, FIRST, 7, path) as study:
+        go_on(study, 1)
+        study.drop(study.ask())  # one of the given points
+        go_on(study, 11)
+        study.drop(study.ask())
+    with open_study("s", SPACE, FIRST, 7, path) as study:
+        assert options_of(study) == whole[:11]
+        go_on(study, 15)
+        assert options_of(study) == whole
+
+
+def test_failed_and_pruned_trials_count(tmp_path) -> None:
+    path = tmp_path / "tuning.db"
+    with open_study("s", SPACE, FIRST, 7, path) as study:
+        study.fail(study.ask(), "MemoryError: too large")
+        assert study.best() is None
+        for value in (0.5, 0.6, 0.7, 0.8):
+            asked = study.ask()
+            asked.report(4, value)
+            study.complete(asked, value)
+        asked = study.ask()
+        with pytest.raises(Pruned):
+            asked.report(4, 0.55)
+        study.prune(asked)
+    with open_study("s", SPACE, FIRST, 7, path) as study:
+        trials = study.trials()
+        assert [one.state for one in trials] == ["failed", *["complete"] * 4, "pruned"]
+        assert [one.number for one in trials] == list(range(6))
+        assert trials[0].reason == "MemoryError: too large"
+        assert trials[0].value is None
+        assert (trials[5].value, dict(trials[5].marks)) == (0.55, {4: 0.55})
+        assert trials[1].seconds >= 0
+        assert trials[1].started > 1.7e9
+        assert study.best().number == 4
+
+
+CHILD = """
+import sys, os, signal
+sys.path[:0] = [{root!r}, {tests!r}]
+from pathlib import Path
+from test_study import *
+with open_study("s", SPACE, FIRST, 7, Path({path!r})) as study:
+    go_on(study, 6)
+    study.ask()
+    print("asked", flush=True)
+    {then}
+"""
+
+
+def child(path: Path, then: str) -> subprocess.Popen[str]:
+    code = CHILD.format(root=str(ROOT), tests=str(ROOT / "tests"), path=str(path), then=then)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def test_after_a_kill_the_search_goes_on_as_if_nothing_had_been(tmp_path, whole) -> None:
+    path = tmp_path / "tuning.db"
+    process = child(path, "os.kill(os.getpid(), signal.SIGKILL)")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    with open_study("s", SPACE, FIRST, 7, path) as study:
+        assert options_of(study) == whole[:6]
+        go_on(study, 15)
+        assert options_of(study) == whole
+
+
+def test_one_process_a_study(tmp_path) -> None:
+    path = tmp_path / "tuning.db"
+    process = child(path, "import time; time.sleep(60)")
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "asked\n"
+        with pytest.raises(LockedError, match="under way in another process"), open_study("s", SPACE, FIRST, 7, path):
+            pass
+        with open_study("another", SPACE, FIRST, 7, path) as study:
+            assert study.trials() == ()
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_file_that_is_no_store(tmp_path) -> None:
+    path = tmp_path / "tuning.db"
+    path.write_text("not a database, and longer than a header of one would be" * 30)
+    refused = pytest.raises(InputError, match=r"tuning.db can't keep the trials \(.*\): move it away")
+    with refused, open_study("s", SPACE, FIRST, 7, path):
+        pass
+
+
+def test_without_optuna(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    refused = pytest.raises(UsageError, match=r'^Tuning needs Optuna, the extra "tune": pip install')
+    with refused, open_study("s", SPACE, FIRST, 7):
+        pass

@@ -1,0 +1,276 @@
+"""Tuning: what is tried, what is survived, what is found, and what it never sees."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from pipeline import tune as room
+from pipeline.errors import InputError, LeakageError, TooLittleDataError, UsageError
+from pipeline.interactions import Interactions
+from pipeline.spec import TrainSpec, TuneSpec
+from pipeline.splits import pair_keys
+from pipeline.train import train
+from pipeline.tune import tune
+from pipeline.tuning_page import command_of, history_picture, page, trials_table, verdict
+
+pytest.importorskip("optuna")
+
+BASE = TrainSpec(max_iter=10, min_data=10, threads=1)
+FEW = TuneSpec(trials=6, search="n_components,alpha_W")
+
+
+@pytest.fixture(scope="module")
+def x() -> Interactions:
+    """Sixty users of three tastes, twelve items each of forty-five, over a year."""
+    rng = np.random.default_rng(5)
+    users = np.repeat(np.arange(60), 12)
+    items = np.concatenate(
+        [rng.choice(45, 12, replace=False, p=np.where(np.arange(45) % 3 == u % 3, 8, 1) / 150) for u in range(60)]
+    )
+    at = np.datetime64("2024-01-01", "ms") + rng.integers(0, 366 * 86_400_000, users.size).astype("timedelta64[ms]")
+    return Interactions.of(users, items, rng.integers(1, 6, users.size), at)
+
+
+@pytest.fixture(scope="module")
+def tuned(x):
+    return tune(x, BASE, FEW)
+
+
+def test_the_defaults_are_trial_0_and_the_same_seed_tries_the_same(x, tuned) -> None:
+    assert dict(tuned.trials[0].options) == {"n_components": 10, "alpha_W": 0.0}
+    assert (tuned.ended, tuned.n_before, len(tuned.trials)) == ("trials", 0, 6)
+    again = tune(x, BASE, FEW)
+    assert [(one.options, one.value) for one in again.trials] == [(one.options, one.value) for one in tuned.trials]
+    assert again.study == tuned.study
+    other = tune(x, replace(BASE, random_state=1), FEW)
+    assert [one.options for one in other.trials] != [one.options for one in tuned.trials]
+
+
+def test_the_winner_is_the_best_on_the_validation_part(x, tuned) -> None:
+    complete = [one for one in tuned.trials if one.state == "complete"]
+    assert tuned.best.value == max(one.value for one in complete)
+    assert tuned.spec == replace(BASE, **tuned.best.options)
+    # What a trial is worth, from scratch: the training side of the holdout, parted again.
+    outer = room.holdout(room.in_order(x), 0.2, 42)
+    inner = room.holdout(outer.train, 0.2, 42)
+    scorer, _ = room.candidate(inner.train, tuned.spec)
+    assert room.evaluate(scorer, inner).metrics["ndcg_at_10"] == pytest.approx(tuned.best.value, abs=1e-12)
+
+
+def test_the_test_part_is_that_of_the_winners_own_training(x, tuned) -> None:
+    report = train(x, tuned.spec).report.metrics
+    assert report["holdout_ndcg_at_10"] == pytest.approx(tuned.test["tuned"].metrics["ndcg_at_10"], abs=1e-12)
+    assert report["holdout_popular_ndcg_at_10"] == pytest.approx(tuned.test["popular"].metrics["ndcg_at_10"], abs=1e-12)
+    assert tuned.lift.comparison.mean_b == pytest.approx(tuned.test["tuned"].metrics["ndcg_at_10"])
+    low, high = tuned.lift.comparison.difference[1:]
+    assert low <= tuned.lift.comparison.difference.value <= high
+    assert tuned.gain is not None
+
+
+def test_the_search_never_sees_the_test_part(x, monkeypatch) -> None:
+    outer = room.holdout(room.in_order(x), 0.2, 42)
+    test = set(pair_keys(outer.test, x.user_ids, x.item_ids).tolist())
+    latest = {int(u): outer.test.at[outer.test.users == u].min() for u in np.unique(outer.test.users)}
+    seen: list[Interactions] = []
+    fit, judge = room.candidate, room._value
+    monkeypatch.setattr(room, "candidate", lambda side, *a, **k: seen.append(side) or fit(side, *a, **k))
+    monkeypatch.setattr(
+        room, "_value", lambda r, split, m: seen.extend([split.train, split.test]) or judge(r, split, m)
+    )
+    monkeypatch.setattr(room, "_test", lambda *a: (_ for _ in ()).throw(RuntimeError("the end of the search")))
+    with pytest.raises(RuntimeError, match="the end of the search"):
+        tune(x, BASE, FEW)
+    assert len(seen) > 10
+    for side in seen:
+        assert not test & set(pair_keys(side, x.user_ids, x.item_ids).tolist())
+        ids = side.user_ids.values[side.users]
+        assert all(at <= latest[int(u)] for u, at in zip(ids, side.at, strict=True))
+
+
+def test_a_test_pair_in_the_search_stops_it(x, monkeypatch) -> None:
+    calls = []
+
+    def parted(data, base, cutoff):
+        calls.append(data)
+        return room.holdout(room.in_order(x), 0.2, 42 if len(calls) == 1 else 7)
+
+    monkeypatch.setattr(room, "_parted", parted)
+    with pytest.raises(LeakageError):
+        tune(x, BASE, FEW)
+
+
+@pytest.mark.parametrize("error", [MemoryError("too large"), InputError("too wide"), ZeroDivisionError("by zero")])
+def test_a_failing_trial_is_told_and_survived(x, monkeypatch, error) -> None:
+    fit = room.candidate
+
+    def failing(side, spec, *rest):
+        if spec.n_components in (10, "auto"):
+            raise error
+        return fit(side, spec, *rest)
+
+    monkeypatch.setattr(room, "candidate", failing)
+    told = []
+    found = tune(x, BASE, FEW, on_trial=told.append)
+    assert told[0].state == "failed"
+    assert told[0].reason == f"{type(error).__name__}: {error}"
+    assert found.best.number > 0
+    assert len(told) == len(found.trials) == 6
+    assert set(found.test) == {"tuned", "popular"}
+    assert found.gain is None
+    assert "the defaults" not in page(found, None)
+
+
+def test_when_nothing_succeeds_it_says_why(x, monkeypatch) -> None:
+    monkeypatch.setattr(room, "candidate", lambda *a: (_ for _ in ()).throw(UsageError("never")))
+    with pytest.raises(InputError, match=r"^None of 6 trial\(s\) succeeded; the first: UsageError: never$"):
+        tune(x, BASE, FEW)
+
+
+def test_it_goes_on_where_it_stopped(x, tuned, tmp_path) -> None:
+    path, started = tmp_path / "tuning.db", []
+
+    def stop(trial):
+        if trial.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(x, BASE, FEW, path=path, on_trial=stop)
+    found = tune(x, BASE, FEW, path=path, on_start=lambda name, trials: started.append(len(trials)))
+    assert started == [3]
+    assert found.n_before == 3
+    assert [(one.options, one.value) for one in found.trials] == [(one.options, one.value) for one in tuned.trials]
+    # Done already: no trial more, and the same winner.
+    again = tune(x, BASE, FEW, path=path, on_trial=lambda trial: pytest.fail("a trial more"))
+    assert again.spec == found.spec
+    anew = tune(x, BASE, replace(FEW, resume="no", trials=2), path=path)
+    assert (anew.n_before, len(anew.trials)) == (0, 2)
+
+
+def test_another_search_never_goes_on_with_these_trials(x, tuned) -> None:
+    one = replace(FEW, trials=1)
+    others = [
+        tune(x.take(np.arange(len(x) - 1)), BASE, one),
+        tune(x, replace(BASE, random_state=3), one),
+        tune(x, replace(BASE, transform="binary"), one),
+        tune(x, replace(BASE, split="random"), one),
+        tune(x, BASE, replace(one, search="n_components")),
+        tune(x, BASE, replace(one, metric="recall_at_10")),
+    ]
+    assert len({tuned.study, *(other.study for other in others)}) == 7
+    assert tune(x, replace(BASE, threads=2, on_interrupt="keep"), one).study == tuned.study
+
+
+@pytest.mark.parametrize("metric", ["recall_at_10", "map_at_10", "hit_rate_at_10"])
+def test_any_metric(x, metric) -> None:
+    found = tune(x, BASE, replace(FEW, trials=3, metric=metric))
+    assert found.lift.comparison.mean_b == pytest.approx(found.test["tuned"].metrics[metric])
+    assert found.best.value == max(one.value for one in found.trials if one.state == "complete")
+
+
+def test_the_time_is_kept(x, monkeypatch, tmp_path) -> None:
+    fit = room.candidate
+
+    def slow(side, spec, progress=lambda *a: None):
+        for done in range(100):  # two seconds a fit, told of as a fit tells its iterations
+            time.sleep(0.02)
+            progress("fit", done, 100)
+            if spec.n_components == 10:
+                break
+        return fit(side, spec, progress)
+
+    monkeypatch.setattr(room, "candidate", slow)
+    monkeypatch.setattr(room, "_test", lambda outer, base, winner, progress: {"tuned": None})
+    start = time.monotonic()
+    told = []
+    with pytest.raises(AttributeError):  # of the test part that is not there: the search is over
+        tune(x, BASE, replace(FEW, trials=50, timeout=0.5), path=tmp_path / "tuning.db", on_trial=told.append)
+    assert 0.5 < time.monotonic() - start < 2
+    # The defaults come to their end; the trial that the time ran out for is as if it had not been.
+    assert [one.number for one in told] == [0]
+
+
+def test_one_trial_comes_to_its_end_whatever_the_budget(x) -> None:
+    found = tune(x, BASE, replace(FEW, timeout=1e-9))
+    assert (found.ended, len(found.trials)) == ("timeout", 1)
+    assert found.spec.n_components == 10
+
+
+def test_ctrl_c_may_keep_what_was_found(x, tuned) -> None:
+    def stop(trial):
+        if trial.number == 3:
+            raise KeyboardInterrupt
+
+    found = tune(x, replace(BASE, on_interrupt="keep"), FEW, on_trial=stop)
+    assert (found.ended, len(found.trials)) == ("interrupted", 4)
+    assert found.best.value == max(one.value for one in tuned.trials[:4] if one.state == "complete")
+    assert found.spec.on_interrupt == "keep"
+
+
+def test_in_the_middle_of_a_fit_it_ends_the_search_and_not_the_fit_alone(x, monkeypatch) -> None:
+    fit = room.candidate
+
+    def interrupted(side, spec, *rest):
+        assert spec.on_interrupt == "stop"
+        if spec.n_components != 10:
+            raise KeyboardInterrupt
+        return fit(side, spec, *rest)
+
+    monkeypatch.setattr(room, "candidate", interrupted)
+    monkeypatch.setattr(room, "_test", lambda *a: (_ for _ in ()).throw(RuntimeError("the end of the search")))
+    with pytest.raises(RuntimeError, match="the end of the search"):
+        tune(x, replace(BASE, on_interrupt="keep"), FEW)
+    with pytest.raises(KeyboardInterrupt):
+        tune(x, BASE, FEW)
+
+
+def test_trials_behind_the_others_end_early(x) -> None:
+    found = tune(x, replace(BASE, max_iter=100, tol=0.0), TuneSpec(trials=14, search="n_components,alpha_W"))
+    pruned = [one for one in found.trials if one.state == "pruned"]
+    assert pruned
+    assert all(set(one.marks) <= {2, 10} and one.value == one.marks[max(one.marks)] for one in pruned)
+    assert found.trials[0].state == "complete"
+    assert set(found.trials[0].marks) == {2, 10}
+
+
+@pytest.mark.parametrize(
+    ("base", "spec", "error", "what"),
+    [
+        ({"biases": "yes", "unobserved_weight": 0.0}, {}, UsageError, "take --biases no"),
+        ({"holdout": 0}, {}, UsageError, "--holdout must be above 0"),
+        ({"split": "users"}, {}, UsageError, "--split users holds out all of theirs"),
+        ({"min_data": 10_000}, {}, TooLittleDataError, "Too little data: 720 interaction"),
+        ({"holdout": 0.01}, {}, TooLittleDataError, "no user has an interaction in both parts"),
+        ({}, {"search": "max_depth"}, UsageError, "can't search max_depth"),
+    ],
+)
+def test_what_can_not_be_tuned(x, base, spec, error, what) -> None:
+    with pytest.raises(error, match=what):
+        tune(x, replace(BASE, **base), replace(FEW, **spec))
+
+
+@pytest.mark.parametrize("split", ["random", "last", "time"])
+def test_the_validation_part_is_parted_as_the_test_part_is(x, split) -> None:
+    found = tune(x, replace(BASE, split=split), replace(FEW, trials=1))
+    assert found.test["tuned"].split_digest == found.split_digest
+    cut = replace(BASE, split="time", split_cutoff="2024-10-01")
+    assert tune(x, cut, replace(FEW, trials=1)).best.value is not None
+
+
+def test_the_table_the_picture_and_the_page(tuned) -> None:
+    lines = trials_table(tuned.trials, "ndcg_at_10").splitlines()
+    assert lines[0] == "number,state,validation_ndcg_at_10,seconds,n_components,alpha_W,reason"
+    assert len(lines) == 7
+    assert lines[1].startswith(f"0,complete,{tuned.trials[0].value},")
+    assert lines[1].endswith(",10,0.0,")
+    axes = history_picture(tuned.trials, "ndcg_at_10", tuned.popular).axes[0]
+    assert "best so far" in [text.get_text() for text in axes.get_legend().get_texts()]
+    text = page(tuned, "7")
+    assert f"| tuned | {tuned.test['tuned'].metrics['ndcg_at_10']:.4f} |" in text
+    assert "rankline/7" in text
+    assert verdict(tuned) in text
+    assert command_of({"alpha_W": 0.1, "half_life_days": None}) == "--alpha-W 0.1 --half-life-days none"
+    assert asdict(tuned.spec).items() >= tuned.best.options.items()
