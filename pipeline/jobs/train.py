@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import registry, tracking
+from pipeline.jobs.pages import log_pages
 from pipeline.jobs.reporter import Reporter
 from pipeline.settings import PROJECT_ROOT, Settings
 from pipeline.sources.choice import Chosen, read_interactions
@@ -72,6 +73,9 @@ def train_job(
             run.metrics(trained.report.metrics)
             run.curve("loss", trained.losses.tolist())
             model_uri = _log_model(run, trained, chosen)
+        with stages("pages"):
+            reporter.progress("pages", 0, None)
+            log_pages(run, trained, chosen, settings, reporter)
         seconds = {**stages.seconds, **trained.seconds, "total": time.perf_counter() - start}
         run.metrics({f"seconds_{name}": value for name, value in seconds.items()})
         run.metrics({"peak_memory_mb": _peak_memory_mb()})
