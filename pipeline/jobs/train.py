@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline import registry, tracking
 from pipeline.beside import side_by_side, verdict_in_words
+from pipeline.jobs.pages import log_pages
 from pipeline.jobs.reporter import Reporter
 from pipeline.judge import Judgement
 from pipeline.judgement_files import write_judgement
@@ -52,7 +53,7 @@ def train_job(
         stages = Stages()
         with stages("read"):
             chosen = read_for(run, read_spec, settings, reporter)
-        return train_in(run, chosen, spec, read_spec, reporter, stages, start)
+        return train_in(run, chosen, spec, read_spec, settings, reporter, stages, start)
 
 
 def read_for(run: tracking.Run, read_spec: ReadSpec, settings: Settings, reporter: Reporter) -> Chosen:
@@ -74,6 +75,7 @@ def train_in(
     chosen: Chosen,
     spec: TrainSpec,
     read_spec: ReadSpec,
+    settings: Settings,
     reporter: Reporter,
     stages: Stages,
     start: float,
@@ -103,6 +105,9 @@ def train_in(
         if trained.judgement is not None:
             _log_judgement(run, trained.judgement, trained.data_digest)
         model_uri = _log_model(run, trained, chosen)
+    with stages("pages"):
+        reporter.progress("pages", 0, None)
+        log_pages(run, trained, chosen, settings, reporter)
     seconds = {**stages.seconds, **trained.seconds, "total": time.perf_counter() - start}
     run.metrics({f"seconds_{name}": value for name, value in seconds.items()})
     run.metrics({"peak_memory_mb": _peak_memory_mb()})

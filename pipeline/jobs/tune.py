@@ -64,7 +64,7 @@ def tune_job(
         with nested.nested_run(run, uri, f"winner: trial {tuned.best.number}") as below:
             below.params(as_asked(tuned.spec, read_spec))
             below.tags({"tuned_from": run.id, "study": tuned.study, "trial": str(tuned.best.number)})
-            trained = train_in(below, chosen, tuned.spec, read_spec, reporter, stages, start)
+            trained = train_in(below, chosen, tuned.spec, read_spec, settings, reporter, stages, start)
         run.tags({"model_version": trained.version, "winner_run": trained.run_id})
         run.metrics({f"seconds_{name}": value for name, value in stages.seconds.items()})
         run.metrics({"seconds_total": time.perf_counter() - start})

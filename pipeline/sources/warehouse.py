@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,21 @@ from pipeline.sources.columns import Columns
 from pipeline.spec import OnBadRows
 from pipeline.warehouse import Warehouse
 
-__all__ = ["MART", "history", "init", "interactions_query", "read_warehouse", "seen_now", "titles"]
+__all__ = [
+    "MART",
+    "Described",
+    "described",
+    "history",
+    "init",
+    "interactions_query",
+    "read_warehouse",
+    "seen_now",
+    "titles",
+]
 
 MART = "analytics.mart_user_movie_matrix"
+_IDS = 500  # asked for at once: a server takes bound values in the address, which may not be long
+_NO_GENRES = "(no genres listed)"  # MovieLens' own word for none
 
 
 def init(warehouse: Warehouse) -> list[str]:
@@ -116,12 +129,30 @@ def _ids(column: pa.ChunkedArray, kind: str) -> NDArray[np.generic]:
     return result
 
 
-def titles(warehouse: Warehouse, items: list[int | str]) -> dict[str, str]:
-    """Titles of the items (id as text → title), where the warehouse has any."""
-    if not items or warehouse.engine("raw.movies") is None:
+class Described(NamedTuple):
+    """What the warehouse calls an item; either may be empty."""
+
+    title: str
+    genres: tuple[str, ...]
+
+
+def described(warehouse: Warehouse, items: Sequence[int | str]) -> dict[str, Described]:
+    """Titles and genres of the items (id as text → both), of those that the warehouse has."""
+    if not len(items) or warehouse.engine("raw.movies") is None:
         return {}
-    rows = warehouse.rows(sql.load("queries/titles").text, {"items": [str(item) for item in items]})
-    return {row["item_id"]: row["title"] for row in rows if row["title"]}
+    found = {}
+    query = sql.load("queries/titles").text
+    for start in range(0, len(items), _IDS):
+        ids = [str(item) for item in items[start : start + _IDS]]
+        for row in warehouse.rows(query, {"items": ids}):
+            genres = tuple(genre for genre in str(row["genres"] or "").split("|") if genre and genre != _NO_GENRES)
+            found[str(row["item_id"])] = Described(str(row["title"] or ""), genres)
+    return found
+
+
+def titles(warehouse: Warehouse, items: Sequence[int | str]) -> dict[str, str]:
+    """Titles of the items (id as text → title), where the warehouse has any."""
+    return {item: known.title for item, known in described(warehouse, items).items() if known.title}
 
 
 def history(warehouse: Warehouse, user: int | str, k: int = 10) -> list[dict[str, object]]:

@@ -1,0 +1,159 @@
+"""What the factors mean: which items stand out in each, what kind they are, and how much of the model it is.
+
+A factor alone has no scale (W·c and H/c multiply to the same), so everything here is of products:
+
+    part of item i that is factor t's    c_ti = h_ti · Σ_u w_ut      (its share of the predictions for i)
+    mass of factor t                     m_t  = Σ_i c_ti             (its share of all predictions)
+    users who lean on t                  those with argmax_t w_ut · Σ_i h_ti = t
+
+Items by weight alone would be the same few blockbusters in every factor, and by distinctiveness alone they
+would be items that hardly anybody knows. They are ordered by the product p(i|t)·p(t|i), the item's share of the
+factor times the factor's share of the item: the relevance of Sievert & Shirley (2014) with λ = ½.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Factor", "GenreShare", "TopItem", "describe_factors", "genres_of_factors", "name_of"]
+
+_ROWS = 1 << 16  # users or items that are made float64 at once
+_STANDS_OUT, _NAMED = 1.2, 0.08  # a name's genre: so many times its usual share, and at least this share
+
+
+@dataclass(frozen=True)
+class TopItem:
+    """Attributes
+    ----------
+    row : of the item
+    of_factor : p(i|t), the item's share of the factor
+    of_item : p(t|i), the share of the item's predictions that is the factor's
+    """
+
+    row: int
+    of_factor: float
+    of_item: float
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Attributes
+    ----------
+    number : row of H, from 0
+    mass : share of all predictions
+    n_users : who have more of their predictions from it than from any other factor
+    items : most telling first; none for a factor of zeros
+    """
+
+    number: int
+    mass: float
+    n_users: int
+    items: tuple[TopItem, ...]
+
+
+@dataclass(frozen=True)
+class GenreShare:
+    """A genre's share of a factor's telling items, beside its mean over the factors (by their mass)."""
+
+    name: str
+    share: float
+    usual: float
+
+
+def describe_factors(
+    user_factors: NDArray[np.float32], item_factors: NDArray[np.float32], n_items: int = 60
+) -> tuple[Factor, ...]:
+    """The factors with their `n_items` most telling items, the largest factor first, ties by number.
+
+    user_factors : (n_users, k); item_factors : (k, n_items). Below 0 counts as 0: a part can't be less than
+    nothing. No array here has more than 2¹⁶ rows of k, or one row of all items.
+    """
+    k = item_factors.shape[0]
+    of_users, of_items = np.zeros(k), np.zeros(k)
+    for block in _blocks(user_factors.shape[0]):
+        of_users += _positive(user_factors[block]).sum(axis=0)
+    total = np.empty(item_factors.shape[1])
+    for block in _blocks(item_factors.shape[1]):
+        part = _positive(item_factors[:, block])
+        of_items += part.sum(axis=1)
+        total[block] = of_users @ part
+    leaning = np.zeros(k, np.int64)
+    for block in _blocks(user_factors.shape[0]):
+        own = _positive(user_factors[block]) * of_items
+        leaning += np.bincount(own.argmax(axis=1)[own.max(axis=1, initial=0.0) > 0], minlength=k)
+    mass = of_users * of_items
+    everything = mass.sum()
+    found = []
+    for t in np.argsort(-mass, kind="stable").tolist():
+        items: tuple[TopItem, ...] = ()
+        if mass[t] > 0:
+            items = _telling(_positive(item_factors[t]), of_items[t], of_users[t], total, n_items)
+        found.append(Factor(t, float(mass[t] / everything) if everything > 0 else 0.0, int(leaning[t]), items))
+    return tuple(found)
+
+
+def _telling(
+    weight: NDArray[np.float64], of_items: float, of_users: float, total: NDArray[np.float64], n: int
+) -> tuple[TopItem, ...]:
+    """The n items of largest p(i|t)·p(t|i) > 0, ties by row."""
+    in_item = np.divide(weight * of_users, total, out=np.zeros_like(weight), where=total > 0)
+    relevance = weight / of_items * in_item
+    least = np.partition(relevance, -n)[-n] if relevance.size > n else 0.0
+    rows = np.flatnonzero((relevance >= least) & (relevance > 0))
+    rows = rows[np.argsort(-relevance[rows], kind="stable")][:n]
+    return tuple(
+        TopItem(row, p, q)
+        for row, p, q in zip(rows.tolist(), (weight[rows] / of_items).tolist(), in_item[rows].tolist(), strict=True)
+    )
+
+
+def genres_of_factors(
+    factors: Sequence[Factor], genres: Mapping[int, Collection[str]]
+) -> dict[int, tuple[GenreShare, ...]]:
+    """By a factor's number: its genres, those that stand out most first (share · log(share / usual), ties by name).
+
+    genres : item row → its genres, between which the item's weight is shared out. Empty for a factor none of whose
+    items has any.
+    """
+    shares: dict[int, dict[str, float]] = {}
+    for factor in factors:
+        mine: dict[str, float] = {}
+        for item in factor.items:
+            names = genres.get(item.row, ())
+            for name in names:
+                mine[name] = mine.get(name, 0.0) + item.of_factor * item.of_item / len(names)
+        whole = sum(mine.values())
+        shares[factor.number] = {name: value / whole for name, value in mine.items()}
+    known = sum(factor.mass for factor in factors if shares[factor.number])
+    usual: dict[str, float] = {}
+    for factor in factors:
+        for name, share in shares[factor.number].items():
+            usual[name] = usual.get(name, 0.0) + share * factor.mass / known
+    return {
+        number: tuple(
+            GenreShare(name, share, usual[name])
+            for name, share in sorted(mine.items(), key=lambda one: (-one[1] * math.log(one[1] / usual[one[0]]), one))
+        )
+        for number, mine in shares.items()
+    }
+
+
+def name_of(genres: Sequence[GenreShare]) -> str:
+    """At most two genres that stand out, else the largest: ``Sci-Fi, Action``; empty where there is none."""
+    telling = [one.name for one in genres if one.share >= _NAMED and one.share >= _STANDS_OUT * one.usual][:2]
+    if not telling and genres:
+        return "mostly " + max(genres, key=lambda one: one.share).name
+    return ", ".join(telling)
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
+
+
+def _positive(part: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.maximum(part.astype(np.float64), 0.0)

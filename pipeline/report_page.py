@@ -1,0 +1,178 @@
+"""A run's report: one HTML page that holds everything it shows and asks nobody for anything.
+
+Titles, genres, ids and addresses are outside input: they reach the page as text, through the templates'
+escaping. Only pictures are put in as they are, and those hold no such text but what was escaped as it was drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.exposure import Exposure
+from pipeline.factors import Factor, GenreShare, name_of
+from pipeline.pictures import themed
+from pipeline.significance import Lift
+from pipeline.standings import METRICS, Standing
+
+__all__ = ["ItemName", "ReportPage", "clean", "factor_name", "render", "verdict_sentence"]
+
+SHOWN_FACTORS, SHOWN_ITEMS, _SHOWN_GENRES, _SHOWN_LISTED = 40, 8, 4, 8
+_LONGEST = 120  # characters of a title
+_ALT = {
+    "loss": "Loss after each iteration",
+    "metrics": "Metrics of the model and its baselines with intervals",
+    "recommended_share": "Share of the most popular items in interactions and in recommendations",
+    "recommended_items": "Interactions of each item and the lists it is in",
+    "factors": "Size of each factor",
+}
+
+
+@dataclass(frozen=True)
+class ItemName:
+    """What an item is called: its title, else its id; and its genres."""
+
+    title: str
+    genres: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ReportPage:
+    """What the page says; everything but the first three may be missing.
+
+    Attributes
+    ----------
+    title, run_id : of the run
+    facts : (what, value) of the data and the model, in words
+    standings : the model first, then its baselines
+    lift : over most popular
+    exposure, factors : as measured; `genres` by a factor's number
+    names : item row → what it is called
+    pictures : name → SVG, see `pipeline.pictures`
+    messages : what was left out, and what a person should know
+    usage : (what for, command)
+    """
+
+    title: str
+    run_id: str
+    facts: Sequence[tuple[str, str]]
+    standings: Sequence[Standing] = ()
+    lift: Lift | None = None
+    exposure: Exposure | None = None
+    factors: Sequence[Factor] = ()
+    genres: Mapping[int, Sequence[GenreShare]] = field(default_factory=dict)
+    names: Mapping[int, ItemName] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    messages: Sequence[str] = ()
+    usage: Sequence[tuple[str, str]] = ()
+
+
+def render(page: ReportPage) -> str:
+    """The page as HTML."""
+    living = [factor for factor in page.factors if factor.items]
+    return (
+        _templates()
+        .get_template("report.html.j2")
+        .render(
+            page=page,
+            verdict=verdict_sentence(page.lift, page.standings),
+            better=None if page.lift is None else page.lift.better_than_popular,
+            pictures={
+                # Markup: this project's own drawing, see `themed`.
+                name: Markup(themed(picture, name.replace("_", "-"), _ALT.get(name, name)))  # noqa: S704
+                for name, picture in page.pictures.items()
+            },
+            metrics=[
+                (key, label) for key, label in METRICS.items() if any(key in one.metrics for one in page.standings)
+            ],
+            cards=[_card(page, factor) for factor in living[:SHOWN_FACTORS]],
+            further=living[SHOWN_FACTORS:],
+            empty=[factor.number for factor in page.factors if not factor.items],
+            head=None if page.exposure is None or not page.exposure.n_lists else page.exposure.head(),
+            listed=[
+                (_name(page, row), share, place) for row, share, place in page.exposure.most_recommended(_SHOWN_LISTED)
+            ]
+            if page.exposure is not None
+            else [],
+        )
+    )
+
+
+def verdict_sentence(lift: Lift | None, standings: Sequence[Standing]) -> str:
+    """How the model fares beside most popular, in a sentence."""
+    if lift is None:
+        known = {one.name: one.metrics.get("ndcg_at_10") for one in standings}
+        mine, popular = known.get("nmf"), known.get("popular")
+        if mine is None or popular is None:
+            return "This model was not judged: nothing was held out to judge it by."
+        return f"NDCG@10 is {mine:.4f} on what was held out; most popular has {popular:.4f}."
+    if lift.lift is None:
+        return f"Most popular finds nothing of what was held out; this model's NDCG@10 is {lift.comparison.mean_b:.4f}."
+    value, low, high = lift.lift
+    size = f"{abs(value):.0%} {'higher' if value >= 0 else 'lower'}"
+    interval = f"95% interval {_signed(low)} to {_signed(high)}"
+    if lift.better_than_popular == "yes":
+        return f"Better than most popular: NDCG@10 is {size} ({interval})."
+    if lift.better_than_popular == "no":
+        return f"Not better than most popular: NDCG@10 is {size} ({interval})."
+    return f"Not yet to be told from most popular: NDCG@10 is {size} ({interval})."
+
+
+def factor_name(number: int, genres: Sequence[GenreShare]) -> str:
+    """``Factor 3 · Sci-Fi, Action``; where no genre is known, the number alone."""
+    name = name_of(genres)
+    return f"Factor {number} · {clean(name)}" if name else f"Factor {number}"
+
+
+def clean(text: str) -> str:
+    """Outside text on one line: no control or direction characters, and no more than a line of it."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text[: 4 * _LONGEST])
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"
+
+
+def _signed(share: float) -> str:
+    if math.isinf(share):
+        return "without end"
+    return f"{share:+.0%}".replace("-", "−")
+
+
+def _name(page: ReportPage, row: int) -> ItemName:
+    known = page.names.get(row, ItemName(f"item {row}"))
+    return ItemName(clean(known.title), tuple(clean(genre) for genre in known.genres))
+
+
+def _card(page: ReportPage, factor: Factor) -> dict[str, Any]:
+    genres = page.genres.get(factor.number, ())
+    return {
+        "factor": factor,
+        "name": factor_name(factor.number, genres),
+        "items": [(_name(page, item.row), item.of_item) for item in factor.items[:SHOWN_ITEMS]],
+        "genres": [(clean(one.name), one.share, one.usual) for one in genres[:_SHOWN_GENRES]],
+    }
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pipeline", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    return environment
+
+
+def _percent(share: float) -> str:
+    """``12%``, ``3.4%``, ``< 0.1%``."""
+    if 0 < share < 0.001:
+        return "< 0.1%"
+    return f"{share:.1%}" if share < 0.0995 else f"{share:.0%}"

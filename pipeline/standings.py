@@ -1,0 +1,80 @@
+"""A model and its baselines side by side: each metric with its interval, for a table and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation import Evaluation
+from pipeline.significance import Interval, bootstrap_mean
+
+__all__ = ["METRICS", "Standing", "standings", "standings_of_metrics"]
+
+# Logged name → what people read. Those of accuracy come with an interval: they are means over users.
+METRICS = {
+    "ndcg_at_10": "NDCG@10",
+    "recall_at_10": "Recall@10",
+    "hit_rate_at_10": "Hit rate@10",
+    "coverage_at_10": "Coverage",
+    "popularity_lift_at_10": "Popularity lift",
+}
+_LABELS = {"nmf": "This model", "popular": "Most popular", "recent": "Recently popular", "item_knn": "Item-kNN"}
+_MANY = 20_000  # users from which on the interval is the normal one: the two differ by less than is shown
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Attributes
+    ----------
+    name, label : ``item_knn`` and what people read
+    metrics : logged name → value
+    intervals : the same → the value's 95% interval, where there is one
+    """
+
+    name: str
+    label: str
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+
+
+def standings(
+    evaluations: Mapping[str, Evaluation], intervals: Mapping[str, Interval] | None = None
+) -> tuple[Standing, ...]:
+    """In the order of `evaluations`; `intervals` of NDCG@10 are taken as they are where they are known."""
+    found = []
+    for name, evaluation in evaluations.items():
+        mine = {}
+        for metric in METRICS:
+            if metric == "ndcg_at_10" and name in (intervals or {}):
+                mine[metric] = (intervals or {})[name]
+            elif metric in evaluation.per_user and not np.isnan(evaluation.per_user[metric]).all():
+                mine[metric] = _interval(evaluation.per_user[metric])
+        metrics = {metric: evaluation.metrics[metric] for metric in METRICS if metric in evaluation.metrics}
+        found.append(Standing(name, _label(name), metrics, mine))
+    return tuple(found)
+
+
+def standings_of_metrics(metrics: Mapping[str, float]) -> tuple[Standing, ...]:
+    """From logged metrics alone (``holdout_ndcg_at_10``, ``holdout_popular_ndcg_at_10``), without intervals."""
+    found = []
+    for name, prefix in [("nmf", "holdout_"), *((name, f"holdout_{name}_") for name in _LABELS if name != "nmf")]:
+        mine = {metric: metrics[prefix + metric] for metric in METRICS if prefix + metric in metrics}
+        if mine:
+            found.append(Standing(name, _label(name), mine, {}))
+    return tuple(found)
+
+
+def _label(name: str) -> str:
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    values = values[~np.isnan(values)]
+    if values.size <= _MANY:
+        return bootstrap_mean(values, resamples=_RESAMPLES)
+    mean, half = float(values.mean()), 1.96 * float(values.std(ddof=1)) / values.size**0.5
+    return Interval(mean, mean - half, mean + half)
