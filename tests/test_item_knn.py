@@ -12,7 +12,8 @@ from scipy import sparse
 
 from pipeline.errors import InputError, RowRangeError, UsageError
 from pipeline.ids import IdMap
-from pipeline.matrix import UserItems
+from pipeline.interactions import Interactions
+from pipeline.matrix import UserItems, in_order, to_matrix
 from pipeline.models import item_knn
 from pipeline.models.item_knn import ItemKNNRanker, best_of_rows, fit_item_knn
 
@@ -171,3 +172,12 @@ def test_what_makes_no_sense_is_refused():
         ranker.recommend_rows([0.5])
     with pytest.raises(InputError, match="also_seen has shape"):
         ranker.recommend_rows([0], also_seen=sparse.csr_matrix((2, 3)))
+
+
+def test_of_equally_like_items_the_first_are_neighbours():
+    """Two users who have everything: all pairs are alike."""
+    matrix = to_matrix(in_order(Interactions.of(np.repeat([1, 2], 12), np.tile(np.arange(12), 2))))
+    similarity = fit_item_knn(matrix, n_neighbours=3).similarity
+    for item in range(12):
+        expected = [other for other in range(12) if other != item][:3]
+        assert similarity[item].indices.tolist() == expected

@@ -68,6 +68,7 @@ def test_each_candidate_is_what_evaluate_finds_of_it():
     assert found.intervals == {name: bootstrap_mean(values) for name, values in ndcg.items()}
     assert found.split.digest == split.digest == found.evaluations["nmf"].split_digest
     assert found.evaluations["nmf"].lists.shape == (len(found.evaluations["nmf"]), 10)
+    assert {found.evaluations[name].lists for name in expected} == {None}
 
 
 SPLITS = {
