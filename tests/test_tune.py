@@ -188,7 +188,7 @@ def test_the_time_is_kept(x, monkeypatch, tmp_path) -> None:
     told = []
     with pytest.raises(AttributeError):  # of the test part that is not there: the search is over
         tune(x, BASE, replace(FEW, trials=50, timeout=0.5), path=tmp_path / "tuning.db", on_trial=told.append)
-    assert 0.5 < time.monotonic() - start < 2
+    assert 0.5 < time.monotonic() - start < 5  # to its end, the second trial alone would take six
     # The defaults come to their end; the trial that the time ran out for is as if it had not been.
     assert [one.number for one in told] == [0]
 
