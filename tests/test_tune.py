@@ -154,13 +154,14 @@ def test_another_search_never_goes_on_with_these_trials(x, tuned) -> None:
     one = replace(FEW, trials=1)
     others = [
         tune(x.take(np.arange(len(x) - 1)), BASE, one),
+        tune(replace(x, scores=x.scores[::-1]), BASE, one),  # the same pairs: the splits are the same
         tune(x, replace(BASE, random_state=3), one),
         tune(x, replace(BASE, transform="binary"), one),
         tune(x, replace(BASE, split="random"), one),
         tune(x, BASE, replace(one, search="n_components")),
         tune(x, BASE, replace(one, metric="recall_at_10")),
     ]
-    assert len({tuned.study, *(other.study for other in others)}) == 7
+    assert len({tuned.study, *(other.study for other in others)}) == 8
     assert tune(x, replace(BASE, threads=2, on_interrupt="keep"), one).study == tuned.study
 
 
