@@ -154,13 +154,14 @@ def test_another_search_never_goes_on_with_these_trials(x, tuned) -> None:
     one = replace(FEW, trials=1)
     others = [
         tune(x.take(np.arange(len(x) - 1)), BASE, one),
+        tune(replace(x, scores=x.scores[::-1]), BASE, one),  # the same pairs: the splits are the same
         tune(x, replace(BASE, random_state=3), one),
         tune(x, replace(BASE, transform="binary"), one),
         tune(x, replace(BASE, split="random"), one),
         tune(x, BASE, replace(one, search="n_components")),
         tune(x, BASE, replace(one, metric="recall_at_10")),
     ]
-    assert len({tuned.study, *(other.study for other in others)}) == 7
+    assert len({tuned.study, *(other.study for other in others)}) == 8
     assert tune(x, replace(BASE, threads=2, on_interrupt="keep"), one).study == tuned.study
 
 
@@ -188,7 +189,7 @@ def test_the_time_is_kept(x, monkeypatch, tmp_path) -> None:
     told = []
     with pytest.raises(AttributeError):  # of the test part that is not there: the search is over
         tune(x, BASE, replace(FEW, trials=50, timeout=0.5), path=tmp_path / "tuning.db", on_trial=told.append)
-    assert 0.5 < time.monotonic() - start < 2
+    assert 0.5 < time.monotonic() - start < 5  # to its end, the second trial alone would take six
     # The defaults come to their end; the trial that the time ran out for is as if it had not been.
     assert [one.number for one in told] == [0]
 
