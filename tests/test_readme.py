@@ -58,11 +58,11 @@ def store(clone: Path) -> dict[str, str]:
 
 
 def test_every_block_is_run_here() -> None:
-    assert [kind for kind, _ in BLOCKS] == [*["bash"] * 3, *["bash"] * 4, "python", "python", "bash"]
+    assert [kind for kind, _ in BLOCKS] == [*["bash"] * 8, "python", "python", "bash"]
 
 
 def test_two_commands_then_a_look_then_other_parameters_then_the_artifacts(clone: Path) -> None:
-    two, look, other = blocks("bash", "make train\n", "rankline recommend 42", "mlflow run . ")
+    two, look, other = blocks("bash", "make train\n", "rankline recommend 42", "-P n_components=20")
     # Once installed, nothing is installed again; the tests are these.
     assert two.split("\n")[:2] == ["make train", "make test"]
     stamp = clone / ".venv" / ".installed"
@@ -111,6 +111,13 @@ def test_two_commands_then_a_look_then_other_parameters_then_the_artifacts(clone
     finally:
         end(server)
     assert [row["rank"] for row in answer] == [1, 2, 3]
+
+
+def test_let_it_search(clone: Path) -> None:
+    (block,) = blocks("bash", "rankline tune")
+    quick = block.replace("trials=40", "trials=2 -P max_iter=10").replace("--trials 40", "--trials 3 --max-iter 10")
+    printed = shell(clone, quick, **store(clone))
+    assert printed.count("Beside most popular on the test part: +") == 2
 
 
 def test_your_own_files(clone: Path) -> None:
