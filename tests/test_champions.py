@@ -114,6 +114,15 @@ def test_a_deleted_version_is_passed_over_and_named(store: mlflow.MlflowClient) 
     assert (change.version, gone) == ("1", ["2"])
 
 
+def test_going_back_never_ends_where_it_began(store: mlflow.MlflowClient) -> None:
+    versions(store, 2)
+    for version, before in (("1", ""), ("2", "1"), ("1", "2")):
+        crown(version, before)
+    store.delete_model_version(MODEL_NAME, "2")
+    with pytest.raises(InputError, match=r"none to go back to \(version 2 is deleted\)"):
+        champions.roll_back()
+
+
 def test_what_the_check_refuses_changes_nothing(store: mlflow.MlflowClient) -> None:
     versions(store, 2)
     crown("1", "")

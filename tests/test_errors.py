@@ -18,6 +18,7 @@ STATUS = {
     "TooLittleDataError": 3,
     "SplitError": 3,
     "LeakageError": 3,
+    "NotPromotedError": 3,
     "ArtifactError": 3,
     "UnknownUserError": 3,
     "UnknownItemError": 3,

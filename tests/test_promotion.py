@@ -227,8 +227,8 @@ def test_on_other_data_a_segment_may_not_collapse_either(rng):
 def test_on_other_data_users_are_paired_by_id_and_few_are_too_few(rng):
     base = values(rng)
     # The same users in another place, among new ones who are worse: only those in both are compared.
-    users = np.concatenate([np.arange(N), 10_000 + np.arange(N)])
-    many = other_data(np.concatenate([base, np.full(N, 0.15)]), users=users)
+    users = np.concatenate([np.arange(N) - 10_000, np.arange(N)])
+    many = other_data(np.concatenate([np.full(N, 0.15), base]), users=users)
     assert decide(Candidate(many), judged(base), GATE).promote
     strangers = other_data(base, users=np.arange(N) + N - 29)
     decision = decide(Candidate(strangers), judged(base), GATE)
