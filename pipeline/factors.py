@@ -115,7 +115,7 @@ def _telling(
 def genres_of_factors(
     factors: Sequence[Factor], genres: Mapping[int, Collection[str]]
 ) -> dict[int, tuple[GenreShare, ...]]:
-    """By a factor's number: its genres, those that stand out most first (share · log(share / usual), ties by name).
+    """By a factor's number: its genres, those that stand out most first: by share · log(share / usual), then by share.
 
     genres : item row → its genres, between which the item's weight is shared out. Empty for a factor none of whose
     items has any.
@@ -137,10 +137,15 @@ def genres_of_factors(
     return {
         number: tuple(
             GenreShare(name, share, usual[name])
-            for name, share in sorted(mine.items(), key=lambda one: (-one[1] * math.log(one[1] / usual[one[0]]), one))
+            for name, share in sorted(mine.items(), key=lambda one: _standing_out(*one, usual[one[0]]))
         )
         for number, mine in shares.items()
     }
+
+
+def _standing_out(name: str, share: float, usual: float) -> tuple[float, float, str]:
+    """To sort by; what is as usual but for rounding is as usual."""
+    return -round(share * math.log(share / usual), 9), -share, name
 
 
 def name_of(genres: Sequence[GenreShare]) -> str:

@@ -59,6 +59,7 @@ _STYLE: Any = {  # Any: matplotlib spells out every key as a type
 }
 _WIDTH, _HEIGHT = 4.7, 2.9  # inches: at a phone's width the text is still some 10 px
 _POINTS, _MARKS = 400, 800  # a curve's points and a cloud's marks, at most
+_LABEL = 36  # letters of a factor's name, at most: there must be room for its bar
 
 
 def loss_curve(losses: Sequence[float] | NDArray[np.float64]) -> bytes:
@@ -117,12 +118,12 @@ def recommended_share(exposure: Exposure) -> bytes:
         if n:
             at = np.unique(np.geomspace(1, n, min(n, _POINTS)).round().astype(np.int64)) - 1
             x = (at + 1) / n
-            axes.plot(x, recommended[at], color=COLOURS["ours"])
-            axes.plot(x, consumed[at], color=COLOURS["theirs"], linestyle=(0, (4, 1.6)))
-            _label_inside(axes, x, recommended[at], "recommendations", COLOURS["ours"], above=True)
-            _label_inside(axes, x, consumed[at], "interactions", COLOURS["theirs"], above=False)
+            axes.plot(x, recommended[at], color=COLOURS["ours"], label="recommendations")
+            axes.plot(x, consumed[at], color=COLOURS["theirs"], linestyle=(0, (4, 1.6)), label="interactions")
+            # Below the diagonal, where the most popular items' share of interactions can't be.
+            axes.legend(loc="lower right", frameon=False, labelcolor="linecolor", borderaxespad=0.2)
             axes.set_xscale("log")
-            axes.set_xlim(1 / n, 1)
+            axes.set_xlim(1 / max(n, 2), 1)
         axes.set_ylim(0, 1.02)
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g}%"))
@@ -148,8 +149,6 @@ def recommended_by_item(exposure: Exposure) -> bytes:
             ends = np.array([max(1, int(x.min())), max(2, int(exposure.popularity.max()))])
             fair = ends * (exposure.times.sum() / exposure.popularity.sum())
             axes.plot(ends, fair, color=COLOURS["theirs"], linewidth=1.6, linestyle=(0, (4, 1.6)))
-            axes.annotate("as often as it is chosen", (ends[1], fair[1]), (0, 6), textcoords="offset points",
-                          ha="right", color=COLOURS["theirs"])  # fmt: skip
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_ylim(0.8, max(2.0, float(y.max()) * 1.5))
@@ -157,7 +156,7 @@ def recommended_by_item(exposure: Exposure) -> bytes:
             axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axes.grid()
-        axes.set_xlabel("interactions in training")
+        axes.set_xlabel("interactions in training · dashed: recommended in proportion")
         axes.set_title(f"Lists of {exposure.k} that each item is in")
         return _svg(figure)
 
@@ -170,14 +169,20 @@ def factor_sizes(names: Sequence[str], mass: Sequence[float], users: Sequence[fl
         places = np.arange(len(names))
         axes.barh(places, mass, height=0.62, color=COLOURS["ours"])
         axes.plot(users, places, "D", color=COLOURS["theirs"], markersize=4.5)
-        axes.set_yticks(places, list(names))
+        axes.set_yticks(places, [name if len(name) <= _LABEL else name[: _LABEL - 1] + "…" for name in names])
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0, labelcolor=COLOURS["ink"])
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(axis="x")
-        axes.set_xlabel("bar: share of all predictions · diamond: share of users who lean on it most")
+        figure.suptitle(
+            "Share of predictions (bar), of users who lean on it most (◆)",
+            x=0.01,
+            ha="left",
+            fontsize=9.5,
+            weight="bold",
+        )
         return _svg(figure)
 
 
@@ -201,14 +206,6 @@ def themed(picture: bytes, name: str, label: str) -> str:
 def _figure() -> tuple[Figure, Axes]:
     figure = Figure((_WIDTH, _HEIGHT), layout="constrained")
     return figure, figure.subplots()
-
-
-def _label_inside(axes: Axes, x: NDArray[Any], y: NDArray[Any], text: str, colour: str, *, above: bool) -> None:
-    """A curve's name beside its middle, on the side where the other curve is not."""
-    middle = int(np.searchsorted(y, 0.5))
-    middle = min(middle, y.size - 1)
-    offset, side = ((-6, 4), "right") if above else ((6, -10), "left")
-    axes.annotate(text, (x[middle], y[middle]), offset, textcoords="offset points", ha=side, color=colour)
 
 
 def _thinned(n: int) -> NDArray[np.intp]:

@@ -76,6 +76,7 @@ class ReportPage:
 def render(page: ReportPage) -> str:
     """The page as HTML."""
     living = [factor for factor in page.factors if factor.items]
+    cards = [_card(page, factor) for factor in living[:SHOWN_FACTORS]]
     return (
         _templates()
         .get_template("report.html.j2")
@@ -83,7 +84,8 @@ def render(page: ReportPage) -> str:
             page=page,
             verdict=verdict_sentence(page.lift, page.standings),
             better=None if page.lift is None else page.lift.better_than_popular,
-            pictures={
+            pictures=dict.fromkeys(_ALT)
+            | {
                 # Markup: this project's own drawing, see `themed`.
                 name: Markup(themed(picture, name.replace("_", "-"), _ALT.get(name, name)))  # noqa: S704
                 for name, picture in page.pictures.items()
@@ -91,7 +93,10 @@ def render(page: ReportPage) -> str:
             metrics=[
                 (key, label) for key, label in METRICS.items() if any(key in one.metrics for one in page.standings)
             ],
-            cards=[_card(page, factor) for factor in living[:SHOWN_FACTORS]],
+            cards=cards,
+            has_genres=any(card["genres"] for card in cards),
+            # One scale for the bars of all cards.
+            widest=max((max(share, usual) for card in cards for _, share, usual in card["genres"]), default=1.0),
             further=living[SHOWN_FACTORS:],
             empty=[factor.number for factor in page.factors if not factor.items],
             head=None if page.exposure is None or not page.exposure.n_lists else page.exposure.head(),
@@ -121,7 +126,7 @@ def verdict_sentence(lift: Lift | None, standings: Sequence[Standing]) -> str:
         return f"Better than most popular: NDCG@10 is {size} ({interval})."
     if lift.better_than_popular == "no":
         return f"Not better than most popular: NDCG@10 is {size} ({interval})."
-    return f"Not yet to be told from most popular: NDCG@10 is {size} ({interval})."
+    return f"No clear difference from most popular: NDCG@10 is {size} ({interval})."
 
 
 def factor_name(number: int, genres: Sequence[GenreShare]) -> str:

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MART = "analytics.mart_user_movie_matrix"
-_IDS = 500  # asked for at once: a server takes bound values in the address, which may not be long
+_IDS = 200  # asked for at once: bound values travel in the address, which may not be long
 _NO_GENRES = "(no genres listed)"  # MovieLens' own word for none
 
 
