@@ -139,11 +139,11 @@ class Console:
         s = result.summary
         if self.json:
             metadata = {"model": result.model, "table": result.table, "n_users": s.n_users, "n_rows": s.n_rows}
-            _LOG.info("published", extra={"metadata": metadata})
+            _LOG.info(result.outcome.action, extra={"metadata": metadata})
             return
         self._print(
-            f"published {s.n_rows:,} rows for {s.n_with_items:,} of {s.n_users:,} users to {result.table} "
-            f"in {result.address}, from {result.model}, in {result.seconds:.1f} s"
+            f"{result.outcome.action} {s.n_rows:,} rows for {s.n_with_items:,} of {s.n_users:,} users "
+            f"to {result.table} in {result.address}, from {result.model}, in {result.seconds:.1f} s"
         )
         if s.n_short:
             self._print(f"{s.n_short:,} user(s) have fewer unseen items than asked for, and got those")
