@@ -35,15 +35,18 @@ class Companions:
         self._insert = insert
         self._user_kind, self._item_kind = user_kind, item_kind
         self.seen, self.model_users, self.model_items = (f"{staged}_{name}" for name in ("seen", "users", "items"))
-        types = {"user_type": CLICKHOUSE_TYPE[user_kind], "item_type": CLICKHOUSE_TYPE[item_kind]}
-        warehouse.ddl(sql.load("ddl/staged_seen").text, {"table": self.seen, **types})
-        warehouse.ddl(sql.load("ddl/staged_users").text, {"table": self.model_users, **types})
-        warehouse.ddl(sql.load("ddl/staged_items").text, {"table": self.model_items, **types})
+        self._made: list[str] = []
 
     @property
     def names(self) -> dict[str, str]:
         """Parameters of the checks."""
         return {"seen": self.seen, "model_users": self.model_users, "model_items": self.model_items}
+
+    def _make(self, statement: str, table: str) -> None:
+        if table not in self._made:
+            types = {"user_type": CLICKHOUSE_TYPE[self._user_kind], "item_type": CLICKHOUSE_TYPE[self._item_kind]}
+            self._made.append(table)
+            self._warehouse.ddl(sql.load(statement).text, {"table": table, **types})
 
     def seen_now(self, query: sql.Sql) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
         """Blocks of (user ids, item ids) that the query has by now, in the order of user ids.
@@ -52,6 +55,7 @@ class Companions:
         comes in meanwhile is no fault. Raises QueryError where they did not all arrive, at the end.
         """
         names = {"seen": self.seen}
+        self._make("ddl/staged_seen", self.seen)
         self._warehouse.command(sql.insert_seen(query, self._user_kind, self._item_kind).text, names)
         expected = self._warehouse.rows("SELECT count() AS n FROM analytics.{seen:Identifier}", names)[0]["n"]
         arrived = 0
@@ -68,6 +72,9 @@ class Companions:
 
     def load_model(self, model: FactorModel) -> None:
         """The model's users with what its artifact has as seen, and its items, in blocks of bounded memory."""
+        self._make("ddl/staged_seen", self.seen)  # empty, where no warehouse has anything to say
+        self._make("ddl/staged_users", self.model_users)
+        self._make("ddl/staged_items", self.model_items)
         items = model.items.values
         for first in range(0, items.size, _USERS_A_BLOCK):
             ids = items[first : first + _USERS_A_BLOCK]
@@ -86,8 +93,8 @@ class Companions:
             model.release()
 
     def drop(self) -> None:
-        """Drop all three."""
-        for table in self.names.values():
+        """Drop those that were made."""
+        for table in self._made:
             self._warehouse.command("DROP TABLE IF EXISTS analytics.{table:Identifier}", {"table": table})
 
 
