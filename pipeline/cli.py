@@ -263,6 +263,65 @@ def _init(log_format: LogFormat = "text", debug: Debug = False) -> None:
         init_job(settings, reporter)
 
 
+@app.command("rollback", epilog="Example: rankline rollback --table")
+def _rollback(
+    table: Annotated[bool, typer.Option("--table", help="The published table: back to the one before.")] = False,
+    keep: Annotated[
+        int, typer.Option("--keep", envvar="RANKLINE_KEEP", min=1, help="Published tables to keep besides the newest.")
+    ] = 5,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Go back to what was published before; twice goes back two."""
+    if not table:
+        raise UsageError("Say what to roll back: rankline rollback --table")
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.jobs.rollback_table import rollback_table_job
+
+    with console.working() as reporter:
+        rollback_table_job(keep, settings, reporter)
+
+
+@app.command("why", epilog="Example: rankline why 42 318")
+def _why(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    item: Annotated[str, typer.Argument(help="The item's id.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="Other artifacts than those of the run that the table names."),
+    ] = None,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Show why an item is, or is not, in a user's published list: the row made again, factor by factor."""
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.console_tables import show_why
+    from pipeline.jobs.why import why_job
+
+    with console.working() as reporter:
+        why = why_job(user, item, model, settings, reporter)
+    show_why(console, why)
+    why.check()
+
+
+@app.command("diff", epilog="Example: rankline diff")
+def _diff(
+    a: Annotated[str | None, typer.Argument(help="A published table. Default: the one before.")] = None,
+    b: Annotated[str | None, typer.Argument(help="Another. Default: the published one.")] = None,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Tell two published tables apart: users gained, lost and changed, overlap, items won and lost."""
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.console_tables import show_diff
+    from pipeline.jobs.diff import diff_job
+
+    show_diff(console, diff_job(a, b, settings))
+
+
 @app.command("sql", epilog='Example: rankline sql "SELECT * FROM analytics.recommendations WHERE user_id = 1"')
 def _sql(
     statement: Annotated[str, typer.Argument(help="One SQL statement.")],

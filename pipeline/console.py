@@ -121,7 +121,7 @@ class Console:
             _LOG.info("trained", extra={"metadata": metadata})
             return
         self._metrics(f"{result.run_name}  (run {result.run_id[:8]}, rankline/{result.version})", result.metrics)
-        self._print(
+        self.print(
             f"time: {result.facts['seconds_total']:.1f} s, of it "
             + ", ".join(
                 f"{name.removeprefix('seconds_')} {value:.1f}"
@@ -129,10 +129,10 @@ class Console:
                 if name.startswith("seconds_") and name != "seconds_total"
             )
         )
-        self._print(f"model: rankline/{result.version} · next: rankline score · look: {_ui_command(settings)}")
+        self.print(f"model: rankline/{result.version} · next: rankline score · look: {_ui_command(settings)}")
         if result.chosen.source == "warehouse" and settings.warehouse is None:
             where = f"{result.chosen.where} (embedded; RANKLINE_WAREHOUSE names another)"
-            self._print(f"{'scratch warehouse' if _in_scratch() else 'warehouse'}: {where}")
+            self.print(f"{'scratch warehouse' if _in_scratch() else 'warehouse'}: {where}")
 
     def scored(self, result: ScoreResult) -> None:
         """A scoring's end: what was published, and where."""
@@ -141,19 +141,19 @@ class Console:
             metadata = {"model": result.model, "table": result.table, "n_users": s.n_users, "n_rows": s.n_rows}
             _LOG.info(result.outcome.action, extra={"metadata": metadata})
             return
-        self._print(
+        self.print(
             f"{result.outcome.action} {s.n_rows:,} rows for {s.n_with_items:,} of {s.n_users:,} users "
             f"to {result.table} in {result.address}, from {result.model}, in {result.seconds:.1f} s"
         )
         if s.n_short:
-            self._print(f"{s.n_short:,} user(s) have fewer unseen items than asked for, and got those")
+            self.print(f"{s.n_short:,} user(s) have fewer unseen items than asked for, and got those")
         if s.n_flat:
-            self._print(
+            self.print(
                 f"{s.n_flat:,} user(s) have no item with a score above 0: their lists are in the order of ids "
                 "(more components, or --min-interactions, at training)"
             )
         if s.n_unknown:
-            self._print(
+            self.print(
                 f"{s.n_unknown:,} user(s) of the warehouse are not in the model; --unknown popular gives them a list"
             )
 
@@ -180,7 +180,7 @@ class Console:
             title = [listing.titles.get(str(item), "")] if titled else []
             table.add_row(str(rank), str(item), *title, f"{float(score):.3f}")
         if not listing.liked:
-            self._print(table)
+            self.print(table)
             return
         liked = Table(title=f"What user {listing.user} liked best", title_justify="left")
         liked.add_column("score", justify="right")
@@ -189,7 +189,7 @@ class Console:
             liked.add_row(f"{row['score']:g}", row["title"] or str(row["item_id"]))
         beside = Table.grid(padding=(0, 3))
         beside.add_row(liked, table)
-        self._print(beside)
+        self.print(beside)
 
     def shown(self, shown: Shown, settings: Any) -> None:
         """A version at a glance."""
@@ -198,16 +198,16 @@ class Console:
             return
         self._metrics(f"{shown.run_name}  (run {shown.run_id[:8]})", shown.metrics)
         if shown.listing is not None:
-            self._print("")
+            self.print("")
             self.listing(shown.listing)
-        self._print("")
+        self.print("")
         for row in shown.published:
-            self._print(
+            self.print(
                 f"table: analytics.recommendations in {shown.address}: {row['n_rows']:,} rows, "
                 f"{row['n_users']:,} users, version {row['model_version']}"
             )
-        self._print('read it: rankline sql "SELECT * FROM analytics.recommendations WHERE user_id = 1 ORDER BY rank"')
-        self._print(f"runs: {_ui_command(settings)}")
+        self.print('read it: rankline sql "SELECT * FROM analytics.recommendations WHERE user_id = 1 ORDER BY rank"')
+        self.print(f"runs: {_ui_command(settings)}")
 
     def rows(self, columns: list[str], rows: list[tuple[Any, ...]], output: str = "") -> None:
         """A query's result: a table for people, TSV or JSON lines for pipes."""
@@ -228,12 +228,12 @@ class Console:
             table = Table(*columns)
             for row in rows:
                 table.add_row(*(str(value) for value in row))
-            self._print(table)
+            self.print(table)
 
     def _metrics(self, title: str, metrics: dict[str, float]) -> None:
         from rich.table import Table
 
-        self._print(title)
+        self.print(title)
         table = Table()
         for name, justify in (("metric", "left"), ("this model", "right"), ("most popular", "right")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich wants a Literal
@@ -241,10 +241,15 @@ class Console:
             if not name.startswith("holdout_popular_"):
                 beside = metrics.get(name.replace("holdout_", "holdout_popular_")) if "holdout" in name else None
                 table.add_row(name, f"{value:.6g}", "" if beside is None else f"{beside:.6g}")
-        self._print(table)
+        self.print(table)
+
+    def result(self, message: str, metadata: dict[str, Any]) -> None:
+        """A result as a log line."""
+        _LOG.info(message, extra={"metadata": metadata})
 
     @staticmethod
-    def _print(what: Any) -> None:
+    def print(what: Any) -> None:
+        """A sentence or a table on stdout."""
         from rich.console import Console as Terminal
 
         terminal = Terminal(
