@@ -11,9 +11,13 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
 
 from pipeline import sql
 from pipeline.errors import ConnectionLostError, InputError, QueryError
+from pipeline.lease import Owner
 from pipeline.warehouse import Warehouse
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "PublishedSet",
     "digest",
     "head",
+    "log_event",
     "put",
     "roll_back",
     "sets",
@@ -110,7 +115,8 @@ def sets(warehouse: Warehouse) -> dict[str, PublishedSet]:
 def settle(warehouse: Warehouse, keep: int) -> None:
     """Put every set under its own name, and drop all but `keep` besides the published one.
 
-    PREVIOUS is the newest that is older than the published one; the others bear their time and run. It may be
+    PREVIOUS is the newest that is older than the published one and that nobody went back from; the others
+    bear their time and run. It may be
     stopped anywhere and begun again.
     """
     found = sets(warehouse)
@@ -119,9 +125,11 @@ def settle(warehouse: Warehouse, keep: int) -> None:
         return
     there = [_rename(warehouse, one, one.kept_name) if name != _BEFORE else one for name, one in found.items()]
     before = next((one for one in there if one.table == _BEFORE), None)
-    due = max((one for one in there if one.at_ms < current.at_ms), key=lambda one: one.at_ms, default=None)
+    gone = {str(row["name"]) for row in warehouse.rows(sql.load("queries/rolled_back").text)}
+    candidates = [one for one in there if one.at_ms < current.at_ms and one.kept_name not in gone]
+    due = max(candidates, key=lambda one: one.at_ms, default=None)
     if due is None:
-        if before is not None:  # newer than what was rolled back to
+        if before is not None:  # what was rolled back from
             there[there.index(before)] = _rename(warehouse, before, before.kept_name)
     elif due != before:
         if before is None:
@@ -176,6 +184,11 @@ def roll_back(warehouse: Warehouse, keep: int) -> tuple[PublishedSet, PublishedS
         raise InputError(
             f"No set before the published one is left in {warehouse.address}: `rankline score` publishes another"
         )
+    # Written down first: stopped here, it is done by the next try, and the set is none to go back to.
+    log_event(
+        warehouse, "rolled back", current.kept_name, current.model_version, current.run_id, current.at_ms,
+        note=f"to {before.kept_name}",
+    )  # fmt: skip
     _exchange(warehouse, _BEFORE, _NOW)
     settle(warehouse, keep)
     return current, before
@@ -197,3 +210,28 @@ def _exchange(warehouse: Warehouse, one: str, other: str) -> None:
     warehouse.command(
         "EXCHANGE TABLES analytics.{one:Identifier} AND analytics.{other:Identifier}", {"one": one, "other": other}
     )
+
+
+def log_event(
+    warehouse: Warehouse,
+    action: str,
+    table: str,
+    model_version: str,
+    run_id: str,
+    at_ms: int,
+    n_rows: int = 0,
+    note: str = "",
+) -> None:
+    """Add a row to analytics.publications."""
+    row: dict[str, Any] = {
+        "action": action,
+        "staged": table,
+        "model_version": model_version,
+        "run_id": run_id,
+        "n_rows": n_rows,
+        "note": note[:5000],
+        **Owner.me().values,
+    }
+    columns = {name: pa.array([value]) for name, value in row.items()}
+    columns["generated_at"] = pa.array([at_ms], pa.timestamp("ms", "UTC"))
+    warehouse.insert("analytics.publications", pa.table(columns))

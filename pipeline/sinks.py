@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from pipeline.lease import Owner, holding
 from pipeline.shelf import PREVIOUS, PUBLISHED
 from pipeline.warehouse import Warehouse
 
-__all__ = ["KEEP", "PREVIOUS", "PUBLISHED", "Outcome", "Recommendations", "RecommendationsTable", "log_event"]
+__all__ = ["KEEP", "PREVIOUS", "PUBLISHED", "Outcome", "Recommendations", "RecommendationsTable"]
 
 KEEP = 5
 _STALE_HOURS = 24
@@ -68,7 +68,7 @@ class RecommendationsTable:
         self._chunks = 0
         self._moving = False
         self._refused = False
-        for name in ("ddl/01_raw", "ddl/02_analytics", "ddl/07_publications"):
+        for name in ("ddl/01_raw", "ddl/02_analytics", "ddl/publications"):
             warehouse.ddl(sql.load(name).text)
         # The server's clock: which set is newer must not depend on who made it.
         self._at_ms = int(warehouse.rows("SELECT toUnixTimestamp64Milli(now64(3)) AS at")[0]["at"])
@@ -241,31 +241,6 @@ class RecommendationsTable:
                 self._warehouse.command("DROP TABLE IF EXISTS analytics.{table:Identifier}", {"table": name})
 
     def _log(self, action: str, note: str = "") -> None:
-        log_event(
+        shelf.log_event(
             self._warehouse, action, self.staged, self._model_version, self._run_id, self._at_ms, self.n_rows, note
         )
-
-
-def log_event(
-    warehouse: Warehouse,
-    action: str,
-    table: str,
-    model_version: str,
-    run_id: str,
-    at_ms: int,
-    n_rows: int = 0,
-    note: str = "",
-) -> None:
-    """Add a row to analytics.publications."""
-    row: dict[str, Any] = {
-        "action": action,
-        "staged": table,
-        "model_version": model_version,
-        "run_id": run_id,
-        "n_rows": n_rows,
-        "note": note[:5000],
-        **Owner.me().values,
-    }
-    columns = {name: pa.array([value]) for name, value in row.items()}
-    columns["generated_at"] = pa.array([at_ms], pa.timestamp("ms", "UTC"))
-    warehouse.insert("analytics.publications", pa.table(columns))

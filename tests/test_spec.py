@@ -73,6 +73,12 @@ REFUSED = {
         *(("k", value, "from 1 to 65535") for value in (0, -1, 65536)),
         *(("k", value, INTEGER) for value in (10.0, "10", None)),
         *(("unknown", value, "one of ('skip', 'popular')") for value in ("error", None)),
+        *((name, value, "from 0 to 1") for name in ("max_coverage_drop", "max_fallback") for value in (-0.1, 1.1)),
+        *((name, value, NUMBER) for name in ("max_coverage_drop", "max_fallback") for value in ("0.2", None, True)),
+        ("max_fallback", math.nan, "from 0 to 1"),
+        *(("accept_changes", value, "one of ('yes', 'no')") for value in (True, "", None)),
+        *(("keep", value, "from 1 to 1000") for value in (0, 1001)),
+        *(("keep", value, INTEGER) for value in (2.0, None, True)),
     ],
 }
 # Fields that hold text or a path, of which there is nothing to check before it is used.
@@ -106,7 +112,15 @@ TAKEN = {
         "holdout": [0, 0.0, 0.999],
     },
     ReadSpec: {"format": ["csv", "parquet", "json", None], "on_bad_rows": ["error", "drop"]},
-    ScoreSpec: {"k": [1, 65535], "unknown": ["skip", "popular"], "model": [None, "rankline@champion"]},
+    ScoreSpec: {
+        "k": [1, 65535],
+        "unknown": ["skip", "popular"],
+        "model": [None, "rankline@champion"],
+        "max_coverage_drop": [0, 1, 0.0, 1.0],
+        "max_fallback": [0, 1, 0.0, 1.0],
+        "accept_changes": ["yes", "no"],
+        "keep": [1, 1000],
+    },
 }
 
 

@@ -6,7 +6,6 @@ from pipeline import shelf, sql
 from pipeline.jobs.reporter import Reporter
 from pipeline.lease import holding
 from pipeline.settings import Settings
-from pipeline.sinks import log_event
 from pipeline.sources.choice import open_warehouse
 
 __all__ = ["rollback_table_job"]
@@ -14,12 +13,11 @@ __all__ = ["rollback_table_job"]
 
 def rollback_table_job(keep: int, settings: Settings, reporter: Reporter) -> None:
     """Exchange the published set with the one before; the newer one is kept. Raises InputError where there is none."""
-    with open_warehouse(settings) as warehouse, holding(warehouse, "rolling back", reporter.say) as lease:
-        for name in ("ddl/01_raw", "ddl/02_analytics", "ddl/07_publications"):
+    with open_warehouse(settings) as warehouse:
+        for name in ("ddl/02_analytics", "ddl/publications"):
             warehouse.ddl(sql.load(name).text)
-        lease.check()
-        was, now = shelf.roll_back(warehouse, keep)
-        log_event(warehouse, "rolled back", was.kept_name, was.model_version, was.run_id, was.at_ms, note=now.kept_name)
+        with holding(warehouse, "rolling back", reporter.say):
+            was, now = shelf.roll_back(warehouse, keep)
         reporter.say(
             f"{shelf.PUBLISHED} in {warehouse.address} is the set of {_words(now)} again; that of {_words(was)} "
             f"is kept as analytics.{was.kept_name}"
