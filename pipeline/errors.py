@@ -116,7 +116,7 @@ class ArtifactError(InputError):
 class CheckFailedError(InputError):
     """Rows that a check before publishing (sql/checks/) turned down; `check` names the first that did."""
 
-    def __init__(self, message: str = "The rows fail a check", check: str = "") -> None:
+    def __init__(self, message: str = "CheckFailedError", check: str = "") -> None:
         super().__init__(message)
         self.check = check
 
