@@ -61,8 +61,9 @@ def ours(folder: str, compiled: bool | None = None) -> dict[str, float]:
 
 
 def job(folder: str) -> dict[str, float]:
-    """The same into a table of the embedded engine, published."""
+    """The same into a table of the embedded engine, checked and published."""
     from pipeline.batch import score_all
+    from pipeline.checks import Limits
     from pipeline.scorer import Scorer
     from pipeline.sinks import RecommendationsTable
     from pipeline.warehouse import connect
@@ -72,7 +73,7 @@ def job(folder: str) -> dict[str, float]:
         start = time.perf_counter()
         table = RecommendationsTable(warehouse, "int", "int", "1", "run")
         score_all(scorer, table, TOP)
-        table.publish()
+        table.publish(scorer.model, Limits(TOP))
         return {"seconds": time.perf_counter() - start, "mb": machine.peak_mb(), "rows": table.n_rows}
 
 

@@ -300,6 +300,50 @@ def _init(log_format: LogFormat = "text", debug: Debug = False) -> None:
         init_job(settings, reporter)
 
 
+@app.command("why", epilog="Example: rankline why 42 318")
+def _why(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    item: Annotated[str, typer.Argument(help="The item's id.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            envvar="RANKLINE_MODEL",
+            metavar="MODEL",
+            help="Other artifacts than those of the run that the table names.",
+        ),
+    ] = None,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Show why an item is, or is not, in a user's published list: the row made again, factor by factor."""
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.console_tables import show_why
+    from pipeline.jobs.why import why_job
+
+    with console.working() as reporter:
+        why = why_job(user, item, model, settings, reporter)
+    show_why(console, why)
+    why.check()
+
+
+@app.command("diff", epilog="Example: rankline diff")
+def _diff(
+    a: Annotated[str | None, typer.Argument(help="A published table. Default: the one before.")] = None,
+    b: Annotated[str | None, typer.Argument(help="Another. Default: the published one.")] = None,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Tell two published tables apart: users gained, lost and changed, overlap, items won and lost."""
+    console = Console(log_format)
+    settings = _settings()
+    from pipeline.console_tables import show_diff
+    from pipeline.jobs.diff import diff_job
+
+    show_diff(console, diff_job(a, b, settings))
+
+
 @app.command("sql", epilog='Example: rankline sql "SELECT * FROM analytics.recommendations WHERE user_id = 1"')
 def _sql(
     statement: Annotated[str, typer.Argument(help="One SQL statement.")],
@@ -447,10 +491,39 @@ def _promote(
 
 
 @app.command("rollback", epilog='Example: rankline rollback --reason "complaints about the lists of new users"')
-def _rollback(reason: Reason = None, log_format: LogFormat = "text", debug: Debug = False) -> None:
-    """Make the champion before the champion again; repeated, the one before that."""
+def _rollback(
+    table: Annotated[
+        bool,
+        typer.Option(
+            "--table",
+            envvar="RANKLINE_TABLE",
+            help="Not the champion: the published table goes back to the one before.",
+        ),
+    ] = False,
+    keep: Annotated[
+        int,
+        typer.Option(
+            "--keep", envvar="RANKLINE_KEEP", min=1, help="With --table: published tables to keep besides the newest."
+        ),
+    ] = 5,
+    reason: Reason = None,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Make the champion before the champion again, or with --table the table before the published one.
+
+    Repeated, each goes back one more.
+    """
     console = Console(log_format)
     settings = _settings()
+    if table:
+        if reason is not None:
+            raise UsageError("--reason is recorded with a champion: leave it out with --table")
+        from pipeline.jobs.rollback_table import rollback_table_job
+
+        with console.working() as reporter:
+            rollback_table_job(keep, settings, reporter)
+        return
     from pipeline import verdicts
     from pipeline.jobs.promote import rollback_job
 

@@ -124,7 +124,7 @@ class Console:
             return
         title = f"{result.run_name}  (run {result.run_id[:8]}, rankline/{result.version})"
         self._metrics(title, result.metrics, result.better_than_popular)
-        self._print(
+        self.print(
             f"time: {result.facts['seconds_total']:.1f} s, of it "
             + ", ".join(
                 f"{name.removeprefix('seconds_')} {value:.1f}"
@@ -132,10 +132,10 @@ class Console:
                 if name.startswith("seconds_") and name != "seconds_total"
             )
         )
-        self._print(f"model: rankline/{result.version} · next: rankline score · look: {_ui_command(settings)}")
+        self.print(f"model: rankline/{result.version} · next: rankline score · look: {_ui_command(settings)}")
         if result.chosen.source == "warehouse" and settings.warehouse is None:
             where = f"{result.chosen.where} (embedded; RANKLINE_WAREHOUSE names another)"
-            self._print(f"{'scratch warehouse' if _in_scratch() else 'warehouse'}: {where}")
+            self.print(f"{'scratch warehouse' if _in_scratch() else 'warehouse'}: {where}")
 
     def tuned(self, result: TuneResult, settings: Any) -> None:
         """A search's end: the test part's table, the winner as a command, and what to do next."""
@@ -153,10 +153,10 @@ class Console:
         for name in ("tuned", "default", "popular"):
             table.add_column({"default": "the defaults", "popular": "most popular"}.get(name, name), justify="right")
         table.add_row(*(f"{test[name]:.4f}" if name in test else "" for name in ("tuned", "default", "popular")))
-        self._print(table)
-        self._print(verdict(tuned))
-        self._print(f"best of {len(tuned.trials)}: rankline train {command_of(tuned.best.options)}")
-        self._print(
+        self.print(table)
+        self.print(verdict(tuned))
+        self.print(f"best of {len(tuned.trials)}: rankline train {command_of(tuned.best.options)}")
+        self.print(
             f"model: rankline/{result.trained.version} (run {result.trained.run_id[:8]}), trained on everything · "
             f"trials: run {result.run_id[:8]} · look: {_ui_command(settings)}"
         )
@@ -166,21 +166,21 @@ class Console:
         s = result.summary
         if self.json:
             metadata = {"model": result.model, "table": result.table, "n_users": s.n_users, "n_rows": s.n_rows}
-            _LOG.info("published", extra={"metadata": metadata})
+            _LOG.info(result.outcome.action, extra={"metadata": metadata})
             return
-        self._print(
-            f"published {s.n_rows:,} rows for {s.n_with_items:,} of {s.n_users:,} users to {result.table} "
-            f"in {result.address}, from {result.model}, in {result.seconds:.1f} s"
+        self.print(
+            f"{result.outcome.action} {s.n_rows:,} rows for {s.n_with_items:,} of {s.n_users:,} users "
+            f"to {result.table} in {result.address}, from {result.model}, in {result.seconds:.1f} s"
         )
         if s.n_short:
-            self._print(f"{s.n_short:,} user(s) have fewer unseen items than asked for, and got those")
+            self.print(f"{s.n_short:,} user(s) have fewer unseen items than asked for, and got those")
         if s.n_flat:
-            self._print(
+            self.print(
                 f"{s.n_flat:,} user(s) have no item with a score above 0: their lists are in the order of ids "
                 "(more components, or --min-interactions, at training)"
             )
         if s.n_unknown:
-            self._print(
+            self.print(
                 f"{s.n_unknown:,} user(s) of the warehouse are not in the model; --unknown popular gives them a list"
             )
 
@@ -207,7 +207,7 @@ class Console:
             title = [listing.titles.get(str(item), "")] if titled else []
             table.add_row(str(rank), str(item), *title, f"{float(score):.3f}")
         if not listing.liked:
-            self._print(table)
+            self.print(table)
             return
         liked = Table(title=f"What user {listing.user} liked best", title_justify="left")
         liked.add_column("score", justify="right")
@@ -216,7 +216,7 @@ class Console:
             liked.add_row(f"{row['score']:g}", row["title"] or str(row["item_id"]))
         beside = Table.grid(padding=(0, 3))
         beside.add_row(liked, table)
-        self._print(beside)
+        self.print(beside)
 
     def shown(self, shown: Shown, settings: Any) -> None:
         """A version at a glance."""
@@ -225,16 +225,16 @@ class Console:
             return
         self._metrics(f"{shown.run_name}  (run {shown.run_id[:8]})", shown.metrics)
         if shown.listing is not None:
-            self._print("")
+            self.print("")
             self.listing(shown.listing)
-        self._print("")
+        self.print("")
         for row in shown.published:
-            self._print(
+            self.print(
                 f"table: analytics.recommendations in {shown.address}: {row['n_rows']:,} rows, "
                 f"{row['n_users']:,} users, version {row['model_version']}"
             )
-        self._print('read it: rankline sql "SELECT * FROM analytics.recommendations WHERE user_id = 1 ORDER BY rank"')
-        self._print(f"runs: {_ui_command(settings)}")
+        self.print('read it: rankline sql "SELECT * FROM analytics.recommendations WHERE user_id = 1 ORDER BY rank"')
+        self.print(f"runs: {_ui_command(settings)}")
 
     def rows(self, columns: list[str], rows: list[tuple[Any, ...]], output: str = "") -> None:
         """A query's result: a table for people, TSV or JSON lines for pipes."""
@@ -255,7 +255,7 @@ class Console:
             table = Table(*columns)
             for row in rows:
                 table.add_row(*(str(value) for value in row))
-            self._print(table)
+            self.print(table)
 
     def _metrics(self, title: str, metrics: dict[str, float], better: str | None = None) -> None:
         """What people look at, beside the baselines, and the verdict; MLflow has the rest."""
@@ -263,23 +263,28 @@ class Console:
 
         from pipeline.beside import side_by_side, verdict_in_words
 
-        self._print(title)
+        self.print(title)
         for beside in side_by_side(metrics):
             table = Table()
             for column in beside.columns:
                 table.add_column(column, justify="left" if column == "metric" else "right")
             for row in beside.rows:
                 table.add_row(*row)
-            self._print(table)
+            self.print(table)
             if beside.note:
-                self._print(beside.note)
+                self.print(beside.note)
         if verdict := verdict_in_words(metrics, better):
-            self._print(verdict)
+            self.print(verdict)
         fit = ("reconstruction_error", "observed_rmse", "sparsity", "n_iter")
-        self._print(" · ".join(f"{name} {metrics[name]:.6g}" for name in fit if name in metrics))
+        self.print(" · ".join(f"{name} {metrics[name]:.6g}" for name in fit if name in metrics))
+
+    def result(self, message: str, metadata: dict[str, Any]) -> None:
+        """A result as a log line."""
+        _LOG.info(message, extra={"metadata": metadata})
 
     @staticmethod
-    def _print(what: Any) -> None:
+    def print(what: Any) -> None:
+        """A sentence or a table on stdout."""
         from rich.console import Console as Terminal
 
         terminal = Terminal(

@@ -10,6 +10,7 @@
     │   │   └── LeakageError                   a candidate or its training side knows what it is judged by
     │   ├── NotPromotedError               the gate does not hold: the champion stays
     │   ├── ArtifactError                  another format, a wrong checksum, a missing file
+    │   ├── CheckFailedError               a check of the rows to be published: they are not
     │   ├── UnknownUserError               (also a KeyError)
     │   ├── UnknownItemError               (also a KeyError)
     │   └── RowRangeError                  (also an IndexError)
@@ -18,7 +19,8 @@
         ├── UnreachableError               nothing answers: the only one a file may stand in for
         ├── RefusedError                   it answers, and says no
         ├── QueryError                     it answers, and the query fails
-        └── LockedError                    the embedded warehouse is in use
+        │   └── ConnectionLostError            the answer never came, whether or not the statement ran
+        └── LockedError                    the embedded warehouse, or the published tables, are in use
 
 A message is one line: what happened, where, and what to do next. It never holds a password.
 An interrupted command ends with 130.
@@ -31,6 +33,8 @@ from collections.abc import Sequence
 __all__ = [
     "ArtifactError",
     "BadRowsError",
+    "CheckFailedError",
+    "ConnectionLostError",
     "InputError",
     "LeakageError",
     "LockedError",
@@ -115,6 +119,17 @@ class ArtifactError(InputError):
     """Model artifacts of another format, with a wrong checksum, or with a file missing."""
 
 
+class CheckFailedError(InputError):
+    """Rows that a check before publishing (sql/checks/) turned down; `check` names the first that did."""
+
+    def __init__(self, message: str = "CheckFailedError", check: str = "") -> None:
+        super().__init__(message)
+        self.check = check
+
+    def __reduce__(self) -> tuple[type[CheckFailedError], tuple[str, str]]:
+        return type(self), (str(self), self.check)
+
+
 class UnknownUserError(InputError, KeyError):
     """A user id that the model was not trained on."""
 
@@ -152,5 +167,9 @@ class QueryError(ServerError):
     """The server answers and the query fails."""
 
 
+class ConnectionLostError(QueryError):
+    """The connection broke, or no answer came in time: whether the statement ran is not known."""
+
+
 class LockedError(ServerError):
-    """The embedded warehouse is in use by another process."""
+    """The embedded warehouse, or the published tables, are in use by another process."""

@@ -1,24 +1,29 @@
-"""Where recommendations go: a staged table, counted, then put in place of the published one at a stroke."""
+"""Where recommendations go: a staged table, counted and checked, then put in place of the published one at a stroke."""
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import tenacity
 from numpy.typing import NDArray
 
-from pipeline import sql
-from pipeline.errors import InputError, QueryError
+from pipeline import checks, shelf, sql
+from pipeline.artifact import FactorModel
+from pipeline.checks import Limits
+from pipeline.companions import CLICKHOUSE_TYPE, Companions
+from pipeline.errors import ConnectionLostError, InputError, QueryError
+from pipeline.lease import Owner, holding
+from pipeline.shelf import PREVIOUS, PUBLISHED
 from pipeline.warehouse import Warehouse
 
-__all__ = ["PREVIOUS", "PUBLISHED", "Recommendations", "RecommendationsTable"]
+__all__ = ["KEEP", "PREVIOUS", "PUBLISHED", "Outcome", "Recommendations", "RecommendationsTable"]
 
-PUBLISHED = "analytics.recommendations"
-PREVIOUS = "analytics.recommendations_previous"
-_CLICKHOUSE_TYPE = {"int": "Int64", "str": "String"}
+KEEP = 5
+_STALE_HOURS = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +40,20 @@ class Recommendations:
     sources: NDArray[np.str_]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Attributes
+    ----------
+    action : "published", or "already published": the same rows of the same version were there
+    accepted : checks that failed and were passed over, in words
+    notes : sentences to be said
+    """
+
+    action: Literal["published", "already published"]
+    accepted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 class RecommendationsTable:
     """One publication: `write` blocks, then `publish`; `discard` if anything fails in between.
 
@@ -45,22 +64,23 @@ class RecommendationsTable:
         self._warehouse = warehouse
         self._model_version = model_version
         self._run_id = run_id
-        self._generated_at = datetime.now(UTC)
         self.n_rows = 0
+        self._chunks = 0
         self._moving = False
-        self._staged = f"recommendations_staged_{uuid.uuid4().hex[:12]}"
-        for name in ("ddl/01_raw", "ddl/02_analytics"):
+        self._refused = False
+        for name in ("ddl/01_raw", "ddl/02_analytics", "ddl/publications"):
             warehouse.ddl(sql.load(name).text)
-        for row in warehouse.rows(sql.load("queries/stale_staged").text, {"hours": 24}):
-            warehouse.command("DROP TABLE IF EXISTS analytics.{table:Identifier}", {"table": row["name"]})
-        warehouse.ddl(
-            sql.load("ddl/staged_recommendations").text,
-            {
-                "table": self._staged,
-                "user_type": _CLICKHOUSE_TYPE[user_kind],
-                "item_type": _CLICKHOUSE_TYPE[item_kind],
-            },
-        )
+        # The server's clock: which set is newer must not depend on who made it.
+        self._at_ms = int(warehouse.rows("SELECT toUnixTimestamp64Milli(now64(3)) AS at")[0]["at"])
+        self.staged = shelf.staged_name(self._at_ms, run_id)
+        self._log("started")
+        types = {"user_type": CLICKHOUSE_TYPE[user_kind], "item_type": CLICKHOUSE_TYPE[item_kind]}
+        warehouse.ddl(sql.load("ddl/staged_recommendations").text, {"table": self.staged, **types})
+        self._companions = Companions(warehouse, self.staged, user_kind, item_kind, self._insert)
+
+    def seen_now(self, query: sql.Sql) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
+        """What the query has as seen by now, for scoring to leave out and `publish` to check: see `Companions`."""
+        return self._companions.seen_now(query)
 
     def write(self, block: Recommendations) -> None:
         """Append a block to the staged table."""
@@ -76,62 +96,151 @@ class RecommendationsTable:
                 "source": pa.array(block.sources, pa.string()),
                 "model_version": pa.repeat(self._model_version, n),
                 "run_id": pa.repeat(self._run_id, n),
-                "generated_at": pa.repeat(pa.scalar(self._generated_at, pa.timestamp("ms", "UTC")), n),
+                "generated_at": pa.repeat(pa.scalar(self._at_ms, pa.timestamp("ms", "UTC")), n),
             }
         )
-        self._warehouse.insert(f"analytics.{self._staged}", rows)
+        self._insert(self.staged, rows)
         self.n_rows += n
 
-    def publish(self) -> None:
-        """Put the staged table in place of the published one; the one before stays as PREVIOUS.
+    def _insert(self, table: str, rows: pa.Table) -> None:
+        """Append a chunk, once: after a broken connection it is sent again under the same token."""
+        self._chunks += 1
+        token = f"{self.staged}:{self._chunks}"
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(ConnectionLostError),
+            stop=tenacity.stop_after_attempt(4),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+            reraise=True,
+        )
+        retrying(self._warehouse.insert, f"analytics.{table}", rows, insert_deduplication_token=token)
 
-        Readers see the whole old table or the whole new one: the first time a rename, every other
-        time an exchange of the pair, each of which is atomic. A RENAME of two pairs and CREATE OR
-        REPLACE are not.
+    def publish(
+        self,
+        model: FactorModel | None = None,
+        limits: Limits | None = None,
+        keep: int = KEEP,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Outcome:
+        """Count, check, and put the staged table in place of the published one; the one before stays as PREVIOUS.
+
+        Readers see the whole old table or the whole new one. Publishing what is published already changes nothing.
+
+        Parameters
+        ----------
+        model : what the rows were made from: users, items and what is seen are checked against it
+        limits : what the rows are checked for; None for the moves alone, without checks
+        keep : sets to keep besides the published one
+        say : told who is waited for
 
         Raises
         ------
         InputError
             With no rows: an empty table is never published.
+        CheckFailedError
+            Naming the check; nothing is published, and the staged table is kept for a look.
         QueryError
-            Where the staged table does not hold what was written to it.
+            Where a table does not hold what was written to it.
+        LockedError
+            Where another job moves tables all the while.
         """
         if not self.n_rows:
             raise InputError("There is nothing to publish: no user has an unseen item left. The table stays as it is")
-        staged = {"staged": self._staged}
-        found = self._warehouse.rows("SELECT count() AS n FROM analytics.{staged:Identifier}", staged)[0]["n"]
+        found = self._count(self.staged)
         if found != self.n_rows:
             raise QueryError(
-                f"analytics.{self._staged} holds {found} rows and {self.n_rows} were written: not published; "
+                f"analytics.{self.staged} holds {found} rows and {self.n_rows} were written: not published; "
                 "run the command again"
             )
-        # After an exchange the staged name holds what was there before: the published table goes to
-        # PREVIOUS, and what that was goes.
-        self._moving = True
-        if self._put(PUBLISHED) and self._put(PREVIOUS):
-            self._drop()
+        failed = self._of_the_rows(model, limits)
+        with holding(self._warehouse, "publishing", say) as lease:
+            shelf.settle(self._warehouse, keep)
+            self._sweep()
+            there = self._warehouse.engine(PUBLISHED) is not None
+            rows = shelf.digest(self._warehouse, self.staged)
+            same = there and shelf.digest(self._warehouse, "recommendations") == rows
+            if same and not [one for one in failed if not one.acceptable]:
+                self._log("already published")
+                self._drop()
+                return Outcome("already published")
+            notes = []
+            if limits is not None and there:
+                parameters = {"before": "recommendations", "staged": self.staged, "at_ms": self._at_ms, **limits.values}
+                failed += checks.failures(self._warehouse, checks.COMPARING, parameters)
+            elif limits is not None:
+                notes.append("this is the first set: there is none before to compare it with")
+            self._refuse(failed, limits)
+            lease.check()
+            self._moving = True
+            shelf.put(self._warehouse, self.staged)
+            if shelf.digest(self._warehouse, "recommendations") != rows:
+                raise QueryError(f"{PUBLISHED} holds other rows than were published: run the command again")
+            shelf.settle(self._warehouse, keep)
+            accepted = tuple(str(one) for one in failed)
+            self._log("published", "accepted: " + "; ".join(accepted) if accepted else "")
+        self._companions.drop()
+        return Outcome("published", accepted, tuple(notes))
 
-    def _put(self, table: str) -> bool:
-        """Put the staged table in the other's place; whether there was one, now under the staged name."""
-        names = {"staged": self._staged, "table": table.removeprefix("analytics.")}
-        if self._warehouse.engine(table) is None:
-            try:
-                self._warehouse.command(
-                    "RENAME TABLE analytics.{staged:Identifier} TO analytics.{table:Identifier}", names
-                )
-            except QueryError:
-                # Another job may have published since; then it is there to exchange with.
-                if self._warehouse.engine(table) is None:
-                    raise
-            else:
-                return False
-        self._warehouse.command("EXCHANGE TABLES analytics.{staged:Identifier} AND analytics.{table:Identifier}", names)
-        return True
+    def _of_the_rows(self, model: FactorModel | None, limits: Limits | None) -> list[checks.Failure]:
+        """Checks that need no lock: what they look at is this job's own."""
+        if limits is None:
+            return []
+        names: tuple[str, ...] = checks.OF_THE_ROWS
+        parameters = {"staged": self.staged, **limits.values}
+        parameters |= {"model_version": self._model_version, "run_id": self._run_id, "at_ms": self._at_ms}
+        if model is not None:
+            self._companions.load_model(model)
+            names += checks.OF_THE_SET
+            parameters |= self._companions.names
+        return checks.failures(self._warehouse, names, parameters)
+
+    def _refuse(self, failed: list[checks.Failure], limits: Limits | None) -> None:
+        error = checks.refusal(failed, self.staged, limits is not None and limits.accept_changes)
+        if error is None:
+            return
+        self._refused = True
+        self._log("refused", "; ".join(str(one) for one in failed))
+        self._companions.drop()
+        raise error
 
     def discard(self) -> None:
-        """Drop the staged table, unless it was being put in place: what is published may lie under its name."""
-        if not self._moving:
-            self._drop()
+        """Drop the staged table, unless it was refused and is kept for a look, or is no longer ours.
+
+        While it is put in place, what was published before comes to lie under its name: its rows tell.
+        """
+        if self._refused:
+            return
+        if self._moving:
+            one = shelf.head(self._warehouse, self.staged)
+            if one is None or one.at_ms != self._at_ms:
+                return
+        self._drop()
 
     def _drop(self) -> None:
-        self._warehouse.command("DROP TABLE IF EXISTS analytics.{staged:Identifier}", {"staged": self._staged})
+        self._companions.drop()
+        self._warehouse.command("DROP TABLE IF EXISTS analytics.{staged:Identifier}", {"staged": self.staged})
+
+    def _count(self, table: str) -> int:
+        found = self._warehouse.rows("SELECT count() AS n FROM analytics.{table:Identifier}", {"table": table})
+        return int(found[0]["n"])
+
+    def _sweep(self) -> None:
+        """Drop what jobs left behind that are gone: known to be dead, or begun a day ago.
+
+        Called once every set lies under its own name: none of these is one.
+        """
+        me = Owner.me()
+        names = {
+            str(row["name"])
+            for row in self._warehouse.rows(sql.load("queries/stale_staged").text, {"hours": _STALE_HOURS})
+        }
+        for row in self._warehouse.rows(sql.load("queries/left_behind").text, {"host": me.host}):
+            if Owner(me.host, row["pid"], row["process_started"]).dead:
+                names.add(str(row["name"]))
+        for name in sorted(names):
+            if not name.startswith(self.staged):
+                self._warehouse.command("DROP TABLE IF EXISTS analytics.{table:Identifier}", {"table": name})
+
+    def _log(self, action: str, note: str = "") -> None:
+        shelf.log_event(
+            self._warehouse, action, self.staged, self._model_version, self._run_id, self._at_ms, self.n_rows, note
+        )

@@ -300,8 +300,26 @@ class ScoreSpec:
         default=None,
         metadata=_help("The .sql file that says what is seen by now. Default: the mart, where there is one."),
     )
+    max_coverage_drop: float = field(
+        default=0.2,
+        metadata=_help("Refuse to publish where a larger share of the table's users, or rows, would be gone."),
+    )
+    max_fallback: float = field(
+        default=0.5, metadata=_help("Refuse to publish where a larger share of rows is merely popular.")
+    )
+    accept_changes: YesNo = field(
+        default="no", metadata=_help("yes: publish although one of these limits is passed; it is written down.")
+    )
+    keep: int = field(default=5, metadata=_help("Published tables to keep besides the newest, to roll back to."))
 
     def __post_init__(self) -> None:
+        for name in ("max_coverage_drop", "max_fallback"):
+            value = getattr(self, name)
+            _check(self, name, _is_number(value), "a number")
+            _check(self, name, 0 <= value <= 1, "from 0 to 1")
+        _check(self, "accept_changes", self.accept_changes in get_args(YesNo), f"one of {get_args(YesNo)}")
+        _check(self, "keep", _is_int(self.keep), "an integer")
+        _check(self, "keep", 1 <= self.keep <= 1000, "from 1 to 1000")
         _check(self, "k", _is_int(self.k), "an integer")
         _check(self, "k", 1 <= self.k <= 65535, "from 1 to 65535")
         _check(self, "unknown", self.unknown in get_args(UnknownUsers), f"one of {get_args(UnknownUsers)}")

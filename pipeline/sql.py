@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 
-__all__ = ["Sql", "count_of", "load", "load_all", "ordered_seen", "read_query"]
+__all__ = ["Sql", "count_of", "few_of", "insert_seen", "load", "load_all", "ordered_seen", "read_query"]
 
 _FOLDER = Path(__file__).resolve().parents[1] / "sql"
 # Blanks, comments and semicolons (named by their group), quoted text, and all else.
@@ -85,6 +85,11 @@ def count_of(query: Sql) -> Sql:
     return Sql(f"SELECT count() FROM (\n{query.text}\n)", f"the row count of {query.name}")  # noqa: S608
 
 
+def few_of(query: Sql, limit: int) -> Sql:
+    """The first rows of a query, each with the number of all in `n_offending`."""
+    return Sql(f"SELECT *, count() OVER () AS n_offending FROM (\n{query.text}\n) LIMIT {limit:d}", query.name)  # noqa: S608
+
+
 def ordered_seen(query: Sql, user_kind: str, item_kind: str) -> Sql:
     """The distinct pairs of user and item of an interactions query, by user, as the model's kinds of id.
 
@@ -100,3 +105,9 @@ def ordered_seen(query: Sql, user_kind: str, item_kind: str) -> Sql:
         f"WHERE {user} IS NOT NULL AND {item} IS NOT NULL ORDER BY u, i"
     )
     return Sql(text, f"what is seen by {query.name}")
+
+
+def insert_seen(query: Sql, user_kind: str, item_kind: str) -> Sql:
+    """The same pairs, into the table that the parameter `seen` names in analytics; it puts them in order."""
+    pairs = ordered_seen(query, user_kind, item_kind)
+    return Sql(f"INSERT INTO analytics.{{seen:Identifier}} {pairs.text.removesuffix(' ORDER BY u, i')}", pairs.name)

@@ -14,7 +14,15 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 
-from pipeline.errors import LockedError, QueryError, RefusedError, ServerError, UnreachableError, UsageError
+from pipeline.errors import (
+    ConnectionLostError,
+    LockedError,
+    QueryError,
+    RefusedError,
+    ServerError,
+    UnreachableError,
+    UsageError,
+)
 
 __all__ = ["Warehouse", "address_of", "connect"]
 
@@ -324,7 +332,7 @@ def _translation(error: Exception, address: str, opening: bool) -> ServerError:
     if any(isinstance(cause, http.ReadTimeoutError | TimeoutError) for cause in chain):
         if opening:
             return UnreachableError(f"The warehouse at {address} does not answer in time. {_HINT}")
-        return QueryError(
+        return ConnectionLostError(
             f"The warehouse at {address} did not answer in time; RANKLINE_READ_TIMEOUT (seconds) allows more"
         )
     if any(isinstance(cause, http.SSLError) for cause in chain):
@@ -334,7 +342,7 @@ def _translation(error: Exception, address: str, opening: bool) -> ServerError:
         return RefusedError(f"The warehouse at {address} refused: {_REFUSALS[code]} ({_one_line(error)}). {_HINT}")
     broken = (http.ProtocolError, http.IncompleteRead, ConnectionError, pa.ArrowInvalid)
     if any(isinstance(cause, broken) for cause in chain) and code is None:
-        return QueryError(
+        return ConnectionLostError(
             f"The connection to the warehouse at {address} broke ({_reason(chain)}); run the command again"
         )
     if opening and code is None:

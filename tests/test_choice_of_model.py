@@ -52,7 +52,7 @@ def test_every_option_can_come_from_the_environment() -> None:
     commands = [
         line.split()[1] for line in shown.split("Commands")[1].splitlines() if line.startswith("│ ") and line[2] != " "
     ]
-    assert len(commands) == 10
+    assert len(commands) == 14
     code = (
         "from pipeline.cli import app; import typer\n"
         "for name, command in typer.main.get_command(app).commands.items():\n"

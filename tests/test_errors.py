@@ -28,6 +28,8 @@ STATUS = {
     "UnreachableError": 4,
     "RefusedError": 4,
     "QueryError": 4,
+    "ConnectionLostError": 4,
+    "CheckFailedError": 3,
     "LockedError": 4,
 }
 

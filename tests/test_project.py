@@ -86,7 +86,7 @@ def test_readme_names_every_option() -> None:
     for spec in (TrainSpec, ReadSpec):
         for name in (f.name for f in fields(spec)):
             assert f"`--{name.replace('_', '-')}`" in table
-    for name in ("model", "k", "unknown"):
+    for name in ("model", "k", "unknown", "max-coverage-drop", "max-fallback", "accept-changes", "keep"):
         assert f"`score --{name}`" in table
     for one in fields(TuneSpec):
         assert f"`tune --{one.name}`" in table

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from pipeline import shelf
 from pipeline.errors import InputError, QueryError
 from pipeline.sinks import PREVIOUS, PUBLISHED, Recommendations, RecommendationsTable
 from pipeline.warehouse import connect
@@ -40,7 +42,9 @@ def runs(warehouse, table: str = PUBLISHED) -> dict[str, int]:
 
 
 def tables(warehouse) -> set[str]:
-    return {row["name"] for row in warehouse.rows("SELECT name FROM system.tables WHERE database = 'analytics'")}
+    """Every table of analytics but the log of events; sets that are kept as their run alone."""
+    names = {row["name"] for row in warehouse.rows("SELECT name FROM system.tables WHERE database = 'analytics'")}
+    return {re.sub(r"^recommendations_published_\d{8}T\d{9}_", "kept_", name) for name in names - {"publications"}}
 
 
 def test_what_is_written_is_what_is_there(warehouse):
@@ -105,7 +109,7 @@ def test_kinds_of_id_may_change_from_one_to_the_next(warehouse):
     assert runs(warehouse) == {"run-c": N}
 
 
-def test_the_one_before_stays_and_no_more(warehouse):
+def test_the_one_before_stays_and_older_ones_are_kept(warehouse):
     publish(warehouse, "run-a")
     assert runs(warehouse) == {"run-a": N}
     assert tables(warehouse) == {"recommendations"}
@@ -115,7 +119,7 @@ def test_the_one_before_stays_and_no_more(warehouse):
     assert (runs(warehouse), runs(warehouse, PREVIOUS)) == ({"run-c": N}, {"run-b": 3})
     publish(warehouse, "run-d")
     assert (runs(warehouse), runs(warehouse, PREVIOUS)) == ({"run-d": N}, {"run-c": N})
-    assert tables(warehouse) == {"recommendations", "recommendations_previous"}
+    assert tables(warehouse) == {"recommendations", "recommendations_previous", "kept_runa", "kept_runb"}
 
 
 def test_the_first_publish_is_a_rename_and_the_next_an_exchange(http_server, over_http):
@@ -124,11 +128,16 @@ def test_the_first_publish_is_a_rename_and_the_next_an_exchange(http_server, ove
     publish(over_http, "run-b")
     publish(over_http, "run-c")
     moves = [entry["statement"].split() for entry in http_server.log("^(EXCHANGE|RENAME)")]
-    assert [(move[0], move[-1]) for move in moves] == [
+    kept = "analytics.recommendations_published_"
+    assert [(move[0], re.sub(r"_\d{8}T\d{9}_\w+", "_", move[-1])) for move in moves] == [
+        # The old set comes to lie under the staged name, gets its own, and becomes the one before.
         ("EXCHANGE", PUBLISHED),
+        ("RENAME", kept),
         ("RENAME", PREVIOUS),
         ("EXCHANGE", PUBLISHED),
+        ("RENAME", kept),
         ("EXCHANGE", PREVIOUS),
+        ("RENAME", kept),
     ]
     assert http_server.log("CREATE OR REPLACE|TRUNCATE|ALTER") == []
     assert all(len(entry["statement"].split(",")) == 1 for entry in http_server.log("RENAME"))
@@ -164,8 +173,7 @@ def test_another_count_than_was_written_is_refused(warehouse, spoil):
     publish(warehouse, "run-a")
     table = RecommendationsTable(warehouse, "int", "int", "3", "run-b")
     table.write(block())
-    (staged,) = {name for name in tables(warehouse) if "staged" in name}
-    warehouse.command(spoil.format(t=f"analytics.{staged}"))
+    warehouse.command(spoil.format(t=f"analytics.{table.staged}"))
     with pytest.raises(QueryError, match=f"and {N} were written: not published"):
         table.publish()
     assert runs(warehouse) == {"run-a": N}
@@ -206,16 +214,19 @@ def test_a_failure_after_the_exchange_loses_neither(http_server, over_http):
     publish(over_http, "run-b")
     table = RecommendationsTable(over_http, "int", "int", "3", "run-c")
     table.write(block())
-    http_server.rules({"match": "recommendations_previous", "do": "instead", "sql": "SELECT throwIf(1)"})
+    http_server.rules(
+        {"match": "^(RENAME|EXCHANGE).*recommendations_published_", "do": "instead", "sql": "SELECT throwIf(1)"}
+    )
     with pytest.raises(QueryError):
         table.publish()
     # As the batch job does after any failure: what was published before must outlive it.
     table.discard()
     assert runs(over_http) == {"run-c": N}
-    (waiting,) = (name for name in tables(over_http) if "staged" in name)
-    assert runs(over_http, f"analytics.{waiting}") == {"run-b": N}
+    assert runs(over_http, f"analytics.{table.staged}") == {"run-b": N}
     publish(over_http, "run-d")
     assert (runs(over_http), runs(over_http, PREVIOUS)) == ({"run-d": N}, {"run-c": N})
+    assert tables(over_http) >= {"kept_runa", "kept_runb"}, "the next put it away"
+    assert not [name for name in tables(over_http) if name == table.staged]
 
 
 def test_two_jobs_at_once_write_into_tables_of_their_own(warehouse, dsn):
@@ -234,7 +245,7 @@ def test_two_jobs_at_once_write_into_tables_of_their_own(warehouse, dsn):
 
 
 def test_two_first_publishes_at_once(warehouse, dsn):
-    """The second finds the table that the first made a moment ago."""
+    """The second finds the table that the first made a moment ago, lock or not."""
     with connect(dsn) as second:
         one = RecommendationsTable(warehouse, "int", "int", "3", "run-a")
         other = RecommendationsTable(second, "int", "int", "4", "run-b")
@@ -244,8 +255,8 @@ def test_two_first_publishes_at_once(warehouse, dsn):
 
         def engine_then_other(table: str) -> str | None:
             found = engine(table)
-            if table == PUBLISHED and found is None:
-                one.publish()
+            if table == PUBLISHED and found is None and warehouse.engine(PUBLISHED) is None:
+                shelf.put(warehouse, one.staged)
             return found
 
         second.engine = engine_then_other  # type: ignore[method-assign]
@@ -258,7 +269,7 @@ def test_staged_tables_that_a_job_left_behind(warehouse, monkeypatch):
     publish(warehouse, "run-a")
     old = RecommendationsTable(warehouse, "int", "int", "3", "run-b")
     old.write(block())
-    (left,) = {name for name in tables(warehouse) if "staged" in name}
+    left = old.staged
     # Someone's own table is none of them.
     warehouse.command("CREATE TABLE analytics.recommendations_mine ENGINE = Memory AS SELECT 1 AS a")
     publish(warehouse, "run-c")
@@ -279,6 +290,7 @@ def test_staged_tables_that_a_job_left_behind(warehouse, monkeypatch):
     publish(warehouse, "run-e")
     assert left not in tables(warehouse)
     assert "recommendations_mine" in tables(warehouse)
+    assert not [name for name in tables(warehouse) if "staged" in name], "what it was to be checked against went too"
     assert (runs(warehouse), runs(warehouse, PREVIOUS)) == ({"run-e": N}, {"run-d": N})
 
 

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 
 from pipeline import tracking
 from pipeline.batch import BatchSummary, score_all
-from pipeline.errors import ServerError
+from pipeline.checks import Limits
+from pipeline.errors import CheckFailedError, ServerError
 from pipeline.jobs.model import loaded
 from pipeline.jobs.reporter import Reporter
 from pipeline.settings import PROJECT_ROOT, Settings
-from pipeline.sinks import PUBLISHED, RecommendationsTable
+from pipeline.sinks import PUBLISHED, Outcome, RecommendationsTable
 from pipeline.sources.choice import open_warehouse
-from pipeline.sources.warehouse import MART, interactions_query, seen_now
+from pipeline.sources.warehouse import MART, interactions_query
 from pipeline.spec import ScoreSpec
 from pipeline.sql import Sql, read_query
 from pipeline.warehouse import Warehouse
@@ -32,6 +33,7 @@ class ScoreResult:
     table: str
     address: str
     summary: BatchSummary
+    outcome: Outcome
     seconds: float
 
 
@@ -50,20 +52,30 @@ def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreR
                     scorer,
                     table,
                     spec.k,
-                    seen_now=() if seen is None else seen_now(warehouse, seen, scorer.users.kind, scorer.items.kind),
+                    seen_now=() if seen is None else table.seen_now(seen),
                     unknown_popular=spec.unknown == "popular",
                     progress=lambda done, total: reporter.progress("score", done, total, "users"),
                 )
                 reporter.progress("publish", 0, None)
-                table.publish()
+                outcome = table.publish(scorer.model, _limits(spec), spec.keep, reporter.say)
+            except CheckFailedError as error:
+                if run is not None:
+                    run.tags({"failed_check": error.check, "staged_table": f"analytics.{table.staged}"})
+                raise
             except BaseException:  # Ctrl-C too: no staged table is left behind
                 _discard(table, reporter)
                 raise
-            result = ScoreResult(version.label, PUBLISHED, warehouse.address, summary, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            result = ScoreResult(version.label, PUBLISHED, warehouse.address, summary, outcome, seconds)
+        for sentence in outcome.notes:
+            reporter.say(sentence)
+        for failed in outcome.accepted:
+            reporter.say(f"published all the same, as --accept-changes says: {failed}")
         if run is not None:
             run.name_if_made_up(f"score {version.label}")
             run.params({name: value for name, value in asdict(spec).items() if value is not None})
-            run.tags({"model_version": version.version, "scored_run": version.run_id})
+            run.tags({"model_version": version.version, "scored_run": version.run_id, "published": outcome.action})
+            run.tags({"accepted_changes": "; ".join(outcome.accepted) or None})
             run.metrics({"n_users": summary.n_users, "n_rows": summary.n_rows, "seconds_total": result.seconds})
         return result
 
@@ -76,6 +88,12 @@ def _run_of_mlflow(settings: Settings) -> Iterator[tracking.Run | None]:
         return
     with tracking.start_run(settings.tracking_uri, "rankline", PROJECT_ROOT) as run:
         yield run
+
+
+def _limits(spec: ScoreSpec) -> Limits:
+    return Limits(
+        spec.k, spec.unknown == "popular", spec.max_coverage_drop, spec.max_fallback, spec.accept_changes == "yes"
+    )
 
 
 def _seen_query(spec: ScoreSpec, warehouse: Warehouse, source: object, reporter: Reporter) -> Sql | None:

@@ -6,8 +6,11 @@
 --   item_type  ClickHouse type of the item ids (Int64 or String)
 -- Columns: rank from 1, best first; score in the units of the matrix (stars, where nothing was transformed);
 --          source: who ranked (nmf, popular); model_version and run_id: lineage; generated_at: when, UTC.
+-- Settings: a window for insert tokens, which do nothing on plain MergeTree without one: an insert that is
+--          sent again, because nobody knows whether it arrived, leaves its rows once.
 CREATE TABLE analytics.{table:Identifier}
 ORDER BY (user_id, rank)
+SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Recommendations, best first; one row a user and a rank'
 EMPTY AS
 SELECT

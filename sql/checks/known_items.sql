@@ -1,0 +1,9 @@
+-- Purpose: items that the model does not know.
+-- Grain:   an item.
+-- Parameters:
+--   staged       the staged table, in analytics
+--   model_items  the model's items, in analytics
+SELECT item_id, count() AS n_rows
+FROM analytics.{staged:Identifier}
+WHERE item_id NOT IN (SELECT item_id FROM analytics.{model_items:Identifier})
+GROUP BY item_id

@@ -1,0 +1,53 @@
+-- Purpose: users whose list is not k items long, though that many are unseen; or is missing, or too long.
+-- Grain:   a user.
+-- Parameters:
+--   staged       the staged table, in analytics
+--   model_users  the model's users with the columns they have seen, in analytics
+--   model_items  the model's items with their columns, in analytics
+--   seen         what the warehouse had as seen, in analytics
+--   k            items a user, at most
+--   strangers    1 where users of the warehouse who are not in the model get a list too
+-- Columns: n_items: in the list; n_due: as many as are unseen, k at most.
+WITH
+    due AS
+    (
+        SELECT user_id FROM analytics.{model_users:Identifier}
+        UNION ALL
+        SELECT DISTINCT user_id
+        FROM analytics.{seen:Identifier}
+        WHERE {strangers:UInt8} AND user_id NOT IN (SELECT user_id FROM analytics.{model_users:Identifier})
+    ),
+    lists AS
+    (
+        SELECT user_id, count() AS n_items FROM analytics.{staged:Identifier} GROUP BY user_id
+    ),
+    others AS
+    (
+        SELECT due.user_id AS user_id, lists.n_items AS n_items
+        FROM due
+        LEFT JOIN lists ON lists.user_id = due.user_id
+        WHERE n_items != {k:UInt32}
+    ),
+    left_out AS
+    (
+        SELECT user_id, uniqExact(col) AS n_seen
+        FROM
+        (
+            SELECT user_id, arrayJoin(seen) AS col
+            FROM analytics.{model_users:Identifier}
+            WHERE user_id IN (SELECT user_id FROM others)
+            UNION ALL
+            SELECT seen.user_id AS user_id, items.col AS col
+            FROM analytics.{seen:Identifier} AS seen
+            INNER JOIN analytics.{model_items:Identifier} AS items ON items.item_id = seen.item_id
+            WHERE user_id IN (SELECT user_id FROM others)
+        )
+        GROUP BY user_id
+    )
+SELECT
+    others.user_id AS user_id,
+    others.n_items AS n_items,
+    least({k:UInt32}, (SELECT count() FROM analytics.{model_items:Identifier}) - left_out.n_seen) AS n_due
+FROM others
+LEFT JOIN left_out ON left_out.user_id = others.user_id
+WHERE n_items != n_due

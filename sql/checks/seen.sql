@@ -1,0 +1,22 @@
+-- Purpose: items that their user has seen: by the model's artifact, or by the warehouse when the batch began.
+-- Grain:   a user, an item and who says so.
+-- Parameters:
+--   staged       the staged table, in analytics
+--   model_users  the model's users with the columns they have seen, in analytics
+--   model_items  the model's items with their columns, in analytics
+--   seen         what the warehouse had as seen, in analytics
+WITH rows AS
+(
+    SELECT recommended.user_id AS user_id, recommended.item_id AS item_id, items.col AS col
+    FROM analytics.{staged:Identifier} AS recommended
+    INNER JOIN analytics.{model_items:Identifier} AS items ON items.item_id = recommended.item_id
+)
+SELECT rows.user_id AS user_id, rows.item_id AS item_id, 'artifact' AS seen_by
+FROM rows
+INNER JOIN analytics.{model_users:Identifier} AS users ON users.user_id = rows.user_id
+WHERE has(users.seen, rows.col)
+UNION ALL
+SELECT recommended.user_id AS user_id, recommended.item_id AS item_id, 'warehouse' AS seen_by
+FROM analytics.{staged:Identifier} AS recommended
+INNER JOIN analytics.{seen:Identifier} AS seen
+    ON seen.user_id = recommended.user_id AND seen.item_id = recommended.item_id
