@@ -137,7 +137,7 @@ def genres_of_factors(
     return {
         number: tuple(
             GenreShare(name, share, usual[name])
-            for name, share in sorted(mine.items(), key=lambda one: _standing_out(*one, usual[one[0]]))
+            for name, share in sorted(mine.items(), key=lambda one: _standing_out(one[0], one[1], usual[one[0]]))
         )
         for number, mine in shares.items()
     }

@@ -21,7 +21,7 @@ from pipeline.sources.blocks import Read
 from pipeline.sources.choice import Chosen
 from pipeline.sources.warehouse import described, init
 from pipeline.spec import TrainSpec
-from pipeline.sql import load
+from pipeline.sql import Sql, load
 from pipeline.train import Trained, train
 from pipeline.warehouse import Warehouse
 
@@ -165,3 +165,16 @@ def test_a_real_run_has_its_report(trained: Home) -> None:
     assert "Shawshank Redemption, The (1994)" in page
     assert re.search(r"<h3>Factor \d · [A-Z][\w-]+", page)
     assert run.data.metrics["seconds_pages"] > 0
+
+
+def test_a_query_of_the_users_own_has_no_titles_of_the_warehouse(embedded: Warehouse, tmp_path: Path) -> None:
+    init(embedded)
+    embedded.insert(
+        "raw.movies", pa.table({"movie_id": list(range(20)), "title": ["Mart's"] * 20, "genres": [""] * 20})
+    )
+    trained, chosen = trained_on()
+    settings = Settings(warehouse=embedded.address)
+    for query, expected in ((load("queries/interactions"), True), (Sql("SELECT 1", "mine.sql"), False)):
+        run, said = logged(tmp_path, trained, Chosen(chosen.read, "warehouse", "x", query), settings)
+        assert said == []
+        assert ("Mart&#39;s" in run.files["report.html"]) == expected
