@@ -83,6 +83,12 @@ def test_without_a_holdout(tmp_path: Path) -> None:
     assert "nothing is held out" in run.files["report.html"]
 
 
+def test_biases_are_no_tastes(tmp_path: Path) -> None:
+    run, said = logged(tmp_path, *trained_on(biases="yes", unobserved_weight=0.0))
+    assert said == []
+    assert "factors 0 and 1 are the levels of the users and of the items" in run.files["report.html"]
+
+
 def test_with_a_judgement_its_verdict_is_the_headline(tmp_path: Path) -> None:
     from test_report_page import evaluation
 
