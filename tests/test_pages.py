@@ -21,7 +21,7 @@ from pipeline.sources.blocks import Read
 from pipeline.sources.choice import Chosen
 from pipeline.sources.warehouse import described, init
 from pipeline.spec import TrainSpec
-from pipeline.sql import load
+from pipeline.sql import Sql, load
 from pipeline.train import Trained, train
 from pipeline.warehouse import Warehouse
 
@@ -81,6 +81,12 @@ def test_without_a_holdout(tmp_path: Path) -> None:
     assert "pictures/metrics.svg" not in run.files
     assert "This model was not judged" in run.files["report.html"]
     assert "nothing is held out" in run.files["report.html"]
+
+
+def test_biases_are_no_tastes(tmp_path: Path) -> None:
+    run, said = logged(tmp_path, *trained_on(biases="yes", unobserved_weight=0.0))
+    assert said == []
+    assert "factors 0 and 1 are the levels of the users and of the items" in run.files["report.html"]
 
 
 def test_with_a_judgement_its_verdict_is_the_headline(tmp_path: Path) -> None:
@@ -165,3 +171,16 @@ def test_a_real_run_has_its_report(trained: Home) -> None:
     assert "Shawshank Redemption, The (1994)" in page
     assert re.search(r"<h3>Factor \d · [A-Z][\w-]+", page)
     assert run.data.metrics["seconds_pages"] > 0
+
+
+def test_a_query_of_the_users_own_has_no_titles_of_the_warehouse(embedded: Warehouse, tmp_path: Path) -> None:
+    init(embedded)
+    embedded.insert(
+        "raw.movies", pa.table({"movie_id": list(range(20)), "title": ["Mart's"] * 20, "genres": [""] * 20})
+    )
+    trained, chosen = trained_on()
+    settings = Settings(warehouse=embedded.address)
+    for query, expected in ((load("queries/interactions"), True), (Sql("SELECT 1", "mine.sql"), False)):
+        run, said = logged(tmp_path, trained, Chosen(chosen.read, "warehouse", "x", query), settings)
+        assert said == []
+        assert ("Mart&#39;s" in run.files["report.html"]) == expected

@@ -33,7 +33,7 @@ DRAWN = {
     "metrics": lambda: pictures.metrics_beside_baselines(STANDINGS),
     "recommended_share": lambda: pictures.recommended_share(EXPOSURE),
     "recommended_items": lambda: pictures.recommended_by_item(EXPOSURE),
-    "factors": lambda: pictures.factor_sizes([EVIL, "Factor 1"], [0.6, 0.4], [0.3, 0.7]),
+    "factors": lambda: pictures.factor_sizes([EVIL, "Factor 1 $x^$"], [0.6, 0.4], [0.3, 0.7]),
 }
 
 
@@ -92,7 +92,7 @@ def test_pictures_say_what_they_were_given() -> None:
 
     assert {"1.5", "iteration"} <= text(pictures.loss_curve([3.0, 2.0, 1.5]))
     assert {"This model", "Most popular", "NDCG@10", "Recall@10"} <= text(DRAWN["metrics"]())
-    assert {EVIL[:35] + "…", "Factor 1"} <= text(DRAWN["factors"]())
+    assert {EVIL[:35] + "…", "Factor 1 $x^$"} <= text(DRAWN["factors"]())
 
 
 @pytest.mark.parametrize("losses", [[], [1.0], [5.0] * 3, [float(n) for n in range(10_000, 0, -1)]])

@@ -56,7 +56,7 @@ def write_report(
         genres=genres,
         names=names,
         pictures=drawn,
-        messages=(*chosen.notes, *trained.report.messages),
+        messages=(*chosen.notes, *trained.report.messages, *_levels(trained)),
         usage=_usage(run.id, trained),
     )
     (folder / "pictures").mkdir()
@@ -124,6 +124,14 @@ def _facts(run: tracking.Run, trained: Trained, chosen: Chosen) -> list[tuple[st
     if trained.spec.transform != "none":
         facts.insert(4, ("Scores", trained.spec.transform))
     return facts
+
+
+def _levels(trained: Trained) -> tuple[str, ...]:
+    """Two of the factors of a model with biases are no tastes."""
+    if trained.spec.biases != "yes":
+        return ()
+    k = trained.model.n_components
+    return (f"factors {k - 2} and {k - 1} are the levels of the users and of the items (--biases), not tastes",)
 
 
 def _usage(run_id: str, trained: Trained) -> list[tuple[str, str]]:
