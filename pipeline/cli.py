@@ -239,7 +239,6 @@ def _recommend(
         str,
         typer.Option(
             "--unknown",
-            envvar="RANKLINE_UNKNOWN",
             metavar="error|popular",
             help="For a user who is not in the model: an error, or what is popular.",
         ),
@@ -308,7 +307,6 @@ def _why(
         str | None,
         typer.Option(
             "--model",
-            envvar="RANKLINE_MODEL",
             metavar="MODEL",
             help="Other artifacts than those of the run that the table names.",
         ),
@@ -367,7 +365,12 @@ def _sql(
 @app.command(
     "evaluate", epilog="Example: rankline evaluate --train train.csv --test test.csv --model popular --k 10,20 --json"
 )
-@_options(EvaluateSpec, TrainSpec, without=("holdout", "on_interrupt"), defaults={"min_data": 1})
+@_options(
+    EvaluateSpec,
+    TrainSpec,
+    without=("holdout", "on_interrupt", "split", "split_last", "split_cutoff"),
+    defaults={"min_data": 1},
+)
 def _evaluate(
     files: EvaluateSpec,
     spec: TrainSpec,
@@ -375,14 +378,13 @@ def _evaluate(
         list[str],
         typer.Option(
             "--model",
-            envvar="RANKLINE_MODEL",
             metavar="popular|recent|item-knn|nmf",
             help="One or more, with commas or repeated; the options of training are nmf's.",
         ),
     ] = ["nmf,popular"],  # noqa: B006  Typer copies it
     k: Annotated[
         list[str],
-        typer.Option("--k", envvar="RANKLINE_K", metavar="INTEGERS", help="Lengths of lists, with commas: 10,20."),
+        typer.Option("--k", metavar="INTEGERS", help="Lengths of lists, with commas: 10,20."),
     ] = ["10"],  # noqa: B006
     as_json: Annotated[
         bool, typer.Option("--json", envvar="RANKLINE_JSON", help="Print one JSON object and nothing else.")
@@ -556,7 +558,7 @@ def _settings() -> Any:
 
 
 def _terminate(signum: int, frame: object) -> None:
-    """A scheduler's SIGTERM ends a job as Ctrl-C does: the run says so, and nothing is half done."""
+    """A scheduler's SIGTERM is Ctrl-C: the run says so, nothing is half done (--on-interrupt keep: it ends the fit)."""
     raise KeyboardInterrupt
 
 

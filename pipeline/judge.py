@@ -80,7 +80,8 @@ class Judgement:
             if name == "nmf":
                 found |= {f"holdout_{key}": value for key, value in evaluation.metrics.items()}
                 for segment, values in evaluation.by_segment.items():
-                    found[f"holdout_{segment}_ndcg_at_10"] = values["ndcg_at_10"]
+                    logged = {f"{key}_at_10" for key in _LOGGED} & values.keys()
+                    found |= {f"holdout_{segment}_{key}": values[key] for key in sorted(logged)}
             else:
                 logged = {f"{key}_at_10" for key in _LOGGED} & evaluation.metrics.keys()
                 found |= {f"holdout_{name}_{key}": evaluation.metrics[key] for key in sorted(logged)}

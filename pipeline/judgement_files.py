@@ -28,7 +28,7 @@ __all__ = ["PER_USER", "SUMMARY", "write_judgement"]
 
 PER_USER = "per_user.parquet"
 SUMMARY = "summary.json"
-_BESIDE = ("ndcg_at_10", "recall_at_10", "hit_rate_at_10")
+_BESIDE = ("ndcg_at_10", "recall_at_10", "hit_rate_at_10", "precision_at_10", "map_at_10", "mrr_at_10")
 
 
 def write_judgement(judgement: Judgement, data_digest: str, folder: Path) -> Path:
@@ -70,7 +70,7 @@ def _summary(judgement: Judgement, data_digest: str) -> dict[str, Any]:
         "better_than_popular": judgement.better_than_popular,
         "segments": {
             name: {
-                segment: {"ndcg_at_10": values["ndcg_at_10"], "n_users": int(values["n_users"])}
+                segment: {key: int(value) if key == "n_users" else value for key, value in values.items()}
                 for segment, values in found.by_segment.items()
             }
             for name, found in judgement.evaluations.items()

@@ -66,12 +66,17 @@ def nested_run(parent: Run, uri: str, name: str) -> Iterator[Run]:
         yield run
 
 
-def abandoned(run: Run, uri: str, study: str) -> list[str]:
-    """Earlier runs of the study that a kill left as running, ended now as KILLED; returns their ids."""
+def abandoned(run: Run, uri: str, study: str, place: str) -> list[str]:
+    """Earlier runs of the study that a kill left as running, ended now as KILLED; returns their ids.
+
+    `place` says whose: the same search on another machine keeps its trials elsewhere, and is none of ours.
+    """
     client = mlflow.MlflowClient()
     with as_server_error(uri):
         found = client.search_runs(
-            [run.experiment_id], f"tags.study = '{study}' and attributes.status = 'RUNNING'", max_results=100
+            [run.experiment_id],
+            f"tags.study = '{study}' and tags.study_place = '{place}' and attributes.status = 'RUNNING'",
+            max_results=100,
         )
         others = [one.info.run_id for one in found if one.info.run_id != run.id]
         for other in others:

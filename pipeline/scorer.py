@@ -149,6 +149,8 @@ class Scorer:
     ) -> NDArray[np.float32]:
         """Factors (k,) of one user, from their items and scores; a training user's own row comes back.
 
+        Not where the model was trained with scores that fade (`half_life_days`): here all count as of today.
+
         Parameters
         ----------
         items : (n,) external ids, each once; none at all is a user of whom nothing is known

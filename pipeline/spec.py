@@ -333,7 +333,8 @@ class TuneSpec:
         default=40, metadata=_help("Trials in all, with those of an earlier search that this one goes on with.")
     )
     timeout: float | None = field(
-        default=None, metadata=_help("Seconds to search for, at most; then the best so far is trained.")
+        default=None,
+        metadata=_help("Seconds to search for, at most (one trial is always finished)."),
     )
     metric: TuneMetric = field(default="ndcg_at_10", metadata=_help("What is made as high as possible."))
     search: str = field(

@@ -25,7 +25,10 @@ from pipeline.scorer import Scorer
 from pipeline.spec import TrainSpec
 from pipeline.splits import Split, holdout, make_split
 
-__all__ = ["Stages", "Trained", "candidate", "train"]
+__all__ = ["Stages", "Trained", "candidate", "parted", "train"]
+
+
+_FITS = ("holdout's fit", "fit")
 
 
 def _silent(stage: str, done: int, total: int | None, note: str = "") -> None:
@@ -70,6 +73,11 @@ class Trained:
     seconds: Mapping[str, float]
     spec: TrainSpec
     judgement: Judgement | None = None
+
+    @property
+    def interrupted(self) -> tuple[str, ...]:
+        """Which fits Ctrl-C ended, and are used as they were by then."""
+        return tuple(name for name in _FITS if any(_cut(name) in message for message in self.report.messages))
 
     @property
     def losses(self) -> NDArray[np.float64]:
@@ -217,8 +225,12 @@ def _objective(matrix: UserItems, spec: TrainSpec) -> Objective:
     return weighted_nmf.with_prior(objective, matrix.scores)
 
 
+def _cut(which: str) -> str:
+    return f"the {which} was interrupted"
+
+
 def _kept(which: str, fitted: FittedFactors) -> str:
-    return f"the {which} was interrupted after {fitted.n_iter} iteration(s), and is used as it was by then"
+    return f"{_cut(which)} after {fitted.n_iter} iteration(s), and is used as it was by then"
 
 
 def _judged(
@@ -226,7 +238,7 @@ def _judged(
 ) -> tuple[Report, Judgement | None]:
     """Fit on the training side alone, and judge that beside the baselines on the held-out side."""
     with stages("holdout"):
-        split = _split(x, spec)
+        split = parted(x, spec)
         matrix = to_matrix(split.train, spec.transform, half_life_days=spec.half_life_days)
         # An item that only the held-out side has is no column of the training side: the start of
         # nndsvd needs k ≤ both sides, and what ships must not fail because what judges it is smaller.
@@ -253,7 +265,8 @@ def _judged(
     return report | judgement.report, judgement
 
 
-def _split(x: Interactions, spec: TrainSpec) -> Split:
+def parted(x: Interactions, spec: TrainSpec) -> Split:
+    """`x`, in order and aggregated, parted as `spec` asks for. Raises SplitError where it can't be."""
     if spec.split == "auto":
         return holdout(x, spec.holdout, spec.random_state)
     return make_split(

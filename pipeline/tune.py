@@ -30,9 +30,9 @@ from pipeline.scorer import Scorer
 from pipeline.search_space import Dimension, first_points, search_space
 from pipeline.significance import Comparison, Lift, compare, lift_over_popular
 from pipeline.spec import TrainSpec, TuneSpec
-from pipeline.splits import Split, holdout, make_split
+from pipeline.splits import Split
 from pipeline.study import Asked, Pruned, Study, Trial, open_study
-from pipeline.train import candidate
+from pipeline.train import candidate, parted
 
 __all__ = ["Trial", "Tuned", "tune"]
 
@@ -128,9 +128,10 @@ def tune(
     x = in_order(x)
     digest = content_digest(x)
     x = filter_users(aggregate(x, base.duplicates), base.min_interactions, base.max_interactions)
-    outer = _parted(x, base, base.split_cutoff)
+    to_matrix(x, base.transform, base.min_data)  # refuses before the search what would refuse its winner
+    outer = parted(x, base)
     # The test part is all there is after a date that was given: the validation part is a share before it.
-    inner = _parted(outer.train, base, None)
+    inner = parted(outer.train, replace(base, split_cutoff=None))
     _check_unseen(inner, outer)
 
     shape = (len(inner.train.user_ids), len(inner.train.item_ids))
@@ -166,14 +167,6 @@ def tune(
         data_digest=digest,
         split_digest=outer.digest,
     )
-
-
-def _parted(x: Interactions, base: TrainSpec, cutoff: str | None) -> Split:
-    """Parted as `base` asks for."""
-    if base.split == "auto":
-        return holdout(x, base.holdout, base.random_state)
-    share, k, seed = base.holdout, base.split_last, base.random_state
-    return make_split(base.split, x, share=share, k=k, cutoff=cutoff, seed=seed)
 
 
 def _check_unseen(inner: Split, outer: Split) -> None:
@@ -275,6 +268,8 @@ def _value(ranker: Ranker, split: Split, metric: str) -> float:
 def _test(outer: Split, base: TrainSpec, winner: TrainSpec, progress: Progress) -> dict[str, Evaluation]:
     """The three that matter, fitted on the whole training side and judged by the test part."""
     progress("test", 0, None)
+    # A fit cut short by Ctrl-C would be shown as what was found.
+    winner, base = replace(winner, on_interrupt="stop"), replace(base, on_interrupt="stop")
     popular = Scorer(popular_model(to_matrix(outer.train)), source="popular")
     tuned, _ = candidate(outer.train, winner)
     found = {"tuned": evaluate(tuned, outer), "popular": evaluate(popular, outer)}

@@ -60,13 +60,15 @@ class Home:
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()[1:]
 
-    def start(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(self, *command: str, env: dict[str, str] | None = None, quiet: bool = False) -> subprocess.Popen[str]:
+        """`quiet` for what is never read to its end: a server stops when the pipe it logs to is full."""
+        out = subprocess.DEVNULL if quiet else subprocess.PIPE
         return subprocess.Popen(
             command,
             cwd=self.folder,
             env={**self.env, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=out,
+            stderr=out,
             text=True,
             start_new_session=True,
             # A shell's background job ignores Ctrl-C, and so would all that it starts.

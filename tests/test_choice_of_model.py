@@ -57,7 +57,9 @@ def test_every_option_can_come_from_the_environment() -> None:
         "from pipeline.cli import app; import typer\n"
         "for name, command in typer.main.get_command(app).commands.items():\n"
         "    for p in command.params:\n"
-        "        if p.param_type_name == 'option' and p.name != 'help':\n"
+        "        # Where another command's option of that name takes other values, the environment says nothing.\n"
+        "        own = [('recommend', '--unknown'), ('evaluate', '--model'), ('evaluate', '--k'), ('why', '--model')]\n"
+        "        if p.param_type_name == 'option' and p.name != 'help' and (name, p.opts[0]) not in own:\n"
         "            expected = 'RANKLINE_' + p.opts[0].lstrip('-').replace('-', '_').upper()\n"
         "            assert p.envvar == expected, (name, p.name, p.envvar)\n"
     )

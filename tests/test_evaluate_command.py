@@ -311,10 +311,10 @@ def test_bad_rows_are_dropped_where_that_is_asked_for(run, tmp_path):
 
 def test_the_process_prints_one_object_and_loads_no_mlflow(tmp_path):
     code = "import sys; from pipeline import cli\ntry: cli.main()\nfinally: assert 'mlflow' not in sys.modules"
-    arguments = [*protocol(tmp_path), "--model", "popular", "--json"]
+    arguments = [*protocol(tmp_path), "--model", "popular", "--k", "2", "--json"]
     done = subprocess.run(
         [sys.executable, "-c", code, "evaluate", *arguments], capture_output=True, text=True, cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "RANKLINE_K": "2"},
+        env={"PATH": os.environ["PATH"]},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -330,7 +330,7 @@ def test_help_tells_every_option_and_the_form_of_the_json():
     )  # fmt: skip
     shown = re.sub(r"\s+", " ", done.stdout)
     for name in [one.name for spec in (EvaluateSpec, TrainSpec) for one in fields(spec)]:
-        absent = name in ("holdout", "on_interrupt")
+        absent = name in ("holdout", "on_interrupt", "split", "split_last", "split_cutoff")
         assert (re.search(rf"--{name.replace('_', '-')}\s", shown) is None) is absent, name
     for said in (
         "--json prints the metrics of the first model at the top level",

@@ -339,8 +339,9 @@ def test_the_summary_says_what_the_run_logs(tmp_path):
     for name in NAMES:
         for segment, values in found.evaluations[name].by_segment.items():
             there = summary["segments"][name][segment]
-            assert there == {"ndcg_at_10": values["ndcg_at_10"], "n_users": values["n_users"]}
-    assert summary["segments"]["nmf"]["cold"]["ndcg_at_10"] == metrics["holdout_cold_ndcg_at_10"]
+            assert there == values
+    for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10"):
+        assert summary["segments"]["nmf"]["cold"][name] == metrics[f"holdout_cold_{name}"]
     assert summary["ratings"] == {name: value for name, value in metrics.items() if name.endswith(("rmse", "mae"))}
 
 

@@ -44,7 +44,11 @@ JUDGED = {
         for name in ("coverage", "gini", "novelty", "diversity", "popularity", "popularity_lift")
     ),
     *(f"holdout_{name}_at_10_{band}" for name in ("recall", "share") for band in BANDS),
-    *(f"holdout_{segment}_ndcg_at_10" for segment in ("cold", "warm", "hot")),
+    *(
+        f"holdout_{segment}_{name}"
+        for segment in ("cold", "warm", "hot")
+        for name in (*ACCURACY, "coverage_at_10", "novelty_at_10", "popularity_lift_at_10")
+    ),
     *(f"holdout_{one}_{name}" for one in BASELINES for name in ACCURACY),
     *(f"holdout_{one}_{name}_at_10" for one in BASELINES for name in ("coverage", "novelty", "popularity_lift")),
     *("lift_over_popular", "lift_over_popular_low", "lift_over_popular_high"),

@@ -322,7 +322,7 @@ def test_two_trainings_at_once_on_the_embedded_warehouse(trained_copy: Home) -> 
 def test_serve_answers_with_the_recommender(trained: Home) -> None:
     port = free_port()
     command = ("mlflow", "models", "serve", "-m", "models:/rankline/1", "--env-manager", "local", "-h", "127.0.0.1")
-    process = trained.start(*command, "-p", str(port), env={"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "60"})
+    process = trained.start(*command, "-p", str(port), quiet=True, env={"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "60"})
     try:
         wait_for(port)
         body = {"dataframe_records": [{"user_id": 1}, {"user_id": 2}], "params": {"k": 3}}
@@ -349,6 +349,7 @@ def test_a_tracking_server(home: Home) -> None:
             "--artifacts-destination",
             str(home.folder / "served"),
         ),
+        quiet=True,
     )
     try:
         wait_for(port)
@@ -369,6 +370,7 @@ def test_a_store_that_dies_in_the_middle_fails_in_one_line(home: Home) -> None:
     server = home.start(
         *("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", home.env["MLFLOW_TRACKING_URI"]),
+        quiet=True,
     )
     env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     try:

@@ -12,7 +12,7 @@ from pipeline import tune as room
 from pipeline.errors import InputError, LeakageError, TooLittleDataError, UsageError
 from pipeline.interactions import Interactions
 from pipeline.spec import TrainSpec, TuneSpec
-from pipeline.splits import pair_keys
+from pipeline.splits import holdout, pair_keys
 from pipeline.train import train
 from pipeline.tune import tune
 from pipeline.tuning_page import command_of, history_picture, page, trials_table, verdict
@@ -55,8 +55,8 @@ def test_the_winner_is_the_best_on_the_validation_part(x, tuned) -> None:
     assert tuned.best.value == max(one.value for one in complete)
     assert tuned.spec == replace(BASE, **tuned.best.options)
     # What a trial is worth, from scratch: the training side of the holdout, parted again.
-    outer = room.holdout(room.in_order(x), 0.2, 42)
-    inner = room.holdout(outer.train, 0.2, 42)
+    outer = holdout(room.in_order(x), 0.2, 42)
+    inner = holdout(outer.train, 0.2, 42)
     scorer, _ = room.candidate(inner.train, tuned.spec)
     assert room.evaluate(scorer, inner).metrics["ndcg_at_10"] == pytest.approx(tuned.best.value, abs=1e-12)
 
@@ -72,7 +72,7 @@ def test_the_test_part_is_that_of_the_winners_own_training(x, tuned) -> None:
 
 
 def test_the_search_never_sees_the_test_part(x, monkeypatch) -> None:
-    outer = room.holdout(room.in_order(x), 0.2, 42)
+    outer = holdout(room.in_order(x), 0.2, 42)
     test = set(pair_keys(outer.test, x.user_ids, x.item_ids).tolist())
     latest = {int(u): outer.test.at[outer.test.users == u].min() for u in np.unique(outer.test.users)}
     seen: list[Interactions] = []
@@ -94,11 +94,11 @@ def test_the_search_never_sees_the_test_part(x, monkeypatch) -> None:
 def test_a_test_pair_in_the_search_stops_it(x, monkeypatch) -> None:
     calls = []
 
-    def parted(data, base, cutoff):
+    def parted(data, base):
         calls.append(data)
-        return room.holdout(room.in_order(x), 0.2, 42 if len(calls) == 1 else 7)
+        return holdout(room.in_order(x), 0.2, 42 if len(calls) == 1 else 7)
 
-    monkeypatch.setattr(room, "_parted", parted)
+    monkeypatch.setattr(room, "parted", parted)
     with pytest.raises(LeakageError):
         tune(x, BASE, FEW)
 

@@ -39,9 +39,9 @@ def write_report(
     rows = list(dict.fromkeys([row for row, _, _ in exposure.most_recommended(20)] + rows))[:_LOOKED_UP]
     names = _names(rows, trained, chosen, settings, reporter)
     genres = genres_of_factors(factors, {row: name.genres for row, name in names.items() if name.genres})
-    judgement: Any = getattr(trained, "judgement", None)
+    judgement = trained.judgement
     if judgement is not None and judgement.evaluations:
-        beside = standings(judgement.evaluations, getattr(judgement, "intervals", None))
+        beside = standings(judgement.evaluations, judgement.intervals)
     else:
         beside = standings_of_metrics(trained.report.metrics)
     drawn = _drawn(trained, beside, exposure, factors, genres)
@@ -50,7 +50,7 @@ def write_report(
         run_id=run.id,
         facts=_facts(run, trained, chosen),
         standings=beside,
-        lift=getattr(judgement, "lift", None),
+        lift=judgement.lift if judgement is not None else None,
         exposure=exposure,
         factors=factors,
         genres=genres,

@@ -21,7 +21,7 @@ from pipeline.sources.choice import Chosen, read_interactions
 from pipeline.spec import ReadSpec, TrainSpec
 from pipeline.train import Stages, Trained, train
 
-__all__ = ["TrainResult", "as_asked", "read_for", "source_name", "train_in", "train_job"]
+__all__ = ["TrainResult", "as_asked", "read_for", "source_name", "source_tags", "train_in", "train_job"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,8 @@ def train_in(
         run.name_if_made_up(_run_name(trained, read_spec, chosen))
         run.params(trained.found)
         judged = _judged_tags(trained.judgement)
+        if trained.interrupted:
+            judged["interrupted"] = ", ".join(trained.interrupted)
         run.tags({"data_digest": trained.data_digest, **judged})
         run.dataset(
             "interactions",
@@ -149,6 +151,7 @@ def as_asked(*specs: Any) -> dict[str, Any]:
 
 
 def source_tags(chosen: Chosen) -> dict[str, str | None]:
+    """Where the interactions are from, on the run."""
     return {
         "source": chosen.source,
         "source_address": chosen.where,

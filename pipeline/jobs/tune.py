@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import platform
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline import nested, tracking
 from pipeline.jobs.reporter import Reporter
-from pipeline.jobs.train import TrainResult, as_asked, read_for, source_name, train_in
+from pipeline.jobs.train import TrainResult, as_asked, read_for, source_name, source_tags, train_in
 from pipeline.settings import PROJECT_ROOT, Settings
 from pipeline.spec import ReadSpec, TrainSpec, TuneSpec
 from pipeline.train import Stages
@@ -43,7 +46,7 @@ def tune_job(
         run.params(as_asked(spec, tune_spec, read_spec))
         with stages("read"):
             chosen = read_for(run, read_spec, settings, reporter)
-        log = _Log(run, uri, tune_spec, reporter)
+        log = _Log(run, uri, tune_spec, reporter, settings.tuning_path)
         try:
             with stages("tune"):
                 tuned = tune(
@@ -63,8 +66,10 @@ def tune_job(
         reporter.say(_ended(tuned))
         with nested.nested_run(run, uri, f"winner: trial {tuned.best.number}") as below:
             below.params(as_asked(tuned.spec, read_spec))
-            below.tags({"tuned_from": run.id, "study": tuned.study, "trial": str(tuned.best.number)})
-            trained = train_in(below, chosen, tuned.spec, read_spec, settings, reporter, stages, start)
+            commit = tracking.git_commit(PROJECT_ROOT)
+            below.tags({**source_tags(chosen), "git_commit": commit, "tuned_from": run.id})
+            below.tags({"study": tuned.study, "trial": str(tuned.best.number)})
+            trained = train_in(below, chosen, tuned.spec, read_spec, settings, reporter, Stages(), time.perf_counter())
         run.tags({"model_version": trained.version, "winner_run": trained.run_id})
         run.metrics({f"seconds_{name}": value for name, value in stages.seconds.items()})
         run.metrics({"seconds_total": time.perf_counter() - start})
@@ -75,15 +80,17 @@ def tune_job(
 class _Log:
     """Writes the trials down as they end."""
 
-    def __init__(self, run: tracking.Run, uri: str, spec: TuneSpec, reporter: Reporter) -> None:
+    def __init__(self, run: tracking.Run, uri: str, spec: TuneSpec, reporter: Reporter, kept_in: Path) -> None:
         self.run, self.uri, self.metric, self.n_trials, self.reporter = run, uri, spec.metric, spec.trials, reporter
+        # Of the machine and the file that holds the trials: a digest, since a path is nobody else's business.
+        self.place = hashlib.sha256(f"{platform.node()}:{kept_in}".encode()).hexdigest()[:12]
         self.trials: list[Trial] = []
         self.best: Trial | None = None
 
     def begun(self, study: str, trials: tuple[Trial, ...]) -> None:
         """The search begins, or goes on."""
-        self.run.tags({"study": study})
-        killed = nested.abandoned(self.run, self.uri, study)
+        self.run.tags({"study": study, "study_place": self.place})
+        killed = nested.abandoned(self.run, self.uri, study, self.place)
         self.run.tags({"resumed_from": " ".join(killed) or None})
         if trials:
             self.reporter.say(
