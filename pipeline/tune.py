@@ -3,7 +3,7 @@
     all ──split──→ training side ──the same split again──→ fit side · validation part
          └───────→ test part                               every trial is fitted on one and judged by the other
 
-The search is handed the inner split alone. The test part is looked at once, at the end, with the winner,
+The search is handed the inner split alone. The test part is looked at once a search, at the end, with the winner,
 the defaults and most popular beside each other, all fitted on the whole training side.
 """
 
