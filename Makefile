@@ -47,9 +47,10 @@ test: $(STAMP)  ## all set-up, then all tests
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo
 
-bench: $(STAMP)  ## side by side with the peers, on this machine (some twenty minutes; peers: make peers)
-	@for program in read_warehouse batch solver memory topk weighted; do \
-	  echo; echo "## benchmarks/$$program.py"; python benchmarks/$$program.py || exit 1; done
+bench: $(STAMP)  ## side by side with the peers, on this machine (half an hour, draws loss-by-time.png; peers: make peers)
+	@for program in read_warehouse batch "solver --plot loss-by-time.png" memory topk weighted; do \
+	  set -- $$program; name=$$1; shift; echo; echo "## benchmarks/$$name.py"; \
+	  python benchmarks/$$name.py "$$@" || exit 1; done
 
 peers: $(STAMP)  ## install what `make bench` measures beside (1.5 GB; optional)
 	@python -m pip install -q --disable-pip-version-check -r benchmarks/peers.txt
