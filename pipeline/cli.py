@@ -385,7 +385,7 @@ def _evaluate(
     k: Annotated[
         list[str],
         typer.Option("--k", metavar="INTEGERS", help="Lengths of lists, with commas: 10,20."),
-    ] = ["10"],  # noqa: B006
+    ] = ["10"],  # noqa: B006  Typer copies it
     as_json: Annotated[
         bool, typer.Option("--json", envvar="RANKLINE_JSON", help="Print one JSON object and nothing else.")
     ] = False,

@@ -154,7 +154,7 @@ def _take(warehouse: Warehouse, ticket: str, me: dict[str, Any], say: Callable[[
             say(f"waiting for {other}")
             told = True
         # Two that withdraw for each other must not come back together.
-        time.sleep(random.uniform(0.1, 0.6))  # noqa: S311
+        time.sleep(random.uniform(0.1, 0.6))  # noqa: S311  no secret: so that two don't keep step
 
 
 def _other(warehouse: Warehouse, mine: str) -> str | None:

@@ -104,7 +104,7 @@ def _read(files: EvaluateSpec, reporter: Reporter) -> Files:
 
     def rows(option: str) -> Interactions:
         path = getattr(files, option)
-        told: Callable[[int], None] = lambda n: reporter.progress(f"read {option}", n, None)  # noqa: E731
+        told: Callable[[int], None] = lambda n: reporter.progress(f"read {option}", n, None)  # noqa: E731  a line, used once
         read = read_rows(path, columns, files.format, files.on_bad_rows, told, option=f"--{option}")
         if read.n_bad:
             reporter.say(f"{read.n_bad} bad row(s) of {read.n_rows} in {path} left out")
