@@ -6,6 +6,7 @@ Heavy imports wait until a command needs them: ``rankline --help`` answers at on
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import signal
 import sys
@@ -557,15 +558,18 @@ def _settings() -> Any:
         raise UsageError(bad) from None
 
 
-def _terminate(signum: int, frame: object) -> None:
+def _interrupt(signum: int, frame: object) -> None:
     """A scheduler's SIGTERM is Ctrl-C: the run says so, nothing is half done (--on-interrupt keep: it ends the fit)."""
+    # In the middle of a statement the store's library logs the traceback of what it then rolls back.
+    logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL + 1)
     raise KeyboardInterrupt
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; never returns. The scripts that MLproject runs come in here too."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     status = 0
     try:
         result = app(args=arguments, standalone_mode=False, prog_name="rankline")

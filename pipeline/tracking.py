@@ -200,8 +200,13 @@ class Run:
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Log metrics."""
+        import time
+
+        # mlflow.log_metrics writes each one once more for every model that the run has by then.
+        now = int(time.time() * 1000)
+        points = [Metric(key, float(value), now, 0) for key, value in values.items()]
         with as_server_error(self._uri):
-            mlflow.log_metrics({key: float(value) for key, value in values.items()}, run_id=self.id)
+            self._client.log_batch(self.id, metrics=points)
 
     def curve(self, name: str, values: Sequence[float]) -> None:
         """Log a metric with a value a step, from step 1."""
