@@ -76,7 +76,18 @@ class Console:
         """A reporter that shows sentences, and bars where stderr is a terminal."""
         from pipeline.jobs.reporter import Reporter
 
-        if self.json or not sys.stderr.isatty():
+        if self.json:
+            begun: set[str] = set()
+
+            def told(stage: str, done: int, total: int | None, note: str = "") -> None:
+                """A line as each stage begins: a log shows how far a job came."""
+                if stage not in begun:
+                    begun.add(stage)
+                    _LOG.info(stage, extra={"metadata": {"stage": stage}})
+
+            yield Reporter(_LOG.info, told)
+            return
+        if not sys.stderr.isatty():
             yield Reporter(_LOG.info, lambda stage, done, total, note="": None)
             return
         from rich.console import Console as Terminal

@@ -9,75 +9,23 @@ The embedded engine needs none of this: its folder is one process's at a time.
 
 from __future__ import annotations
 
-import os
 import random
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline import sql
 from pipeline.errors import LockedError, QueryError, ServerError
+from pipeline.owner import Owner
 from pipeline.warehouse import Warehouse
 
-__all__ = ["Lease", "Owner", "holding"]
+__all__ = ["Lease", "holding"]
 
 # Seconds: between signs of life, without one until a ticket counts as dead, and to wait for another's turn.
 BEAT, EXPIRY, PATIENCE = 5.0, 60.0, 300.0
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A process.
-
-    Attributes
-    ----------
-    host : machine, boot and process space, within which a number names one process; "" where that can't be told
-    pid, process_started : the process, and when it began (a number is given again)
-    """
-
-    host: str
-    pid: int
-    process_started: str
-
-    @classmethod
-    def me(cls) -> Owner:
-        """This process."""
-        return cls(_host(), os.getpid(), _started(os.getpid()) or "")
-
-    @property
-    def dead(self) -> bool:
-        """Whether the process is known to be gone; of another machine's nothing is known."""
-        return bool(self.host) and self.host == _host() and _started(self.pid) != self.process_started
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """For SQL."""
-        return {"host": self.host, "pid": self.pid, "process_started": self.process_started}
-
-
-def _host() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        space = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-    return f"{socket.gethostname()} {boot} {space}"
-
-
-def _started(pid: int) -> str | None:
-    """When the process began, in ticks since the boot; None where there is none, or it has ended."""
-    try:
-        # After the name, which may hold anything, in brackets: state is the first field, the start the 20th.
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if after_name[0] in "ZX" else after_name[19]
 
 
 class Lease:

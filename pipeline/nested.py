@@ -11,7 +11,9 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 
 from pipeline import __version__
-from pipeline.tracking import Run, as_server_error, ending
+from pipeline.orphans import FAILURE
+from pipeline.owner import Owner
+from pipeline.tracking import PROCESS_TAG, Run, as_server_error, ending
 
 __all__ = ["abandoned", "log_picture", "log_step", "nested_run", "write_run"]
 
@@ -41,7 +43,7 @@ def write_run(
     points = [Metric(key, float(value), end, 0) for key, value in metrics.items()]
     points += [Metric(curve[0], float(value), end, step) for step, value in curve[1].items()]
     with as_server_error(uri):
-        made = {_PARENT: parent.id, _NAME: name, "code_version": __version__}
+        made = _tags(parent, name)
         run = client.create_run(parent.experiment_id, begin, made, name)
         client.log_batch(
             run.info.run_id,
@@ -56,7 +58,7 @@ def write_run(
 @contextmanager
 def nested_run(parent: Run, uri: str, name: str) -> Iterator[Run]:
     """A run below the one that is active, which ends as `tracking.start_run`'s does."""
-    made = {_PARENT: parent.id, _NAME: name, "code_version": __version__}
+    made = _tags(parent, name)
     with as_server_error(uri):
         # By its id: left to itself MLflow would take up the run of MLFLOW_RUN_ID, the parent, once more.
         child = mlflow.MlflowClient().create_run(parent.experiment_id, tags=made, run_name=name)
@@ -66,23 +68,32 @@ def nested_run(parent: Run, uri: str, name: str) -> Iterator[Run]:
         yield run
 
 
+def _tags(parent: Run, name: str) -> dict[str, str]:
+    return {_PARENT: parent.id, _NAME: name, "code_version": __version__, PROCESS_TAG: Owner.me().text}
+
+
 def abandoned(run: Run, uri: str, study: str, place: str) -> list[str]:
-    """Earlier runs of the study that a kill left as running, ended now as KILLED; returns their ids.
+    """Earlier runs of the study that were killed, ended as KILLED where they are not yet; returns their ids.
 
     `place` says whose: the same search on another machine keeps its trials elsewhere, and is none of ours.
+    One process at a time searches a study (`open_study`), so one that is RUNNING is dead, wherever it ran.
     """
     client = mlflow.MlflowClient()
+    of_the_study = f"tags.study = '{study}' and tags.study_place = '{place}'"
+    states = ("attributes.status = 'RUNNING'", f"attributes.status = 'KILLED' and tags.failure = '{FAILURE}'")
     with as_server_error(uri):
-        found = client.search_runs(
-            [run.experiment_id],
-            f"tags.study = '{study}' and tags.study_place = '{place}' and attributes.status = 'RUNNING'",
-            max_results=100,
+        running, ended = (
+            [
+                one.info.run_id
+                for one in client.search_runs([run.experiment_id], f"{of_the_study} and {state}", max_results=100)
+                if one.info.run_id != run.id
+            ]
+            for state in states
         )
-        others = [one.info.run_id for one in found if one.info.run_id != run.id]
-        for other in others:
-            client.set_tag(other, "failure", "the process was killed")
+        for other in running:
+            client.set_tag(other, "failure", FAILURE)
             client.set_terminated(other, "KILLED")
-    return others
+    return running + ended
 
 
 def log_step(run: Run, uri: str, values: Mapping[str, float], step: int) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipeline import sql
 from pipeline.errors import ConnectionLostError, InputError, QueryError
-from pipeline.lease import Owner
+from pipeline.owner import Owner
 from pipeline.warehouse import Warehouse
 
 __all__ = [

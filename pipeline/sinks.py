@@ -16,7 +16,8 @@ from pipeline.artifact import FactorModel
 from pipeline.checks import Limits
 from pipeline.companions import CLICKHOUSE_TYPE, Companions
 from pipeline.errors import ConnectionLostError, InputError, QueryError
-from pipeline.lease import Owner, holding
+from pipeline.lease import holding
+from pipeline.owner import Owner
 from pipeline.shelf import PREVIOUS, PUBLISHED
 from pipeline.warehouse import Warehouse
 

@@ -17,9 +17,12 @@ from mlflow.exceptions import MlflowException
 
 from pipeline import __version__
 from pipeline.errors import RanklineError, RefusedError, ServerError, UnreachableError, UsageError
+from pipeline.owner import Owner
 from pipeline.settings import address_of_store
+from pipeline.store_file import make_store
 
 __all__ = [
+    "PROCESS_TAG",
     "Run",
     "as_server_error",
     "ending",
@@ -32,6 +35,8 @@ __all__ = [
 ]
 
 _HINT = "MLFLOW_TRACKING_URI names it"
+# Whose a run is, from its first moment: what a kill leaves as RUNNING is ended by a later job (`orphans`).
+PROCESS_TAG = "rankline_process"
 
 
 def open_store(uri: str) -> None:
@@ -52,6 +57,8 @@ def open_store(uri: str) -> None:
     if uri.startswith(("http://", "https://")):
         _ping(uri)
     with as_server_error(uri), locked_store(uri):
+        if (path := _sqlite_path(uri)) is not None and path.parent.is_dir():
+            make_store(path)
         mlflow.set_tracking_uri(uri)
         mlflow.MlflowClient().search_experiments(max_results=1)
 
@@ -300,11 +307,12 @@ def start_run(uri: str, experiment: str, project_root: Path) -> Iterator[Run]:
     With ``MLFLOW_RUN_ID`` set (as by `mlflow run`) that run is used as it is.
     """
     given = os.environ.get("MLFLOW_RUN_ID")
+    mine = {PROCESS_TAG: Owner.me().text}
     with as_server_error(uri):
         if given is None:
-            active = mlflow.start_run(experiment_id=_experiment(experiment, uri))
+            active = mlflow.start_run(experiment_id=_experiment(experiment, uri), tags=mine)
         else:
-            active = mlflow.start_run(run_id=given)
+            active = mlflow.start_run(run_id=given, tags=mine)
     run = Run(active, uri)
     with ending(run, uri):
         with as_server_error(uri):

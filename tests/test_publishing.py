@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from processes import ROOT, Home
 
-from pipeline import lease, shelf
+from pipeline import lease, owner, shelf
 from pipeline.errors import LockedError
-from pipeline.lease import Owner, holding
+from pipeline.lease import holding
+from pipeline.owner import Owner
 from pipeline.sinks import PREVIOUS, PUBLISHED, Recommendations, RecommendationsTable
 from pipeline.warehouse import connect
 
@@ -189,18 +190,18 @@ def test_two_jobs_at_once_both_publish_one_after_the_other(http_server):
 
 def test_a_dead_process_holds_nothing(http_server, over_http, monkeypatch):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        started = lease._started(process.pid)
-        owner = Owner(Owner.me().host, process.pid, started)
-        assert not owner.dead
+        started = owner._started(process.pid)
+        gone = Owner(Owner.me().host, process.pid, started)
+        assert not gone.dead
         process.communicate(b"\n")
-    assert owner.dead
-    assert not Owner("another machine", owner.pid, started).dead, "of another machine nothing is known"
+    assert gone.dead
+    assert not Owner("another machine", gone.pid, started).dead, "of another machine nothing is known"
     over_http.command("CREATE DATABASE IF NOT EXISTS analytics")
     from pipeline.sql import load
 
-    for i, host in enumerate((owner.host, "another machine")):
+    for i, host in enumerate((gone.host, "another machine")):
         over_http.ddl(
-            load("ddl/publish_lock").text, {"table": f"publish_lock_{i}", **owner.values, "host": host, "what": "x"}
+            load("ddl/publish_lock").text, {"table": f"publish_lock_{i}", **gone.values, "host": host, "what": "x"}
         )
     with pytest.raises(LockedError, match="on another"), holding(over_http, "publishing", patience=0):
         pass

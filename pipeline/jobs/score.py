@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from pipeline import tracking
+from pipeline import orphans, tracking
 from pipeline.batch import BatchSummary, score_all
 from pipeline.checks import Limits
 from pipeline.errors import CheckFailedError, ServerError
@@ -41,6 +41,7 @@ def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreR
     """Rank for every user of the model and publish the table; whatever fails, the old table stays."""
     start = time.perf_counter()
     tracking.open_store(settings.tracking_uri)
+    orphans.end_orphans(settings.tracking_uri, reporter.say)
     with _run_of_mlflow(settings) as run, loaded(spec.model, reporter, mapped=True) as (scorer, version):
         with open_warehouse(settings) as warehouse:
             seen = _seen_query(spec, warehouse, scorer.model.meta.get("source"), reporter)
@@ -48,6 +49,7 @@ def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreR
                 warehouse, scorer.users.kind, scorer.items.kind, version.version, version.run_id
             )
             try:
+                reporter.progress("score", 0, len(scorer.users), "users")
                 summary = score_all(
                     scorer,
                     table,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import registry, tracking
+from pipeline import orphans, registry, tracking
 from pipeline.beside import side_by_side, verdict_in_words
 from pipeline.jobs.pages import log_pages
 from pipeline.jobs.reporter import Reporter
@@ -47,6 +47,7 @@ def train_job(
     """Read, train, and record everything in one MLflow run; the last step registers the model."""
     start = time.perf_counter()
     tracking.open_store(settings.tracking_uri)
+    orphans.end_orphans(settings.tracking_uri, reporter.say)
     with tracking.start_run(settings.tracking_uri, experiment, PROJECT_ROOT) as run:
         run.name_if_made_up(f"NMF k={spec.n_components} · {source_name(read_spec)}")
         run.params(as_asked(spec, read_spec))

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import nested, tracking
+from pipeline import nested, orphans, tracking
 from pipeline.jobs.reporter import Reporter
 from pipeline.jobs.train import TrainResult, as_asked, read_for, source_name, source_tags, train_in
 from pipeline.settings import PROJECT_ROOT, Settings
@@ -41,6 +41,7 @@ def tune_job(
     """Search on what was read, then train the winner on everything, as `train_job` does, in a nested run."""
     start, stages, uri = time.perf_counter(), Stages(), settings.tracking_uri
     tracking.open_store(uri)
+    orphans.end_orphans(uri, reporter.say)
     with tracking.start_run(uri, experiment, PROJECT_ROOT) as run:
         run.name_if_made_up(f"tune · {source_name(read_spec)}")
         run.params(as_asked(spec, tune_spec, read_spec))
