@@ -205,7 +205,7 @@ def _read_header(file: BufferedReader, length: int) -> tuple[str, tuple[int, ...
     if start[:6] != b"\x93NUMPY" or width is None or len(start) < 12:
         raise ArtifactError("it is no .npy array of format 1.0 or 2.0")
     end = 8 + width + int.from_bytes(start[8 : 8 + width], "little")
-    if end > min(length, _LONGEST_HEADER):
+    if not len(start) <= end <= min(length, _LONGEST_HEADER):
         raise ArtifactError(f"its header claims {end:,} bytes")
     text = start[8 + width :] + file.read(end - len(start))
     match = _HEADER.fullmatch(text)
