@@ -7,24 +7,22 @@ holds the sha256 of the other three.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from pipeline import bounded
 from pipeline.errors import ArtifactError, InputError, RowRangeError
-from pipeline.ids import IdMap, as_ids
+from pipeline.ids import MAX_ID_LENGTH, IdMap, as_ids
 
 __all__ = ["FILES", "FORMAT", "FactorModel"]
 
@@ -35,22 +33,12 @@ USER_FACTORS, ITEM_FACTORS, SEEN, METADATA = FILES = (
     "seen.npz",
     "metadata.json",
 )
-# What numpy's and zipfile's readers raise on damaged bytes, besides ValueError.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OSError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# Members of seen.npz, in the order that they are written.
+_SEEN_MEMBERS = ("indptr.npy", "indices.npy", "shape.npy")
+# metadata.json: parameters, metrics and the like; and a line for each id, whose characters may be escaped.
+_FACTS_BYTES, _ID_BYTES, _METADATA_BYTES = 1 << 24, 6 * MAX_ID_LENGTH + 4, 1 << 30
+# Headers, and a zip's table of contents, beside the numbers themselves.
+_BESIDE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +134,10 @@ class FactorModel:
                 indices=self.seen.indices.astype(np.int32),
                 shape=np.array(self.seen.shape, np.int64),
             )
-        files = {name: _sha256(folder / name) for name in (USER_FACTORS, ITEM_FACTORS, SEEN)}
+        files = {}
+        for name in (USER_FACTORS, ITEM_FACTORS, SEEN):
+            with bounded.opened(folder, name) as written:
+                files[name] = bounded.sha256(written)
         metadata = {
             "format": FORMAT,
             **{key: value for key, value in self.meta.items() if key != "format"},
@@ -177,29 +168,25 @@ class FactorModel:
         """
         folder = Path(folder)
         metadata = _read_metadata(folder)
-        for name in (USER_FACTORS, ITEM_FACTORS, SEEN):
-            try:
-                found = _sha256(folder / name)
-            except OSError as error:
-                raise ArtifactError(f"{folder / name} can't be read ({error.strerror}); log the model again") from None
-            if found != metadata["files"].get(name):
-                raise ArtifactError(
-                    f"{folder / name} has a wrong checksum: it is damaged or was changed after training"
-                )
         try:
-            mode: Literal["r"] | None = "r" if mapped else None
-            user_factors = _load_array(folder / USER_FACTORS, mode)
-            item_factors = _load_array(folder / ITEM_FACTORS, None)
             users, items = _ids(metadata, "user_ids"), _ids(metadata, "movie_ids")
-            seen = _load_seen(folder / SEEN, mapped, (len(users), len(items)))
-            own = ("format", "files", "id_digests", "user_ids", "movie_ids")
-            meta = {k: v for k, v in metadata.items() if k not in own}
+        except ArtifactError as error:
+            raise ArtifactError(f"{folder / METADATA}: {error}") from None
+        shape, k = (len(users), len(items)), metadata["n_components"]
+        with _verified(folder, USER_FACTORS, metadata, 4 * shape[0] * k) as file:
+            user_factors = bounded.read_array(file, bounded.whole(file), "<f4", 2, mapped=mapped)
+        with _verified(folder, ITEM_FACTORS, metadata, 4 * k * shape[1]) as file:
+            item_factors = bounded.read_array(file, bounded.whole(file), "<f4", 2)
+        # Each item once for each user, at most.
+        most_seen = 8 * (shape[0] + 1) + 4 * shape[0] * shape[1]
+        with _verified(folder, SEEN, metadata, most_seen) as file:
+            seen = _read_seen(file, mapped, shape)
+        own = ("format", "files", "id_digests", "user_ids", "movie_ids")
+        meta = {k: v for k, v in metadata.items() if k not in own}
+        try:
             model = cls(user_factors, item_factors, users, items, seen, meta)
         except ArtifactError as error:
             raise ArtifactError(f"{folder}: {error}") from None
-        except _UNREADABLE as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ArtifactError(f"{folder}: the artifacts can't be read ({reason})") from None
         if mapped:
             model.release()
         return model
@@ -214,11 +201,6 @@ class FactorModel:
                 base.madvise(mmap.MADV_DONTNEED)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` once it is whole."""
@@ -231,41 +213,77 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
 
 
-def _load_array(path: Path, mode: Literal["r"] | None) -> NDArray[np.float32]:
-    array = np.load(path, allow_pickle=False, mmap_mode=mode)
-    if not isinstance(array, np.ndarray):
-        raise ArtifactError(f"{path.name} is not one array")
-    return array
+@contextmanager
+def _verified(folder: Path, name: str, metadata: Mapping[str, Any], n_bytes: int) -> Iterator[BufferedReader]:
+    """The file, once its checksum holds; faults found in it are told with its name.
 
-
-def _not_json(word: str) -> float:
-    raise ValueError(f"{word} is not JSON")
+    Of one that is much longer than the `n_bytes` that its numbers take at most, nothing is read.
+    """
+    with bounded.opened(folder, name) as file:
+        size = bounded.whole(file).length
+        if size > n_bytes + _BESIDE_BYTES:
+            raise ArtifactError(f"{folder / name} has {size:,} bytes, and {METADATA} accounts for {n_bytes:,}")
+        if bounded.sha256(file) != metadata["files"].get(name):
+            raise ArtifactError(f"{folder / name} has a wrong checksum: it is damaged or was changed after training")
+        try:
+            yield file
+        except ArtifactError as error:
+            raise ArtifactError(f"{folder / name}: {error}") from None
+        except (OSError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or "there is not enough memory for it"
+            raise ArtifactError(f"{folder / name} can't be read ({reason})") from None
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / METADATA
-    try:
-        metadata = json.loads(path.read_bytes(), parse_constant=_not_json)
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} is missing: {folder} does not hold a model's artifacts") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} can't be read ({error})") from None
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        found = metadata.get("format") if isinstance(metadata, dict) else None
-        raise ArtifactError(f"{path} has format {found!r}; this version of Rankline reads format {FORMAT}")
+    # A user and an item have four bytes at least in the factors, so their files tell how many there may be.
+    n_most = 0
+    for name in (USER_FACTORS, ITEM_FACTORS):
+        with suppress(OSError):
+            n_most += (folder / name).stat().st_size // 4
+    limit = min(_FACTS_BYTES + _ID_BYTES * n_most, _METADATA_BYTES)
+    with bounded.opened(folder, METADATA) as file:
+        try:
+            metadata = bounded.read_json(file, limit)
+        except ArtifactError as error:
+            raise ArtifactError(f"{path} can't be read ({error})") from None
+    found = metadata.get("format") if isinstance(metadata, dict) else None
+    # 1.0 and true are equal to 1, and are not what is written.
+    if not isinstance(metadata, dict) or type(found) is not int or found != FORMAT:
+        raise ArtifactError(f"{path} has format {found!r:.60}; this version of Rankline reads format {FORMAT}")
     if not isinstance(metadata.get("files"), dict):
         raise ArtifactError(f"{path} does not list the checksums of its files")
     for key in ("user_ids", "movie_ids"):
         if not isinstance(metadata.get(key), list):
             raise ArtifactError(f"{path} has no list {key}")
+    _check_facts(metadata, path)
     return metadata
+
+
+def _check_facts(metadata: Mapping[str, Any], path: Path) -> None:
+    """Raise ArtifactError where what is shown and published of a model is of another kind than is written."""
+    for key in ("run_id", "source", "query_digest"):
+        value = metadata.get(key)
+        # These go into messages, table names and the published rows.
+        if value is not None and not (isinstance(value, str) and len(value) <= 200 and value.isprintable()):
+            raise ArtifactError(f"{path} has {key} = {value!r:.60}, which is none")
+    k, parameters, metrics = (metadata.get(key, {}) for key in ("n_components", "parameters", "metrics"))
+    if type(k) is not int or k < 0:
+        raise ArtifactError(f"{path} has n_components = {k!r:.60}, which is no number of factors")
+    if not isinstance(parameters, dict):
+        raise ArtifactError(f"{path} has parameters that are no object")
+    if not (isinstance(metrics, dict) and all(type(value) in (int, float) for value in metrics.values())):
+        raise ArtifactError(f"{path} has metrics that are no numbers")
 
 
 def _ids(metadata: dict[str, Any], key: str) -> IdMap:
     values = metadata[key]
     kinds = {type(value) for value in values}
     if kinds - {int} and kinds - {str}:
-        raise ArtifactError("ids are neither all integers nor all strings")
+        raise ArtifactError(f"{key} are neither all integers nor all strings")
+    # Before there is an array: it gives every id the width of the longest.
+    if kinds == {str} and max(map(len, values)) > MAX_ID_LENGTH:
+        raise ArtifactError(f"{key}: Ids must be at most {MAX_ID_LENGTH} characters long")
     try:
         ids = IdMap(as_ids(np.array(values, dtype=str if kinds == {str} else np.int64)))
     except (InputError, OverflowError) as error:
@@ -276,49 +294,22 @@ def _ids(metadata: dict[str, Any], key: str) -> IdMap:
     return ids
 
 
-def _load_seen(path: Path, mapped: bool, shape: tuple[int, int]) -> sparse.csr_matrix:
-    if not zipfile.is_zipfile(path):
-        raise ArtifactError(f"{path.name} is not an .npz")
-    with np.load(path, allow_pickle=False) as arrays:
-        indptr, stored_shape = arrays["indptr"], tuple(arrays["shape"].ravel().tolist())
-        indices = None if mapped else arrays["indices"]
-    if indices is None:
-        indices = _map_member(path, "indices.npy")
+def _read_seen(file: BufferedReader, mapped: bool, shape: tuple[int, int]) -> sparse.csr_matrix:
+    parts = bounded.members(file, _SEEN_MEMBERS)
+    indptr_part, indices_part, shape_part = (parts[name] for name in _SEEN_MEMBERS)
+    stored_shape = tuple(bounded.read_array(file, shape_part, "<i8", 1).tolist())
     if stored_shape != shape:
-        raise ArtifactError(f"{path.name} is for {stored_shape}, the ids for {shape}")
+        raise ArtifactError(f"it is for {str(stored_shape)[:60]}, the ids for {shape}")
     # Signed: the difference of falling unsigned integers is not negative, and scipy reads where it points.
-    if indptr.dtype != np.int64 or indices.ndim != 1:
-        raise ArtifactError(f"{path.name}: indptr must be int64 and the item rows one-dimensional")
+    indptr = bounded.read_array(file, indptr_part, "<i8", 1)
+    indices = bounded.read_array(file, indices_part, "<i4", 1, mapped=mapped)
     if indptr.shape != (shape[0] + 1,) or indptr[0] != 0 or indptr[-1] != indices.size or (np.diff(indptr) < 0).any():
-        raise ArtifactError(f"{path.name}: indptr does not fit {indices.size} seen items")
-    if indices.dtype != np.int32 or (indices.size and (indices.min() < 0 or indices.max() >= shape[1])):
-        raise ArtifactError(f"{path.name}: item rows must be int32 in range [0, {shape[1]})")
+        raise ArtifactError(f"indptr does not fit {indices.size} seen items")
+    if indices.size and (indices.min() < 0 or indices.max() >= shape[1]):
+        raise ArtifactError(f"item rows must be in range [0, {shape[1]})")
     # One byte a cell, shared by all: only the pattern means anything, so the values are a broadcast.
     data = np.broadcast_to(np.int8(1), indices.shape)
     seen = sparse.csr_matrix(shape, dtype=np.int8)
     # Assigned, not passed: the constructor would copy the mapped indices to match indptr's type.
     seen.data, seen.indices, seen.indptr = data, indices, indptr
     return seen
-
-
-def _map_member(path: Path, name: str) -> NDArray[Any]:
-    """Memory-map one array of an uncompressed .npz (numpy maps .npy files only)."""
-    with zipfile.ZipFile(path) as archive:
-        info = archive.getinfo(name)
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise ArtifactError(f"{path.name} is compressed")
-        with archive.open(info) as member:
-            version = np.lib.format.read_magic(member)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(member)
-            header = member.tell()
-    with path.open("rb") as file:
-        # The local header: 30 bytes, then the name and the extra field, whose lengths are at 26 and 28.
-        file.seek(info.header_offset + 26)
-        lengths = file.read(4)
-        start = info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
-    if dtype.hasobject:
-        raise ArtifactError(f"{path.name} holds objects")
-    if len(shape) != 1 or not shape[0]:
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype=dtype, mode="r", offset=start + header, shape=shape)

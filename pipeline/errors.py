@@ -55,6 +55,9 @@ __all__ = [
 ]
 
 
+_SHOWN, _LONGEST_NAME = 30, 60
+
+
 class RanklineError(Exception):
     """The root: everything below it is shown as one line, without a traceback."""
 
@@ -62,7 +65,15 @@ class RanklineError(Exception):
 
     def __str__(self) -> str:
         # KeyError would quote its message; the message is the whole text here.
-        return str(self.args[0]) if self.args else self.__class__.__name__
+        text = str(self.args[0]) if self.args else self.__class__.__name__
+        # It may repeat what a file or a server said, which could otherwise clear the screen or forge a line of a log.
+        return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode()
 
 
 class UsageError(RanklineError, ValueError):
@@ -82,8 +93,13 @@ class MissingColumnsError(InputError):
 
     def __init__(self, missing: Sequence[str], found: Sequence[str], where: str = "") -> None:
         place = f" in {where}" if where else ""
+        # A file with a hundred thousand columns, or with all of its text in the first line, would make a page of it.
+        some = ", ".join(
+            repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…") for name in found[:_SHOWN]
+        )
+        more = f", … {len(found)} in all" if len(found) > _SHOWN else ""
         super().__init__(
-            f"Missing required columns: {list(missing)}{place} (found: {list(found)}). "
+            f"Missing required columns: {list(missing)}{place} (found: [{some}{more}]). "
             "Name them with --user-column, --item-column, …, or alias them in the query."
         )
         self.missing = list(missing)

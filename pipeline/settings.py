@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,5 +61,9 @@ def address_of_store(uri: str) -> str:
             "MLFLOW_TRACKING_URI is no valid address; write http://host:5000, and %2F for a / in a password"
         ) from None
     if not parts.hostname:
-        return uri
+        # A file; or an address with a slip in it, or with its password among the options.
+        return uri if parts.scheme in ("sqlite", "file") else re.sub(r":.*@", ":…@", uri.split("?", 1)[0])
+    if "@" in parts.path + parts.query + parts.fragment:
+        # What stands before the / would be taken for host and port, and shown.
+        raise UsageError("MLFLOW_TRACKING_URI: write / ? # and @ in a user or password as %2F %3F %23 and %40")
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +21,9 @@ SEED = 20240229
 
 # The same examples in every run: a failure is a bug in the change, not the luck of the day.
 settings.register_profile("rankline", deadline=None, derandomize=True, max_examples=100)
-settings.load_profile("rankline")
+# To look for new ones, some minutes: HYPOTHESIS_PROFILE=long pytest tests/test_fuzz.py
+settings.register_profile("long", deadline=None, max_examples=20_000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "rankline"))
 
 
 @pytest.fixture

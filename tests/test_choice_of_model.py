@@ -72,7 +72,10 @@ def test_addresses_of_a_store_show_no_password() -> None:
     assert address_of_store("postgresql://ann:s3cret@db:5432/mlflow") == "postgresql://db:5432/mlflow"
     assert address_of_store("http://ann:s3cret@host") == "http://host"
     assert address_of_store("sqlite:////home/a/mlflow.db") == "sqlite:////home/a/mlflow.db"
-    for uri in ("http://127.0.0.1:port", "http://ann:s3c/ret@host:5000"):
+    assert address_of_store("sqlite:////home/a@b:c@d/mlflow.db") == "sqlite:////home/a@b:c@d/mlflow.db"
+    for uri in ("postgresql:///mlflow?user=ann&password=s3cret", "`http://ann:s3cret@host", "http:/ann:s3cret@host"):
+        assert "s3cret" not in address_of_store(uri)
+    for uri in ("http://127.0.0.1:port", "http://ann:s3c/ret@host:5000", "http://ann:4567/s3cret@host:5000"):
         with pytest.raises(UsageError) as raised:
             address_of_store(uri)
         assert "s3c" not in str(raised.value)

@@ -23,6 +23,8 @@ from pipeline.sources.lines import blocks_of_lines, first_break, record_lines
 __all__ = ["read_csv"]
 
 _ROWS_A_TASK = 1 << 20
+# Each takes memory in every block, wanted or not.
+_MOST_COLUMNS = 100_000
 
 
 def read_csv(
@@ -70,6 +72,10 @@ class _Blocks:
             names = [name.strip() for name in next(csv.reader([text], delimiter=self.delimiter), [])]
         except csv.Error:  # Most often lines that end in carriage returns alone.
             raise InputError(f"{where}: line 1 is no CSV header: save the file with ordinary line ends") from None
+        if len(names) > _MOST_COLUMNS:
+            raise InputError(
+                f"{where}: line 1 names {len(names):,} columns, and {_MOST_COLUMNS:,} are the most: cut some"
+            )
         found = find_columns(names, columns, where)
         # The columns go by their position, so that a name that comes twice does no harm elsewhere.
         self.labels = [str(i) for i in range(len(names))]

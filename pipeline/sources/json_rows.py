@@ -26,6 +26,8 @@ __all__ = ["read_json"]
 
 _ROWS = 1 << 16
 _LOOKED_AT = 100
+# Arrow's parser goes a level down the C stack for each bracket: a hundred thousand end the process.
+_DEEPEST = 200
 _SPACE = re.compile(r"[ \t\r\n]*")
 Row = tuple[int, dict[str, Any]]
 
@@ -67,6 +69,17 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
+def _may_be_deep(block: bytes) -> bool:
+    """Whether a line opens more brackets than an object of values has, within texts or not."""
+    opened = block.count(b"{") + block.count(b"[")
+    if opened <= block.count(b"\n") + _DEEPEST:  # of each line its own, in nearly every block
+        return False
+    data = np.frombuffer(block, np.uint8)
+    starts = np.append(0, np.flatnonzero(data == ord("\n")) + 1)
+    brackets = np.flatnonzero((data == ord("{")) | (data == ord("[")))
+    return bool(np.diff(np.searchsorted(brackets, np.append(starts, data.size))).max() > _DEEPEST)
+
+
 class _Reader:
     """Objects → tables with the same columns from first to last."""
 
@@ -88,6 +101,8 @@ class _Reader:
 
     def _parse(self, block: bytes) -> pa.Table | None:
         """The block by Arrow, each column of the kind that its first values have; None where that fails."""
+        if _may_be_deep(block):
+            return None
         fields: dict[str, pa.DataType] = {}
         try:
             head = [json.loads(text) for text in block.split(b"\n", _LOOKED_AT)[:_LOOKED_AT] if text.strip()]
@@ -191,15 +206,22 @@ def _cells(values: list[Any]) -> pa.Array:
     except (OverflowError, pa.ArrowInvalid):
         pass
     texts = [
-        None if v is None else v if isinstance(v, str) else repr(v) if isinstance(v, float) else json.dumps(v)
+        None if v is None else v if isinstance(v, str) else repr(v) if isinstance(v, float) else _as_json(v)
         for v in values
     ]
     return pa.array([t if t is None else t.encode(errors="replace").decode() for t in texts], pa.large_string())
 
 
+def _as_json(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:  # it may be read just so and be too deep to write
+        return f"{type(value).__name__}s in {type(value).__name__}s"
+
+
 def _object(row: Any, where: str, line: int) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise InputError(f"{where}: line {line} holds {json.dumps(row)[:40]}, and a row is an object: {{…}}")
+        raise InputError(f"{where}: line {line} holds {_as_json(row)[:40]}, and a row is an object: {{…}}")
     return row
 
 
@@ -218,6 +240,7 @@ def _objects(head: bytes, stream: IO[bytes], where: str) -> Iterator[list[Row]]:
     text, at, counted, line = "", 0, 0, 1  # `line` is that of text[counted]
     opened = closed = comma = False
     rows: list[Row] = []
+    size = 0  # of the text that the rows were
 
     def more() -> bool:
         nonlocal text, at, counted, line
@@ -243,10 +266,10 @@ def _objects(head: bytes, stream: IO[bytes], where: str) -> Iterator[list[Row]]:
     expects_object = True
     while True:
         at = _skip(text, at)
-        if at == len(text) or len(rows) >= _ROWS:
+        if at == len(text) or len(rows) >= _ROWS or size >= BLOCK:
             if rows:
                 yield rows
-                rows = []
+                rows, size = [], 0
             if at < len(text) or more():
                 continue
             break
@@ -270,6 +293,7 @@ def _objects(head: bytes, stream: IO[bytes], where: str) -> Iterator[list[Row]]:
                 _refuse(where, number, reason)
             line, counted = here(at), at
             rows.append((line, _object(value, where, line)))
+            size += end - at
             at, expects_object, comma = end, False, False
     if opened and not closed:
         _refuse(where, here(at), "the array has no end")
