@@ -37,6 +37,7 @@ class BatchSummary:
     n_flat : users whose best score is 0: their lists are in the order of ids
     n_unknown : users of the warehouse who are not in the model (seen while scoring)
     n_rows : rows written
+    n_forgotten : users of the model or the warehouse who were forgotten, and got none
     """
 
     n_users: int
@@ -45,6 +46,7 @@ class BatchSummary:
     n_flat: int
     n_unknown: int
     n_rows: int
+    n_forgotten: int = 0
 
 
 def score_all(
@@ -54,6 +56,7 @@ def score_all(
     *,
     seen_now: Iterable[Pairs] = (),
     unknown_popular: bool = False,
+    forgotten: Callable[[NDArray[Any]], NDArray[np.bool_]] = lambda ids: np.zeros(ids.size, np.bool_),
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> BatchSummary:
     """Rank for every user and write (user, rank, item, score, source) rows, users in ascending order.
@@ -63,13 +66,17 @@ def score_all(
     seen_now : blocks of (user ids, item ids) in ascending order of users, left out besides what
         the artifact has as seen; ids the model does not know are no fault
     unknown_popular : give users of `seen_now` who are not in the model the most popular items
+    forgotten : which of these ids (n,) are users who were forgotten: they get no list
     """
     users, n_users = scorer.users, len(scorer.users)
     stream = _ByUser(seen_now)
-    with_items = short = flat = unknown = n_rows = 0
+    with_items = short = flat = unknown = gone = n_rows = 0
 
     def write_strangers(ids: NDArray[Any], seen: sparse.csr_matrix) -> int:
-        nonlocal unknown
+        nonlocal unknown, gone
+        left_out = forgotten(ids)
+        gone += int(np.count_nonzero(left_out))
+        ids, seen = ids[~left_out], seen[~left_out]
         unknown += ids.size
         if not (unknown_popular and ids.size):
             return 0
@@ -85,7 +92,10 @@ def score_all(
             cells.append(known)
             n_rows += write_strangers(*strangers)
         top = scorer.recommend_rows(rows, k, also_seen=_matrix(cells, start, rows.size, len(scorer.items)))
-        block = _flat(users.values[rows], top, scorer, scorer.source)
+        left_out = forgotten(users.values[rows])
+        gone += int(np.count_nonzero(left_out))
+        top = TopK(top.items[~left_out], top.scores[~left_out])
+        block = _flat(users.values[rows[~left_out]], top, scorer, scorer.source)
         sink.write(block)
         counts = np.count_nonzero(top.items >= 0, axis=1)
         with_items += int(np.count_nonzero(counts))
@@ -96,7 +106,7 @@ def score_all(
         progress(start + rows.size, n_users)
     for pairs in stream.rest():
         n_rows += write_strangers(*_match(scorer, pairs)[1])
-    return BatchSummary(n_users, with_items, short, flat, unknown, n_rows)
+    return BatchSummary(n_users, with_items, short, flat, unknown, n_rows, gone)
 
 
 class _ByUser:

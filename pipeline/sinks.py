@@ -69,7 +69,7 @@ class RecommendationsTable:
         self._chunks = 0
         self._moving = False
         self._refused = False
-        for name in ("ddl/01_raw", "ddl/02_analytics", "ddl/publications"):
+        for name in ("ddl/01_raw", "ddl/02_analytics", "ddl/publications", "ddl/forgotten"):
             warehouse.ddl(sql.load(name).text)
         # The server's clock: which set is newer must not depend on who made it.
         self._at_ms = int(warehouse.rows("SELECT toUnixTimestamp64Milli(now64(3)) AS at")[0]["at"])

@@ -12,6 +12,7 @@ from pipeline import orphans, tracking
 from pipeline.batch import BatchSummary, score_all
 from pipeline.checks import Limits
 from pipeline.errors import CheckFailedError, ServerError
+from pipeline.forgotten import read_forgotten
 from pipeline.jobs.model import loaded
 from pipeline.jobs.reporter import Reporter
 from pipeline.settings import PROJECT_ROOT, Settings
@@ -56,6 +57,7 @@ def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreR
                     spec.k,
                     seen_now=() if seen is None else table.seen_now(seen),
                     unknown_popular=spec.unknown == "popular",
+                    forgotten=read_forgotten(warehouse).mask,
                     progress=lambda done, total: reporter.progress("score", done, total, "users"),
                 )
                 reporter.progress("publish", 0, None)
@@ -71,6 +73,10 @@ def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreR
             result = ScoreResult(version.label, PUBLISHED, warehouse.address, summary, outcome, seconds)
         for sentence in outcome.notes:
             reporter.say(sentence)
+        if summary.n_forgotten:
+            reporter.say(
+                f"{summary.n_forgotten:,} user(s) who were forgotten are left out; a newer model has them no more"
+            )
         for failed in outcome.accepted:
             reporter.say(f"published all the same, as --accept-changes says: {failed}")
         if run is not None:

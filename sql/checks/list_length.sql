@@ -8,6 +8,7 @@
 --   k            items a user, at most
 --   strangers    1 where users of the warehouse who are not in the model get a list too
 -- Columns: n_items: in the list; n_due: as many as are unseen, k at most.
+-- Users who were forgotten have no list, whatever the model knows of them.
 WITH
     due AS
     (
@@ -27,6 +28,13 @@ WITH
         FROM due
         LEFT JOIN lists ON lists.user_id = due.user_id
         WHERE n_items != {k:UInt32}
+    ),
+    gone AS
+    (
+        SELECT user_id
+        FROM others
+        ARRAY JOIN (SELECT groupUniqArray(salt) FROM analytics.forgotten) AS salt
+        WHERE lower(hex(SHA256(concat(salt, toString(user_id))))) IN (SELECT digest FROM analytics.forgotten)
     ),
     left_out AS
     (
@@ -50,4 +58,4 @@ SELECT
     least({k:UInt32}, (SELECT count() FROM analytics.{model_items:Identifier}) - left_out.n_seen) AS n_due
 FROM others
 LEFT JOIN left_out ON left_out.user_id = others.user_id
-WHERE n_items != n_due
+WHERE n_items != n_due AND user_id NOT IN (SELECT user_id FROM gone)

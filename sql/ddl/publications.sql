@@ -1,12 +1,12 @@
 -- Purpose: what happened to analytics.recommendations, and to the staged tables that became it or did not.
 -- Grain:   an event; rows are only ever added.
--- Columns: action: started, published, already published, refused, rolled back; staged: the table it is about, in
+-- Columns: action: started, published, already published, refused, rolled back, forgot; staged: the table it is about, in
 --          analytics; note: the checks that failed or were accepted; host, pid and process_started: who did it, so
 --          that what a dead job left behind can be told from a running one's.
 CREATE TABLE IF NOT EXISTS analytics.publications
 (
     at              DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when',
-    action          LowCardinality(String) COMMENT 'started, published, already published, refused, rolled back',
+    action          LowCardinality(String) COMMENT 'started, published, already published, refused, rolled back, forgot',
     staged          String COMMENT 'the staged table, in analytics',
     model_version   String COMMENT 'lineage',
     run_id          String COMMENT 'lineage',

@@ -1,0 +1,12 @@
+-- Purpose: how many rows of a table are of these users.
+-- Grain:   one row.
+-- Parameters:
+--   database, table  the table
+--   salt, digests    the users: sha256 of the salt and the id as text, hexadecimal
+SELECT count() AS n
+FROM {database:Identifier}.{table:Identifier}
+WHERE user_id IN (
+    SELECT user_id
+    FROM (SELECT DISTINCT user_id FROM {database:Identifier}.{table:Identifier})
+    WHERE lower(hex(SHA256(concat({salt:String}, toString(user_id))))) IN {digests:Array(String)}
+)
