@@ -3,7 +3,7 @@
 # Each puts itself on the app when it is imported.
 # isort: off
 from pipeline.commands.app import app
-from pipeline.commands import sample, init, sql, forget  # noqa: F401
+from pipeline.commands import sample, init, sql, forget, doctor  # noqa: F401
 from pipeline.commands import train, tune, evaluate, compare, promote, rollback  # noqa: F401
 from pipeline.commands import score, recommend, show, why, diff  # noqa: F401
 # isort: on

@@ -12,12 +12,19 @@ from types import ModuleType
 
 from pipeline.errors import UsageError
 
-__all__ = ["available", "compiled"]
+__all__ = ["available", "cache_folder", "compiled"]
 
 
 def available() -> bool:
     """Whether numba is installed, without importing it."""
     return find_spec("numba") is not None
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept, unless ``NUMBA_CACHE_DIR`` names another folder."""
+    here = Path(__file__).parent
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py"))))
+    return here / "__pycache__" / sources.hexdigest()[:12]
 
 
 def compiled(kernel: str = "halfstep") -> ModuleType:
@@ -47,6 +54,4 @@ def _keep_compiled_apart() -> None:
 
     if os.environ.get("NUMBA_CACHE_DIR"):
         return
-    here = Path(__file__).parent
-    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py"))))
-    config.CACHE_DIR = str(here / "__pycache__" / sources.hexdigest()[:12])  # type: ignore[attr-defined]  # set by name
+    config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]  # set by name
