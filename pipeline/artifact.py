@@ -24,7 +24,7 @@ from pipeline import bounded
 from pipeline.errors import ArtifactError, InputError, RowRangeError
 from pipeline.ids import MAX_ID_LENGTH, IdMap, as_ids
 
-__all__ = ["FILES", "FORMAT", "FactorModel"]
+__all__ = ["FILES", "FORMAT", "METADATA", "FactorModel", "load_ids"]
 
 FORMAT = 1
 USER_FACTORS, ITEM_FACTORS, SEEN, METADATA = FILES = (
@@ -199,6 +199,20 @@ class FactorModel:
                 base = getattr(base, "_mmap", None) or getattr(base, "base", None)
             if base is not None and hasattr(mmap, "MADV_DONTNEED"):
                 base.madvise(mmap.MADV_DONTNEED)
+
+
+def load_ids(folder: str | Path) -> tuple[IdMap, IdMap, dict[str, Any]]:
+    """Users, items and meta of saved artifacts, from ``metadata.json`` alone: format number and ids verified.
+
+    Raises ArtifactError, as `FactorModel.load`.
+    """
+    folder = Path(folder)
+    metadata = _read_metadata(folder)
+    try:
+        users, items = _ids(metadata, "user_ids"), _ids(metadata, "movie_ids")
+    except ArtifactError as error:
+        raise ArtifactError(f"{folder / METADATA}: {error}") from None
+    return users, items, {key: value for key, value in metadata.items() if key not in ("user_ids", "movie_ids")}
 
 
 @contextmanager

@@ -11,6 +11,8 @@
     │   ├── NotPromotedError               the gate does not hold: the champion stays
     │   ├── ArtifactError                  another format, a wrong checksum, a missing file
     │   ├── CheckFailedError               a check of the rows to be published: they are not
+    │   ├── DataGateError                  the data is past a limit: nothing is trained on it
+    │   ├── DoesNotFitError                it needs more memory than there is
     │   ├── UnknownUserError               (also a KeyError)
     │   ├── UnknownItemError               (also a KeyError)
     │   └── RowRangeError                  (also an IndexError)
@@ -35,6 +37,8 @@ __all__ = [
     "BadRowsError",
     "CheckFailedError",
     "ConnectionLostError",
+    "DataGateError",
+    "DoesNotFitError",
     "InputError",
     "LeakageError",
     "LockedError",
@@ -144,6 +148,14 @@ class CheckFailedError(InputError):
 
     def __reduce__(self) -> tuple[type[CheckFailedError], tuple[str, str]]:
         return type(self), (str(self), self.check)
+
+
+class DataGateError(InputError):
+    """The data that was read is past a limit that was set (RANKLINE_LIMIT_…)."""
+
+
+class DoesNotFitError(InputError):
+    """What was asked for needs more memory than is free; the message says what would fit."""
 
 
 class UnknownUserError(InputError, KeyError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -113,8 +114,8 @@ def _from_registry(model: str, name: str, alias: str | None, version: str | None
     return ModelVersion(str(found.name), str(found.version), str(found.run_id or ""), how)
 
 
-def download(version: ModelVersion, into: Path) -> Path:
-    """The folder with the four artifacts: in place where they are on this machine, else fetched into `into`.
+def download(version: ModelVersion, into: Path, names: Sequence[str] = FILES) -> Path:
+    """The folder with the four artifacts: in place where they are on this machine, else `names` fetched into `into`.
 
     Raises InputError where there is no such run, ArtifactError where it has no such files.
     """
@@ -126,7 +127,7 @@ def download(version: ModelVersion, into: Path) -> Path:
             here = Path(unquote(urlsplit(uri).path)) if uri.startswith("file:") else None
             if here is not None and here.is_dir():
                 return here
-            for name in FILES:
+            for name in names:
                 mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=name, dst_path=str(into))
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":

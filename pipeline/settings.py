@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import fields
+from datetime import date
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import Field, FiniteFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.data_gate import Limits
 from pipeline.errors import UsageError
 
 __all__ = ["PROJECT_ROOT", "Settings", "address_of_store"]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Days = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -29,6 +36,32 @@ class Settings(BaseSettings):
     warehouse: SecretStr | None = None
     connect_timeout: int = 10
     read_timeout: int = 300
+
+    # What data must keep to before a fit (data_gate.Limits has the meanings; None: no limit), and what memory there is.
+    limit_min_interactions: PositiveInt | None = None
+    limit_min_users: PositiveInt | None = None
+    limit_min_items: PositiveInt | None = None
+    limit_min_score: FiniteFloat | None = None
+    limit_max_score: FiniteFloat | None = None
+    limit_max_bad_share: _Share | None = None
+    limit_max_duplicate_share: _Share | None = None
+    limit_max_age_days: _Days | None = None
+    limit_max_future_days: _Days | None = None
+    limit_earliest: date | None = None
+    limit_max_users_lost: _Share | None = None
+    limit_max_items_lost: _Share | None = None
+    limit_max_shrink: _Share | None = None
+    memory_limit_mb: PositiveInt | None = None
+
+    @property
+    def data_limits(self) -> Limits:
+        """The limits that are set. Raises UsageError for a RANKLINE_LIMIT_… that is none: a typo guards nothing."""
+        known = {f"RANKLINE_LIMIT_{one.name.upper()}" for one in fields(Limits)}
+        if unknown := sorted(
+            name for name in os.environ if name.upper().startswith("RANKLINE_LIMIT_") and name.upper() not in known
+        ):
+            raise UsageError(f"{', '.join(unknown)} is no limit; there are {', '.join(sorted(known))}")
+        return Limits(**{one.name: getattr(self, f"limit_{one.name}") for one in fields(Limits)})
 
     @property
     def warehouse_dsn(self) -> str:

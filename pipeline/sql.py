@@ -9,7 +9,18 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 
-__all__ = ["Sql", "count_of", "few_of", "insert_seen", "load", "load_all", "ordered_seen", "read_query"]
+__all__ = [
+    "Sql",
+    "count_of",
+    "few_of",
+    "insert_seen",
+    "load",
+    "load_all",
+    "none_of",
+    "ordered_seen",
+    "read_query",
+    "size_of",
+]
 
 _FOLDER = Path(__file__).resolve().parents[1] / "sql"
 # Blanks, comments and semicolons (named by their group), quoted text, and all else.
@@ -83,6 +94,20 @@ def count_of(query: Sql) -> Sql:
     """The number of rows that the query gives."""
     # The user's own statement, not a value: there is nothing to bind.
     return Sql(f"SELECT count() FROM (\n{query.text}\n)", f"the row count of {query.name}")  # noqa: S608
+
+
+def size_of(query: Sql) -> Sql:
+    """The numbers of an interactions query: rows, users, items and pairs of both (to some 1 %), and the longest ids."""
+    numbers = (
+        "count() AS n_rows, uniq(user_id) AS n_users, uniq(item_id) AS n_items, uniq(user_id, item_id) AS n_cells, "
+        "max(length(toString(user_id))) AS user_id_length, max(length(toString(item_id))) AS item_id_length"
+    )
+    return Sql(f"SELECT {numbers} FROM (\n{query.text}\n)", f"the size of {query.name}")  # noqa: S608
+
+
+def none_of(query: Sql) -> Sql:
+    """The query's columns, without rows."""
+    return Sql(f"SELECT * FROM (\n{query.text}\n) LIMIT 0", query.name)  # noqa: S608
 
 
 def few_of(query: Sql, limit: int) -> Sql:

@@ -30,6 +30,8 @@ STATUS = {
     "QueryError": 4,
     "ConnectionLostError": 4,
     "CheckFailedError": 3,
+    "DataGateError": 3,
+    "DoesNotFitError": 3,
     "LockedError": 4,
 }
 

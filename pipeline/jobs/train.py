@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline import orphans, registry, tracking
 from pipeline.beside import side_by_side, verdict_in_words
+from pipeline.jobs.before_fit import Wanted, check_data, check_memory, check_reading
 from pipeline.jobs.pages import log_pages
 from pipeline.jobs.reporter import Reporter
 from pipeline.judge import Judgement
@@ -53,21 +54,31 @@ def train_job(
         run.params(as_asked(spec, read_spec))
         stages = Stages()
         with stages("read"):
-            chosen = read_for(run, read_spec, settings, reporter)
+            chosen = read_for(run, Wanted(spec), read_spec, settings, reporter)
         return train_in(run, chosen, spec, read_spec, settings, reporter, stages, start)
 
 
-def read_for(run: tracking.Run, read_spec: ReadSpec, settings: Settings, reporter: Reporter) -> Chosen:
-    """The interactions, and on the run where they are from and what was left out."""
+def read_for(run: tracking.Run, wanted: Wanted, read_spec: ReadSpec, settings: Settings, reporter: Reporter) -> Chosen:
+    """The interactions, and on the run where they are from, what was left out, and what the data gate says of them.
+
+    Raises DataGateError for data past a limit, DoesNotFitError where what is wanted needs more memory than is free.
+    """
+    limits = settings.data_limits
     reporter.progress("read", 0, None)
     chosen = read_interactions(
-        read_spec, settings, reporter.say, lambda done, total: reporter.progress("read", done, total)
+        read_spec,
+        settings,
+        reporter.say,
+        lambda done, total: reporter.progress("read", done, total),
+        check_reading(settings),
     )
     run.tags(source_tags(chosen))
     if chosen.read.n_bad:
         reporter.say(f"{chosen.read.n_bad} bad row(s) of {chosen.read.n_rows} left out; bad_rows.json has a sample")
         run.text("bad_rows.json", json.dumps(chosen.read.bad_rows, indent=1, ensure_ascii=False))
         run.metrics({"n_bad_rows": chosen.read.n_bad})
+    facts = check_data(run, chosen, limits, reporter).facts
+    check_memory(run, chosen.read.interactions, facts.n_duplicates, wanted, settings, reporter)
     return chosen
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import nested, orphans, tracking
+from pipeline.jobs.before_fit import Wanted
 from pipeline.jobs.reporter import Reporter
 from pipeline.jobs.train import TrainResult, as_asked, read_for, source_name, source_tags, train_in
 from pipeline.settings import PROJECT_ROOT, Settings
@@ -46,7 +47,7 @@ def tune_job(
         run.name_if_made_up(f"tune · {source_name(read_spec)}")
         run.params(as_asked(spec, tune_spec, read_spec))
         with stages("read"):
-            chosen = read_for(run, read_spec, settings, reporter)
+            chosen = read_for(run, Wanted(spec, tune_spec), read_spec, settings, reporter)
         log = _Log(run, uri, tune_spec, reporter, settings.tuning_path)
         try:
             with stages("tune"):

@@ -10,6 +10,7 @@ from pipeline.errors import UnreachableError
 from pipeline.settings import Settings
 from pipeline.sources.blocks import Read
 from pipeline.sources.columns import Columns
+from pipeline.sources.counts import Counted, count_file, count_warehouse
 from pipeline.sources.files import read_file
 from pipeline.sources.sample import is_empty, load_sample
 from pipeline.sources.warehouse import interactions_query, read_warehouse
@@ -17,6 +18,8 @@ from pipeline.spec import ReadSpec
 from pipeline.warehouse import Warehouse, connect
 
 __all__ = ["Chosen", "open_warehouse", "read_interactions"]
+
+_MANY = 1_000_000  # rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +51,9 @@ def read_interactions(
     settings: Settings,
     say: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
+    before: Callable[[Counted], None] = lambda _: None,
 ) -> Chosen:
-    """Read from where `spec` says.
+    """Read from where `spec` says; `before` is told how much it is before it is read, where that can be told.
 
     Only UnreachableError (nothing answers at the warehouse's address) leads to the file: a wrong
     password, a held lock, a query that fails or gives nothing are for a person to see.
@@ -57,7 +61,7 @@ def read_interactions(
     query = sql.read_query(spec.query) if spec.query is not None else None
     file_first = spec.source == "auto" and spec.input is not None and settings.warehouse is None
     if spec.source == "file" or file_first:
-        return _from_file(spec, progress)
+        return _from_file(spec, progress, before)
     try:
         warehouse = open_warehouse(settings)
     except UnreachableError as error:
@@ -65,7 +69,7 @@ def read_interactions(
             raise
         note = f"{error}: read {spec.input} instead"
         say(note)
-        return _from_file(spec, progress, (note,))
+        return _from_file(spec, progress, before, (note,))
     with warehouse:
         notes: tuple[str, ...] = ()
         if query is None and warehouse.embedded and is_empty(warehouse):
@@ -76,12 +80,26 @@ def read_interactions(
         # A query's names are fixed (the batch job asks it for them too); --user-column and its like
         # are the file's.
         names = Columns(user="user_id", item="item_id")
-        read = read_warehouse(warehouse, asked, names, spec.on_bad_rows, progress)
+        read = read_warehouse(
+            warehouse, asked, names, spec.on_bad_rows, progress, lambda n: before(_counted(warehouse, asked, n))
+        )
         return Chosen(read, "warehouse", warehouse.address, asked, notes)
 
 
-def _from_file(spec: ReadSpec, progress: Callable[[int, int | None], None], notes: tuple[str, ...] = ()) -> Chosen:
+def _counted(warehouse: Warehouse, query: sql.Sql, n_rows: int) -> Counted:
+    """More than the rows only where these are many: of few it does not matter, and asking takes as long as reading."""
+    return count_warehouse(warehouse, query, n_rows) if n_rows >= _MANY else Counted(n_rows)
+
+
+def _from_file(
+    spec: ReadSpec,
+    progress: Callable[[int, int | None], None],
+    before: Callable[[Counted], None],
+    notes: tuple[str, ...] = (),
+) -> Chosen:
     assert spec.input is not None  # noqa: S101 (ReadSpec and the callers see to it)
+    if (counted := count_file(spec.input, _columns(spec), spec.format)) is not None:
+        before(counted)
     read = read_file(spec.input, _columns(spec), spec.format, spec.on_bad_rows, lambda n: progress(n, None))
     return Chosen(read, "file", str(spec.input), notes=notes, fell_back=bool(notes))
 

@@ -17,7 +17,7 @@ from pipeline.sources.csv_rows import read_csv
 from pipeline.sources.json_rows import read_json
 from pipeline.sources.lines import open_bytes
 
-__all__ = ["Format", "read_file"]
+__all__ = ["Format", "format_of", "read_file"]
 
 Format = Literal["csv", "parquet", "json"]
 
@@ -63,7 +63,7 @@ def read_file(
     """
     path = Path(path)
     where = str(path)
-    kind = _format_of(path, format)
+    kind = format_of(path, format)
     word = "row" if kind == "parquet" else "line"
     builder = InteractionsBuilder(columns, on_bad_rows, where, row_word=word, infer_ids=kind == "csv")
     try:
@@ -90,7 +90,8 @@ def read_file(
     return builder.finish()
 
 
-def _format_of(path: Path, given: str | None) -> Format:
+def format_of(path: Path, given: str | None) -> Format:
+    """What kind of file it is: as given, else by its extension. Raises UsageError, InputError."""
     formats = get_args(Format)
     if given is not None:
         if given not in formats:

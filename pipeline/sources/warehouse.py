@@ -63,8 +63,11 @@ def read_warehouse(
     columns: Columns | None = None,
     on_bad_rows: OnBadRows = "error",
     progress: Callable[[int, int], None] | None = None,
+    before: Callable[[int], None] | None = None,
 ) -> Read:
     """Stream the query's blocks into interactions, and compare their number with ``count()``.
+
+    `before` is told that number before anything is read; what it raises ends the read.
 
     Raises
     ------
@@ -77,6 +80,8 @@ def read_warehouse(
     expected = _count(warehouse, query)
     if expected == 0:
         raise InputError(f"{query.name} gives no rows in {warehouse.address}; `rankline sample` loads sample data")
+    if before is not None:
+        before(expected)
     builder = InteractionsBuilder(columns or Columns(), on_bad_rows, where=query.name)
     n_rows = 0
     with warehouse.blocks(query.text) as blocks:
