@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -58,12 +58,11 @@ class Evaluation:
             **self.per_user,
         }
 
-    def report(self, prefix: str = "holdout_", *, segments: bool = True) -> Report:
-        """The averages by their logged names: ``holdout_ndcg_at_10``, and ``holdout_ndcg_at_10_cold`` by segment."""
+    def report(self, prefix: str = "holdout_", by_segment: Collection[str] = ()) -> Report:
+        """The averages by their logged names: ``holdout_ndcg_at_10``; by segment ``holdout_cold_…``."""
         found = {prefix + name: value for name, value in self.metrics.items()}
-        if segments:
-            for segment, values in self.by_segment.items():
-                found |= {f"{prefix}{name}_{segment}": value for name, value in values.items()}
+        for segment, values in self.by_segment.items():
+            found |= {f"{prefix}{segment}_{name}": values[name] for name in by_segment if name in values}
         return Report(found, self.messages)
 
 
@@ -85,33 +84,41 @@ def averages(
 
     `columns` has ``popularity_at_k`` for each k and ``consumed_popularity``; `bands` is (n_items,).
     """
-    by_segment = {}
-    for code, name in enumerate(SEGMENTS):
-        mine = np.flatnonzero(segment == code)
-        if mine.size:
-            by_segment[name] = _average({key: value[mine] for key, value in columns.items()}, lists[mine], bands, ks)
-    return Averages(_average(columns, lists, bands, ks), by_segment)
-
-
-def _average(
-    columns: Mapping[str, NDArray[np.float64]], lists: NDArray[np.int32], bands: NDArray[np.int8], ks: Sequence[int]
-) -> dict[str, float]:
-    found = {"n_users": float(lists.shape[0])} if lists.shape[0] else {}
+    of = segment.astype(np.intp)
+    mine = [np.flatnonzero(of == code) for code in range(len(SEGMENTS))]
+    # Everybody, and then each segment.
+    found: list[dict[str, float]] = [{"n_users": float(n)} if n else {} for n in (of.size, *map(len, mine))]
     for name, values in columns.items():
-        there = values[~np.isnan(values)]
-        if there.size:
-            found[name] = float(there.mean())
-    for k in ks:
-        top = lists[:, :k]
-        times = np.bincount(top[top >= 0], minlength=bands.size)
-        total = int(times.sum())
-        if not total:
+        there = ~np.isnan(values)
+        some, whose = (values, of) if there.all() else (values[there], of[there])
+        if not some.size:
             continue
-        found[f"coverage_at_{k}"] = coverage(times)
-        found[f"gini_at_{k}"] = gini(times)
-        for band, label in enumerate(BANDS):
-            found[f"share_at_{k}_{label}"] = float(times[bands == band].sum() / total)
-        lift = popularity_lift(columns[f"popularity_at_{k}"], columns["consumed_popularity"])
-        if not np.isnan(lift):
-            found[f"popularity_lift_at_{k}"] = lift
-    return found
+        found[0][name] = float(some.mean())
+        number, total = np.bincount(whose, minlength=len(mine)), np.bincount(whose, some, minlength=len(mine))
+        for code in np.flatnonzero(number):
+            found[code + 1][name] = float(total[code] / number[code])
+    for k in ks:
+        times = [np.bincount(lists[some, :k].ravel() + 1, minlength=bands.size + 1)[1:] for some in mine]
+        chosen = columns[f"popularity_at_{k}"], columns["consumed_popularity"]
+        found[0] |= _of_lists(np.sum(times, axis=0), bands, k, *chosen)
+        for result, exposed, users in zip(found[1:], times, mine, strict=True):
+            result |= _of_lists(exposed, bands, k, *(column[users] for column in chosen))
+    return Averages(found[0], {name: part for name, part in zip(SEGMENTS, found[1:], strict=True) if part})
+
+
+def _of_lists(
+    times: NDArray[np.int64],
+    bands: NDArray[np.int8],
+    k: int,
+    listed: NDArray[np.float64],
+    consumed: NDArray[np.float64],
+) -> dict[str, float]:
+    """Of lists that hold each item so many times; nothing where they are all empty."""
+    total = int(times.sum())
+    if not total:
+        return {}
+    found = {f"coverage_at_{k}": coverage(times), f"gini_at_{k}": gini(times)}
+    for band, label in enumerate(BANDS):
+        found[f"share_at_{k}_{label}"] = float(times[bands == band].sum() / total)
+    lift = popularity_lift(listed, consumed)
+    return found if np.isnan(lift) else {**found, f"popularity_lift_at_{k}": lift}

@@ -18,7 +18,7 @@ from pipeline.matrix import UserItems, cell_values, in_order
 from pipeline.models.item_knn import ItemKNN, ItemKNNRanker, fit_item_knn
 from pipeline.models.popular import popular_model, recent_model
 from pipeline.ranker import Ranker
-from pipeline.ratings import evaluate_averages
+from pipeline.ratings import AVERAGES, evaluate_averages
 from pipeline.report import Progress, Report
 from pipeline.scorer import Scorer
 from pipeline.significance import RESAMPLES, Interval, Lift, Verdict, bootstrap_mean, lift_over_popular
@@ -37,7 +37,7 @@ _DRAWS = 400_000_000
 _ACCURACY = ("ndcg", "recall", "hit_rate", "map", "mrr", "precision")
 # Of a baseline these are logged; summary.json has the rest.
 _LOGGED = (*_ACCURACY, "coverage", "novelty", "popularity_lift")
-_AVERAGES = {"global_average": "global", "user_average": "user", "item_average": "item", "biases": "biases"}
+_ERRORS = ("rmse", "mae")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,9 @@ class Judgement:
         `per_user` has the accuracy metrics alone
     intervals : of each of these, the mean of NDCG@10; none where nobody is judged
     lift : NDCG@10 over most popular; None where nobody is judged
-    ratings : RMSE and MAE of held-out scores by their logged names, of the model and of the averages beside it
+    ratings : RMSE and MAE of held-out scores by their logged names: of the model, by segment and popularity band
+        too, and of the averages beside it
+    averages : those of the averages by segment and band, not logged
     messages : what was left out, and what a person should know
     """
 
@@ -59,6 +61,7 @@ class Judgement:
     intervals: Mapping[str, Interval]
     lift: Lift | None
     ratings: Report
+    averages: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[str, ...] = field(default=())
 
     @property
@@ -78,10 +81,7 @@ class Judgement:
         found: dict[str, float] = {}
         for name, evaluation in self.evaluations.items():
             if name == "nmf":
-                found |= {f"holdout_{key}": value for key, value in evaluation.metrics.items()}
-                for segment, values in evaluation.by_segment.items():
-                    logged = {f"{key}_at_10" for key in _LOGGED} & values.keys()
-                    found |= {f"holdout_{segment}_{key}": values[key] for key in sorted(logged)}
+                found |= evaluation.report(by_segment=[f"{key}_at_10" for key in _LOGGED]).metrics
             else:
                 logged = {f"{key}_at_10" for key in _LOGGED} & evaluation.metrics.keys()
                 found |= {f"holdout_{name}_{key}": evaluation.metrics[key] for key in sorted(logged)}
@@ -123,7 +123,7 @@ def judge(
         if name != "nmf":
             found = replace(found, per_user={f"{key}_at_10": found.per_user[f"{key}_at_10"] for key in _ACCURACY})
         evaluations[name] = found
-    ratings = _ratings(scorer, split, transform, half_life_days)
+    ratings, averages = _ratings(scorer, split, transform, half_life_days)
     messages = (*ratings.messages, *evaluations["nmf"].messages)
     if work > ITEM_KNN_WORK:
         messages += (
@@ -131,11 +131,11 @@ def judge(
         )
     ndcg = {name: evaluation.per_user["ndcg_at_10"] for name, evaluation in evaluations.items()}
     if not len(evaluations["nmf"]):
-        return Judgement(split, evaluations, {}, None, ratings, messages)
+        return Judgement(split, evaluations, {}, None, ratings, averages, messages)
     resamples = int(np.clip(_DRAWS // len(evaluations["nmf"]), 200, RESAMPLES))
     intervals = {name: bootstrap_mean(values, resamples=resamples) for name, values in ndcg.items()}
     lift = lift_over_popular(ndcg["nmf"], ndcg["popular"], resamples=resamples)
-    return Judgement(split, evaluations, intervals, lift, ratings, (*messages, *_warning(lift)))
+    return Judgement(split, evaluations, intervals, lift, ratings, averages, (*messages, *_warning(lift)))
 
 
 def item_knn_work(matrix: UserItems, split: Split) -> int:
@@ -200,22 +200,20 @@ def _with_users(model: FactorModel, factors: NDArray[np.float32], history: UserI
     return FactorModel(factors, model.item_factors, history.users, model.items, history.scores, model.meta)
 
 
-def _ratings(scorer: Scorer, split: Split, transform: Transform, half_life_days: float | None) -> Report:
-    """Errors of held-out scores, and beside them those of averages, over the same cells."""
+def _ratings(
+    scorer: Scorer, split: Split, transform: Transform, half_life_days: float | None
+) -> tuple[Report, dict[str, float]]:
+    """Errors of held-out scores, and beside them those of averages, over the same cells: logged, and in detail."""
     if half_life_days is not None:
-        return Report(
-            messages=("holdout_rmse and holdout_mae left out: the matrix holds faded scores (--half-life-days)",)
-        )
+        sentence = "holdout_rmse and holdout_mae left out: the matrix holds faded scores (--half-life-days)"
+        return Report(messages=(sentence,)), {}
     found = evaluate_ratings(scorer, split, transform)
     if not found.metrics:
-        return found
-    averages = evaluate_averages(split, "").metrics
-    beside = {
-        f"holdout_{short}_{error}": averages[f"{name}_{error}"]
-        for name, short in _AVERAGES.items()
-        for error in ("rmse", "mae")
-    }
-    return Report({**found.metrics, **beside}, found.messages)
+        return found, {}
+    beside = evaluate_averages(split).metrics
+    logged = {name: beside[name] for average in AVERAGES for name in (f"holdout_{average}_{e}" for e in _ERRORS)}
+    detail = {name: value for name, value in beside.items() if name not in logged}
+    return Report({**found.metrics, **logged}, found.messages), detail
 
 
 def _lift_metrics(lift: Lift | None) -> dict[str, float]:

@@ -23,20 +23,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.judge import Judgement
+from pipeline.judged import PER_USER, SUMMARY
 
-__all__ = ["PER_USER", "SUMMARY", "write_judgement"]
+__all__ = ["write_judgement"]
 
-PER_USER = "per_user.parquet"
-SUMMARY = "summary.json"
 _BESIDE = ("ndcg_at_10", "recall_at_10", "hit_rate_at_10", "precision_at_10", "map_at_10", "mrr_at_10")
 
 
 def write_judgement(judgement: Judgement, data_digest: str, folder: Path) -> Path:
     """Write both files into the folder, which is made; returns it."""
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(_per_user(judgement), folder / PER_USER, compression="zstd")
+    pq.write_table(_per_user(judgement), folder / Path(PER_USER).name, compression="zstd")
     summary = json.dumps(_summary(judgement, data_digest), indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / SUMMARY).write_text(summary + "\n")
+    (folder / Path(SUMMARY).name).write_text(summary + "\n")
     return folder
 
 
@@ -75,7 +74,7 @@ def _summary(judgement: Judgement, data_digest: str) -> dict[str, Any]:
             }
             for name, found in judgement.evaluations.items()
         },
-        "ratings": dict(judgement.ratings.metrics),
+        "ratings": {**judgement.ratings.metrics, **judgement.averages},
         "messages": list(judgement.messages),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,9 @@ from pipeline.report import Report
 from pipeline.spec import Transform
 from pipeline.splits import Split
 
-__all__ = ["HeldOut", "evaluate_averages", "evaluate_ratings", "predict_held_out"]
+__all__ = ["AVERAGES", "HeldOut", "evaluate_averages", "evaluate_ratings", "predict_held_out"]
+
+AVERAGES = ("global", "user", "item", "biases")
 
 
 class HeldOut(NamedTuple):
@@ -46,18 +49,12 @@ def predict_held_out(ranker: Ranker, split: Split, transform: Transform = "none"
     return HeldOut(known, _clipped(predicted, split))
 
 
-def evaluate_ratings(
-    ranker: Ranker,
-    split: Split,
-    transform: Transform = "none",
-    prefix: str = "holdout_",
-    *,
-    segments: bool = False,
-) -> Report:
-    """RMSE and MAE on held-out scores whose user and item were in training.
+def evaluate_ratings(ranker: Ranker, split: Split, transform: Transform = "none", prefix: str = "holdout_") -> Report:
+    """RMSE and MAE on held-out scores whose user and item were in training, of all and by segment and band.
 
     Predictions are clipped to the range of the training scores, and mapped back to their scale
-    where the matrix held log(1 + score). With `segments`, also by user segment and item popularity band.
+    where the matrix held log(1 + score). Names: ``holdout_rmse``, of the users with few training interactions
+    ``holdout_cold_rmse``, of the most popular items ``holdout_rmse_head``, and so on.
     """
     left_out = f"{prefix}rmse and {prefix}mae left out: "
     if transform == "binary":
@@ -65,36 +62,31 @@ def evaluate_ratings(
     found = predict_held_out(ranker, split, transform)
     if not found.known.any():
         return Report(messages=(left_out + "no held-out interaction has its user and its item in training",))
-    return Report(_errors(split, found, prefix, segments))
+    return Report(_errors(split, found.known, {"": found.predicted}, prefix))
 
 
-def evaluate_averages(split: Split, prefix: str = "holdout_", *, segments: bool = False) -> Report:
+def evaluate_averages(split: Split, prefix: str = "holdout_") -> Report:
     """The same errors for what needs no model: the averages of training, overall, by user, by item, and biases.
 
     Over the same cells as `evaluate_ratings` of a model of the whole training side. Names:
-    ``holdout_global_average_rmse``, ``…user_average…``, ``…item_average…``, ``…biases…``, and ``…_mae``.
+    ``holdout_global_rmse``, ``…user…``, ``…item…``, ``…biases…``, ``…_mae``, ``holdout_cold_global_rmse``,
+    ``holdout_global_rmse_head``, and so on.
     """
     train, test = split.train, split.test
     rows = train.user_ids.rows(test.user_ids.values, missing="negative")[test.users]
     cols = train.item_ids.rows(test.item_ids.values, missing="negative")[test.items]
     known = (rows >= 0) & (cols >= 0)
     if not known.any() or not len(train):
-        sentence = (
-            f"{prefix}global_average_rmse and its like left out: no held-out interaction is of a known user and item"
-        )
+        sentence = f"{prefix}global_rmse and its like left out: no held-out interaction is of a known user and item"
         return Report(messages=(sentence,))
     biases = damped_biases(train)
     r, c = rows[known], cols[known]
-    predictions = {
-        "global_average": np.full(r.size, global_average(train)),
-        "user_average": user_averages(train)[r],
-        "item_average": item_averages(train)[c],
-        "biases": biases.predict(r, c),
-    }
-    found: dict[str, float] = {}
-    for name, predicted in predictions.items():
-        found |= _errors(split, HeldOut(known, _clipped(predicted, split)), f"{prefix}{name}_", segments)
-    return Report(found)
+    predictions = dict(
+        zip(AVERAGES, (np.full(r.size, global_average(train)), user_averages(train)[r], item_averages(train)[c],
+                       biases.predict(r, c)), strict=True)
+    )  # fmt: skip
+    clipped = {f"{name}_": _clipped(predicted, split) for name, predicted in predictions.items()}
+    return Report(_errors(split, known, clipped, prefix))
 
 
 def _clipped(predicted: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
@@ -102,19 +94,23 @@ def _clipped(predicted: NDArray[np.float64], split: Split) -> NDArray[np.float64
     return np.clip(predicted, scores.min(), scores.max()) if scores.size else predicted
 
 
-def _errors(split: Split, held_out: HeldOut, prefix: str, segments: bool) -> dict[str, float]:
-    known, predicted = held_out
+def _errors(
+    split: Split, known: NDArray[np.bool_], predictions: Mapping[str, NDArray[np.float64]], prefix: str
+) -> dict[str, float]:
+    """Of each prediction of the known held-out scores, by what its name begins with: of all, by segment, by band."""
     actual = split.test.scores[known]
-    found = errors(actual, predicted)
-    result = {f"{prefix}rmse": found.rmse, f"{prefix}mae": found.mae}
-    if not segments:
-        return result
-    for labels, codes in ((SEGMENTS, _user_codes(split)), (BANDS, _item_codes(split))):
-        for code, label in enumerate(labels):
-            mine = codes[known] == code
-            if mine.any():
-                found = errors(actual[mine], predicted[mine])
-                result |= {f"{prefix}rmse_{label}": found.rmse, f"{prefix}mae_{label}": found.mae}
+    users, items = _user_codes(split)[known], _item_codes(split)[known]
+    parts = [("", "", np.ones(actual.size, bool))]
+    parts += [(f"{label}_", "", users == code) for code, label in enumerate(SEGMENTS)]
+    parts += [("", f"_{label}", items == code) for code, label in enumerate(BANDS)]
+    result = {}
+    for segment, band, mine in parts:
+        if not mine.any():
+            continue
+        for name, predicted in predictions.items():
+            found = errors(actual[mine], predicted[mine])
+            result[f"{prefix}{segment}{name}rmse{band}"] = found.rmse
+            result[f"{prefix}{segment}{name}mae{band}"] = found.mae
     return result
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.evaluation import Evaluation
 from pipeline.significance import Interval, bootstrap_mean
 
-__all__ = ["METRICS", "Standing", "standings", "standings_of_metrics"]
+__all__ = ["METRICS", "Standing", "standings"]
 
 # Logged name → what people read. Those of accuracy come with an interval: they are means over users.
 METRICS = {
@@ -55,16 +55,6 @@ def standings(
                 mine[metric] = _interval(evaluation.per_user[metric])
         metrics = {metric: evaluation.metrics[metric] for metric in METRICS if metric in evaluation.metrics}
         found.append(Standing(name, _label(name), metrics, mine))
-    return tuple(found)
-
-
-def standings_of_metrics(metrics: Mapping[str, float]) -> tuple[Standing, ...]:
-    """From logged metrics alone (``holdout_ndcg_at_10``, ``holdout_popular_ndcg_at_10``), without intervals."""
-    found = []
-    for name, prefix in [("nmf", "holdout_"), *((name, f"holdout_{name}_") for name in _LABELS if name != "nmf")]:
-        mine = {metric: metrics[prefix + metric] for metric in METRICS if prefix + metric in metrics}
-        if mine:
-            found.append(Standing(name, _label(name), mine, {}))
     return tuple(found)
 
 

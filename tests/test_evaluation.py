@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import evaluate as evaluate_module
+from pipeline import measured
 from pipeline.artifact import FactorModel
 from pipeline.errors import LeakageError, UsageError
 from pipeline.evaluate import evaluate, evaluate_ranking, fold_in_history
@@ -21,7 +22,7 @@ from pipeline.interactions import Interactions
 from pipeline.matrix import in_order, to_matrix
 from pipeline.metrics import SEGMENTS
 from pipeline.models.popular import popular_model
-from pipeline.ratings import evaluate_averages
+from pipeline.ratings import AVERAGES
 from pipeline.scorer import Scorer
 from pipeline.splits import Split, holdout, time_split, users_split
 
@@ -182,7 +183,7 @@ def test_blocks_of_any_size_give_the_same(table, block):
     whole = evaluate(scorer, split, (2, 4), keep_lists=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate_module, "_USERS_A_BLOCK", block)
-        patch.setattr(evaluate_module, "_USERS_A_CHUNK", block)
+        patch.setattr(measured, "_USERS_A_CHUNK", block)
         calls = []
         parts = evaluate(
             scorer, split, (2, 4), keep_lists=True, progress=lambda stage, done, total: calls.append((done, total))
@@ -217,32 +218,25 @@ def test_kept_lists_are_rows_of_the_training_items():
     assert found.per_user["mrr_at_3"].tolist() == [1.0, 0.5]
 
 
-def test_diversity_by_given_vectors():
-    train = Interactions.of([1, 2, 3], [10, 20, 30])
-    split = Split(train, Interactions.of([1], [20]))
-    scorer = Scorer(popular_model(to_matrix(train)))
-    alike = evaluate(scorer, split, (2,), item_vectors=np.array([[1, 0], [0, 1], [0, 3]]))
-    assert alike.metrics["diversity_at_2"] == pytest.approx(0.0, abs=1e-6)
-    assert evaluate(scorer, split, (2,)).metrics["diversity_at_2"] == 1.0
-    with pytest.raises(UsageError, match="2 item vectors for 3 training items"):
-        evaluate(scorer, split, (2,), item_vectors=np.eye(2))
-
-
 def test_what_is_reported_and_what_is_written_down():
     x = interactions({(u, i): (1.0, (i - u) % 9) for u in range(6) for i in range(9) if i < 3 + u})
-    found = evaluate(scorer_for(holdout(x).train), holdout(x), (2,), cuts=(3, 5))
-    report = found.report("x_")
+    found = evaluate(scorer_for(holdout(x).train), holdout(x), (2,))
+    report = found.report("x_", by_segment=["ndcg_at_2", "no_such"])
     assert report.metrics["x_ndcg_at_2"] == found.metrics["ndcg_at_2"]
-    assert report.metrics["x_ndcg_at_2_cold"] == found.by_segment["cold"]["ndcg_at_2"]
+    assert report.metrics["x_cold_ndcg_at_2"] == found.by_segment["cold"]["ndcg_at_2"]
     assert all(math.isfinite(value) for value in report.metrics.values())
-    assert set(found.report("x_", segments=False).metrics) == {f"x_{name}" for name in found.metrics}
+    assert found.report("x_").metrics == {f"x_{name}": value for name, value in found.metrics.items()}
+    assert set(report.metrics) == {
+        *(f"x_{name}" for name in found.metrics), *(f"x_{segment}_ndcg_at_2" for segment in found.by_segment),
+    }  # fmt: skip
     columns = found.columns()
     assert list(columns)[:4] == ["user_id", "n_train", "n_relevant", "segment"]
     assert {len(column) for column in columns.values()} == {len(found)} == {6}
+    low, high = found.cuts
+    assert low < high
     assert columns["segment"].tolist() == [
-        "cold" if n <= 3 else "warm" if n <= 5 else "hot" for n in found.n_train.tolist()
+        "cold" if n <= low else "warm" if n <= high else "hot" for n in found.n_train.tolist()
     ]
-    assert found.cuts == (3, 5)
 
 
 def test_every_metric_is_explained():
@@ -254,7 +248,7 @@ def test_every_metric_is_explained():
         assert f"`{general}`" in page, name
     for name in (
         *(name for name in SEGMENTS),
-        *(name.rsplit("_", 1)[0] for name in evaluate_averages(holdout(x), "").metrics),
+        *(f"`holdout_{name}_rmse`" for name in AVERAGES),
     ):
         assert name in page
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -342,7 +343,12 @@ def test_the_summary_says_what_the_run_logs(tmp_path):
             assert there == values
     for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10"):
         assert summary["segments"]["nmf"]["cold"][name] == metrics[f"holdout_cold_{name}"]
-    assert summary["ratings"] == {name: value for name, value in metrics.items() if name.endswith(("rmse", "mae"))}
+    errors = {name: value for name, value in metrics.items() if re.search(r"(rmse|mae)(_head|_mid|_tail)?$", name)}
+    assert {"holdout_rmse", "holdout_cold_rmse", "holdout_hot_mae", "holdout_mae_head"} <= errors.keys()
+    assert summary["ratings"].items() >= errors.items()
+    detail = summary["ratings"].keys() - errors.keys()
+    assert {"holdout_cold_user_rmse", "holdout_user_mae_head"} <= detail
+    assert detail == found.averages.keys()
 
 
 def test_nobody_judged_and_no_lift_can_be_written_too(tmp_path):

@@ -178,15 +178,6 @@ def test_diversity_is_the_twins_for_every_k_and_block(ranking, density, cells, p
             assert (expected is None and math.isnan(values[u])) or values[u] == pytest.approx(expected, abs=1e-6)
 
 
-def test_diversity_by_given_vectors():
-    # Two alike (whatever their length), one at a right angle, one without any direction.
-    vectors = np.array([[1.0, 0], [7.0, 0], [0, 2.0], [0, 0]])
-    lists = np.array([[0, 1, -1], [0, 2, -1], [0, 1, 2], [0, 3, -1], [2, -1, -1]])
-    (found,) = m.intra_list_diversity(lists, m.cosine_of_vectors(vectors), [3])
-    assert found.tolist()[:4] == pytest.approx([0.0, 1.0, 2 / 3, 1.0], abs=1e-6)
-    assert math.isnan(found[4])
-
-
 def test_of_many_users_a_sample_says_how_alike_items_are(rng):
     seen = seen_matrix(rng, 4000, 6, 0.3)
     rows = np.arange(6)

@@ -15,7 +15,7 @@ from pipeline.exposure import Exposure
 from pipeline.factors import describe_factors, genres_of_factors
 from pipeline.report_page import ItemName, ReportPage, clean, factor_name, render, verdict_sentence
 from pipeline.significance import Interval, Lift, lift_over_popular
-from pipeline.standings import Standing, standings, standings_of_metrics
+from pipeline.standings import Standing, standings
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}$x^$"
 RNG = np.random.default_rng(3)
@@ -252,10 +252,3 @@ def test_of_many_users_the_interval_is_the_normal_one() -> None:
     (one,) = standings({"nmf": evaluation(values)})
     half = 1.96 * values.std(ddof=1) / np.sqrt(30_000)
     assert one.intervals["ndcg_at_10"] == pytest.approx((values.mean(), values.mean() - half, values.mean() + half))
-
-
-def test_standings_of_logged_metrics() -> None:
-    logged = {"holdout_ndcg_at_10": 0.1, "holdout_popular_ndcg_at_10": 0.05, "rmse": 1.0}
-    mine, popular = standings_of_metrics(logged)
-    assert (mine.metrics, popular.metrics) == ({"ndcg_at_10": 0.1}, {"ndcg_at_10": 0.05})
-    assert standings_of_metrics({"rmse": 1.0}) == ()

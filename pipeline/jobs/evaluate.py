@@ -193,4 +193,4 @@ def _measured(
         return evaluate_sampled(ranker, split, negatives, ks)
     return evaluate(
         ranker, split, ks, progress=lambda stage, done, total, note="": reporter.progress(f"judge {name}", done, total)
-    ).report("", segments=False)
+    ).report("")

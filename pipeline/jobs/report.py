@@ -18,7 +18,7 @@ from pipeline.settings import Settings
 from pipeline.sources.choice import Chosen, open_warehouse
 from pipeline.sources.warehouse import described
 from pipeline.sql import load
-from pipeline.standings import standings, standings_of_metrics
+from pipeline.standings import standings
 from pipeline.train import Trained
 
 __all__ = ["write_report"]
@@ -40,10 +40,7 @@ def write_report(
     names = _names(rows, trained, chosen, settings, reporter)
     genres = genres_of_factors(factors, {row: name.genres for row, name in names.items() if name.genres})
     judgement = trained.judgement
-    if judgement is not None and judgement.evaluations:
-        beside = standings(judgement.evaluations, judgement.intervals)
-    else:
-        beside = standings_of_metrics(trained.report.metrics)
+    beside = standings(judgement.evaluations, judgement.intervals) if judgement is not None else ()
     drawn = _drawn(trained, beside, exposure, factors, genres)
     page = ReportPage(
         title=run.name,

@@ -1,14 +1,15 @@
 """Metrics as functions on arrays; docs/metrics.md has their formulas and edge cases on one page."""
 
 from pipeline.metrics.catalogue import (
+    Likeness,
     cosine_of_users,
-    cosine_of_vectors,
     coverage,
     gini,
     intra_list_diversity,
     mean_popularity,
     novelty,
     popularity_lift,
+    surprise,
 )
 from pipeline.metrics.cells import AllCells, Errors, all_cells_errors, errors, observed_predictions
 from pipeline.metrics.lists import (
@@ -26,10 +27,10 @@ __all__ = [
     "SEGMENTS",
     "AllCells",
     "Errors",
+    "Likeness",
     "all_cells_errors",
     "average_precision_at_k",
     "cosine_of_users",
-    "cosine_of_vectors",
     "coverage",
     "errors",
     "gini",
@@ -44,5 +45,6 @@ __all__ = [
     "precision_at_k",
     "recall_at_k",
     "reciprocal_rank_at_k",
+    "surprise",
     "user_segments",
 ]

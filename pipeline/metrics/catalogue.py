@@ -6,7 +6,9 @@ count : (n_items,) numbers of training interactions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,20 +16,20 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 __all__ = [
+    "Likeness",
     "cosine_of_users",
-    "cosine_of_vectors",
     "coverage",
     "gini",
     "intra_list_diversity",
     "mean_popularity",
     "novelty",
     "popularity_lift",
+    "surprise",
 ]
 
 Lists = NDArray[Any]
-CosineRows = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float32]]
 
-_CELLS = 1 << 24  # cells of a block of cosines: 64 MB in float32
+_CELLS = 1 << 23  # cells of a block of cosines: 64 MB
 _PAIRS = 1 << 22  # pairs looked up at once
 
 
@@ -48,8 +50,9 @@ def gini(times: NDArray[np.int64]) -> float:
     n, total = times.size, int(times.sum())
     if not total:
         return float("nan")
-    weight = 2 * np.arange(1, n + 1, dtype=np.float64) - n - 1
-    return float(weight @ np.sort(times) / (n * total))
+    some = np.sort(times[times > 0])  # what is 0 comes first and adds nothing
+    weight = 2 * np.arange(n - some.size + 1, n + 1, dtype=np.float64) - n - 1
+    return float((weight * some).sum() / (n * total))
 
 
 def _list_means(lists: Lists, value: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -66,7 +69,12 @@ def novelty(lists: Lists, count: NDArray[np.int64], n_users: int) -> NDArray[np.
     0: everybody has the items already. `n_users` are those of training; an item that nobody has counts as
     one that one user has. NaN for an empty list.
     """
-    return _list_means(lists, -np.log2(np.maximum(count, 1) / max(n_users, 1)))
+    return _list_means(lists, surprise(count, n_users))
+
+
+def surprise(count: NDArray[np.int64], n_users: int) -> NDArray[np.float64]:
+    """−log₂(count_i / n_users) in bits, (n_items,): what novelty is the mean of."""
+    return -np.log2(np.maximum(count, 1) / max(n_users, 1))
 
 
 def mean_popularity(lists: Lists, count: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -85,8 +93,41 @@ def popularity_lift(listed: NDArray[np.float64], consumed: NDArray[np.float64]) 
     return float(listed[both].sum()) / below if below > 0 else float("nan")
 
 
-def cosine_of_users(seen: sparse.csr_matrix, max_users: int = 10_000, seed: int = 42) -> CosineRows:
+@dataclass(frozen=True, eq=False)
+class Likeness:
     """Cosine of two items by who has them: |U_i ∩ U_j| / √(|U_i|·|U_j|); 0 where an item has nobody.
+
+    Attributes
+    ----------
+    starts, members : (n_items + 1,) int64 and int32: item i is had by the ascending users
+        members[starts[i] : starts[i + 1]], each in [0, n_users)
+    n_users : how many users were looked at
+    """
+
+    starts: NDArray[np.int64]
+    members: NDArray[np.int32]
+    n_users: int
+
+    @cached_property
+    def root(self) -> NDArray[np.float64]:
+        """(n_items,) √|U_i|, and 1 where there is nobody."""
+        return np.sqrt(np.maximum(np.diff(self.starts), 1).astype(np.float64))
+
+    @cached_property
+    def _by_item(self) -> sparse.csr_matrix:
+        ones = np.ones(self.members.size, np.float32)
+        return sparse.csr_matrix((ones, self.members, self.starts), shape=(self.starts.size - 1, self.n_users))
+
+    def __call__(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Of each of `rows` and each of `cols`, dense."""
+        common = np.asarray((self._by_item[rows] @ self._by_item[cols].T).toarray(), np.float64)
+        common /= self.root[rows][:, None]
+        common /= self.root[cols]
+        return common
+
+
+def cosine_of_users(seen: sparse.csr_matrix, max_users: int = 10_000, seed: int = 42) -> Likeness:
+    """How alike items are by who has them.
 
     `seen` is csr (n_users, n_items), the pattern alone counts. With more than `max_users` users it is taken
     over a sample of them by `seed`, else its cost grows with the sum of squared histories.
@@ -95,32 +136,11 @@ def cosine_of_users(seen: sparse.csr_matrix, max_users: int = 10_000, seed: int 
         rows = np.sort(np.random.default_rng(seed).choice(seen.shape[0], max_users, replace=False))
         seen = seen[rows]
     ones = np.ones(seen.nnz, np.float32)
-    by_user = sparse.csr_matrix((ones, seen.indices, seen.indptr), shape=seen.shape)
-    by_item = by_user.T.tocsr()
-    norm = np.sqrt(np.maximum(np.diff(by_item.indptr), 1)).astype(np.float32)
-
-    def rows_of(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.float32]:
-        common = np.asarray((by_item[rows] @ by_item[cols].T).toarray(), np.float32)
-        common /= norm[rows][:, None]
-        common /= norm[cols]
-        return common
-
-    return rows_of
+    by_item = sparse.csr_matrix((ones, seen.indices, seen.indptr), shape=seen.shape).tocsc()
+    return Likeness(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), seen.shape[0])
 
 
-def cosine_of_vectors(vectors: NDArray[Any]) -> CosineRows:
-    """Cosine of given item vectors (n_items, d); 0 with a vector of zeros."""
-    wide = np.asarray(vectors, np.float64)
-    length = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    unit: NDArray[np.float32] = (wide / np.where(length > 0, length, 1.0)[:, None]).astype(np.float32)
-
-    def rows_of(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.float32]:
-        return np.asarray(unit[rows] @ unit[cols].T)
-
-    return rows_of
-
-
-def intra_list_diversity(lists: Lists, cosine: CosineRows, ks: Sequence[int]) -> list[NDArray[np.float64]]:
+def intra_list_diversity(lists: Lists, cosine: Likeness, ks: Sequence[int]) -> list[NDArray[np.float64]]:
     """1 − mean cosine of all pairs of different items in each list's first k, (n_users,) for each of `ks`.
 
     (Ziegler et al. 2005.) NaN for a list of fewer than two items. In blocks of distinct items: no array is

@@ -25,32 +25,23 @@ def popular_model(matrix: UserItems) -> FactorModel:
     return _model(matrix, count)
 
 
-def recent_model(
-    matrix: UserItems, train: Interactions, *, half_life_days: float = 30.0, window_days: float | None = None
-) -> FactorModel:
+def recent_model(matrix: UserItems, train: Interactions, *, half_life_days: float = 30.0) -> FactorModel:
     """Items ranked by their recent interactions; where there are no times, by all of them.
 
-    "Now" is the latest training time. Each interaction counts ½^(age / half_life_days); with `window_days`
-    it counts 1 if it is younger than that and nothing else does, and the number of all interactions decides
-    between items that are equal in the window.
+    "Now" is the latest training time. Each interaction counts ½^(age / half_life_days).
 
     Parameters
     ----------
     matrix, train : the training side as a matrix, and its interactions with the same ids
     """
-    if half_life_days <= 0 or (window_days is not None and window_days <= 0):
-        raise UsageError("The half-life and the window must be longer than 0 days")
+    if half_life_days <= 0:
+        raise UsageError("The half-life must be longer than 0 days")
     if len(train.item_ids) != len(matrix.items):
         raise InputError(f"Interactions with {len(train.item_ids)} items and a matrix with {len(matrix.items)}")
     if train.at is None or not len(train):
         return popular_model(matrix)
     age = (train.at.max() - train.at).astype(np.int64) / _DAY
-    n = len(matrix.items)
-    if window_days is None:
-        weight = np.bincount(train.items, 0.5 ** (age / half_life_days), minlength=n)
-    else:
-        total = np.bincount(train.items, minlength=n)
-        weight = np.bincount(train.items, age < window_days, minlength=n) + total / (total.max() + 1)
+    weight = np.bincount(train.items, 0.5 ** (age / half_life_days), minlength=len(matrix.items))
     return _model(matrix, weight.astype(np.float32))
 
 
