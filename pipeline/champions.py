@@ -13,19 +13,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from pipeline.claims import Claim, claimed
 from pipeline.errors import InputError
 from pipeline.registry import CHAMPION, MODEL_NAME, ModelVersion, resolve
-from pipeline.tracking import as_server_error, locked_store
+from pipeline.tracking import as_server_error, is_file, locked_store
 
 __all__ = ["Change", "champion", "crown", "history", "reigns", "roll_back", "tag", "tags_of", "version_of_run"]
 
 _PREFIX = "champion."
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 ROLLED_BACK = "rolled back"
+_TRIES = 5
 
 
 @dataclass(frozen=True, order=True)
@@ -76,15 +79,18 @@ def history() -> list[str]:
 def crown(version: str, *, instead_of: str, how: str, reason: str = "") -> datetime | None:
     """Make the version champion, if `instead_of` ("" for none) still is; returns when, or None where it is not.
 
-    Of two who try at once on a store in a file one waits for the other. A server knows no such lock: there
-    the check leaves a moment between reading and writing, and the last one to write wins.
+    Of two who try at once one waits for the other, and finds that it is not. Who moves the alias by hand waits
+    for nobody: it is looked at once more afterwards, and None if it is somebody else's by then.
     """
-    with _alone():
+    with _alone() as claim:
         if _current() != instead_of:
             return None
         at = _now()
+        claim.check()
         # The alias first: dying in between leaves a champion that `reigns` puts on top by itself.
         mlflow.MlflowClient().set_registered_model_alias(MODEL_NAME, CHAMPION, version)
+        if _current() != version:
+            return None
         _log(Change(at, version, instead_of, how, reason))
     return at
 
@@ -93,25 +99,43 @@ def roll_back(reason: str = "", check: Callable[[str], None] = lambda version: N
     """Give the alias back to the version that had it before; returns the change, and who was passed over as deleted.
 
     `check` is called with that version before anything is changed. Raises what it raises, and InputError
-    where there is no champion, or none before it.
+    where there is no champion, or none before it, or where others move it again and again.
     """
-    with _alone():
-        current = _current()
-        if not current:
-            raise InputError("No version is champion, so there is none to go back from; rankline promote makes one")
-        gone = []
-        for version in reversed(reigns(_changes(), current)[:-1]):
-            if version == current:
+    for _ in range(_TRIES):
+        with as_server_error(mlflow.get_tracking_uri()):
+            back = _back()
+        check(back.version)  # takes its time: nobody has to wait for it
+        with _alone() as claim:
+            if _back() != back:
                 continue
-            if not _exists(version):
-                gone.append(version)
-                continue
-            check(version)
-            change = Change(_now(), version, current, ROLLED_BACK, reason)
+            change = Change(_now(), back.version, back.current, ROLLED_BACK, reason)
+            claim.check()
             # The log first: dying in between leaves the champion on top of the one to go back to.
             _log(change)
-            mlflow.MlflowClient().set_registered_model_alias(MODEL_NAME, CHAMPION, version)
-            return change, gone
+            mlflow.MlflowClient().set_registered_model_alias(MODEL_NAME, CHAMPION, back.version)
+            return change, back.gone
+    raise InputError(f"Nobody is rolled back: the champion changed {_TRIES} times meanwhile; try again")
+
+
+class _Back(NamedTuple):
+    """From whom to whom, and who in between is deleted."""
+
+    current: str
+    version: str
+    gone: list[str]
+
+
+def _back() -> _Back:
+    current = _current()
+    if not current:
+        raise InputError("No version is champion, so there is none to go back from; rankline promote makes one")
+    gone: list[str] = []
+    for version in reversed(reigns(_changes(), current)[:-1]):
+        if version == current:
+            continue
+        if _exists(version):
+            return _Back(current, version, gone)
+        gone.append(version)
     deleted = f" (version {', '.join(gone)} is deleted)" if gone else ""
     raise InputError(
         f"{MODEL_NAME}/{current} is the first champion there is a record of: none to go back to{deleted}. "
@@ -144,10 +168,10 @@ def version_of_run(run_id: str) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone() -> Iterator[Claim]:
     uri = mlflow.get_tracking_uri()
-    with as_server_error(uri), locked_store(uri):
-        yield
+    with as_server_error(uri), locked_store(uri), claimed(not is_file(uri)) as claim:
+        yield claim
 
 
 def _current() -> str:

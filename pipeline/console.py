@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Console"]
 
 _LOG = logging.getLogger("rankline")
+_NEXT = "rankline promote, then rankline score"  # of a version that is registered
 
 
 class _JsonLines(logging.Formatter):
@@ -143,14 +144,14 @@ class Console:
                 if name.startswith("seconds_") and name != "seconds_total"
             )
         )
-        self.print(f"model: rankline/{result.version} · next: rankline score · look: {_ui_command(settings)}")
+        self.print(f"model: rankline/{result.version} · next: {_NEXT} · look: {_ui_command(settings)}")
         if result.chosen.source == "warehouse" and settings.warehouse is None:
             where = f"{result.chosen.where} (embedded; RANKLINE_WAREHOUSE names another)"
             self.print(f"{'scratch warehouse' if _in_scratch() else 'warehouse'}: {where}")
 
     def tuned(self, result: TuneResult, settings: Any) -> None:
         """A search's end: the test part's table, the winner as a command, and what to do next."""
-        from pipeline.tuning_page import command_of, verdict
+        from pipeline.tuning_page import TITLES, command_of, verdict
 
         tuned, metric = result.tuned, result.tuned.metric
         test = {name: found.metrics[metric] for name, found in tuned.test.items()}
@@ -161,15 +162,15 @@ class Console:
         from rich.table import Table
 
         table = Table(title=f"{metric} on the test part, which the search never saw", title_justify="left")
-        for name in ("tuned", "default", "popular"):
-            table.add_column({"default": "the defaults", "popular": "most popular"}.get(name, name), justify="right")
-        table.add_row(*(f"{test[name]:.4f}" if name in test else "" for name in ("tuned", "default", "popular")))
+        for name in test:
+            table.add_column(TITLES[name], justify="right")
+        table.add_row(*(f"{value:.4f}" for value in test.values()))
         self.print(table)
         self.print(verdict(tuned))
         self.print(f"best of {len(tuned.trials)}: rankline train {command_of(tuned.best.options)}")
         self.print(
             f"model: rankline/{result.trained.version} (run {result.trained.run_id[:8]}), trained on everything · "
-            f"trials: run {result.run_id[:8]} · look: {_ui_command(settings)}"
+            f"next: {_NEXT} · trials: run {result.run_id[:8]} · look: {_ui_command(settings)}"
         )
 
     def scored(self, result: ScoreResult) -> None:

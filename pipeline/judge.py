@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from pipeline.significance import RESAMPLES, Interval, Lift, Verdict, bootstrap_
 from pipeline.spec import Transform
 from pipeline.splits import Split
 
-__all__ = ["ITEM_KNN_WORK", "Judgement", "item_knn_work", "judge"]
+__all__ = ["ACCURACY", "ITEM_KNN_WORK", "Judgement", "baselines", "folding", "item_knn_work", "judge"]
 
 # Steps that item-kNN may take, see `item_knn_work`: some ten seconds on one core.
 ITEM_KNN_WORK = 1_000_000_000
@@ -34,9 +35,9 @@ _STEPS_AN_ITEM = 4000  # what choosing an item's neighbours costs beside finding
 # drawn, at least 200; with so many users the interval is narrow anyway.
 _DRAWS = 400_000_000
 
-_ACCURACY = ("ndcg", "recall", "hit_rate", "map", "mrr", "precision")
+ACCURACY = ("ndcg", "recall", "hit_rate", "map", "mrr", "precision")
 # Of a baseline these are logged; summary.json has the rest.
-_LOGGED = (*_ACCURACY, "coverage", "novelty", "popularity_lift")
+_LOGGED = (*ACCURACY, "coverage", "novelty", "popularity_lift")
 _ERRORS = ("rmse", "mae")
 
 
@@ -115,17 +116,17 @@ def judge(
         Where the model knows more than the training side.
     """
     evaluations: dict[str, Evaluation] = {}
-    work = item_knn_work(matrix, split)
-    for name, ranker, fold_in in _candidates(scorer, matrix, split, transform, half_life_days, work):
+    mine = ("nmf", scorer, folding(scorer, split, transform, half_life_days))
+    for name, ranker, fold_in in chain([mine], baselines(matrix, split)):
         if progress is not None:
             progress("holdout evaluation", 0, None, name.replace("_", "-"))
         found = evaluate(ranker, split, fold_in=fold_in, keep_lists=name == "nmf")
         if name != "nmf":
-            found = replace(found, per_user={f"{key}_at_10": found.per_user[f"{key}_at_10"] for key in _ACCURACY})
+            found = replace(found, per_user={f"{key}_at_10": found.per_user[f"{key}_at_10"] for key in ACCURACY})
         evaluations[name] = found
     ratings, averages = _ratings(scorer, split, transform, half_life_days)
     messages = (*ratings.messages, *evaluations["nmf"].messages)
-    if work > ITEM_KNN_WORK:
+    if (work := item_knn_work(matrix, split)) > ITEM_KNN_WORK:
         messages += (
             f"item-kNN is left out of the baselines: {work:.1e} steps, the most for a run is {ITEM_KNN_WORK:.0e}",
         )
@@ -145,28 +146,25 @@ def item_knn_work(matrix: UserItems, split: Split) -> int:
     return int((n**2).sum()) + len(matrix.items) * (judged + _STEPS_AN_ITEM)
 
 
-def _candidates(
-    scorer: Scorer,
-    matrix: UserItems,
-    split: Split,
-    transform: Transform,
-    half_life_days: float | None,
-    work: int,
-) -> Iterator[tuple[str, Ranker, FoldIn]]:
-    """One after another, so that no two baselines are held at once; each with how it folds users in."""
-    yield "nmf", scorer, _folding(scorer, split, transform, half_life_days)
+def baselines(matrix: UserItems, split: Split) -> Iterator[tuple[str, Ranker, FoldIn]]:
+    """Most popular, recently popular (where there are times) and item-kNN (where it is not too much work).
+
+    One after another, so that no two are held at once; each with how it folds users in.
+
+    matrix : of `split.train`, in order
+    """
     popular = popular_model(matrix)
     yield "popular", Scorer(popular, "popular"), _same_for_all(popular, "popular")
     if split.train.at is not None:
         recent = recent_model(matrix, split.train)
         yield "recent", Scorer(recent, "recent"), _same_for_all(recent, "recent")
-    if work <= ITEM_KNN_WORK:
+    if item_knn_work(matrix, split) <= ITEM_KNN_WORK:
         knn = fit_item_knn(matrix)
         yield "item_knn", ItemKNNRanker(knn), _by_neighbours(knn)
 
 
-def _folding(scorer: Scorer, split: Split, transform: Transform, half_life_days: float | None) -> FoldIn:
-    """The model's own folding in."""
+def folding(scorer: Scorer, split: Split, transform: Transform, half_life_days: float | None) -> FoldIn:
+    """How the model folds the split's held-out users in; its `meta` has what that needs."""
 
     def fold(history: UserItems) -> Ranker:
         model = scorer.model

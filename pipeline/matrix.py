@@ -25,6 +25,7 @@ __all__ = [
     "aggregate",
     "cell_values",
     "content_digest",
+    "days_before",
     "filter_users",
     "in_order",
     "to_matrix",
@@ -137,6 +138,11 @@ def filter_users(
     return x if keep.all() else x.take(keep[x.users]).compact()
 
 
+def days_before(newest: np.datetime64, at: NDArray[np.datetime64]) -> NDArray[np.float64]:
+    """How long before `newest` each of these times (n,), in milliseconds, was: (n,) days."""
+    return (newest - at).astype(np.int64) / _DAY
+
+
 def cell_values(
     x: Interactions,
     transform: Transform = "none",
@@ -163,7 +169,7 @@ def cell_values(
             "--half-life-days needs times, and these interactions have none: leave it out, or name their column "
             "(--timestamp-column, or `at` in the query)"
         )
-    age = ((x.at.max() if newest is None else newest) - x.at).astype(np.int64) / _DAY
+    age = days_before(x.at.max() if newest is None else newest, x.at)
     faded: NDArray[np.float32] = (data * 0.5 ** (np.maximum(age, 0) / half_life_days)).astype(np.float32)
     return faded
 

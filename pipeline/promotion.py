@@ -23,6 +23,7 @@ __all__ = ["ARTIFACTS", "Candidate", "Check", "Decision", "Gate", "decide"]
 
 ARTIFACTS = "artifacts verified"
 JUDGED = "judged"
+FITTED = "fitted to its end"
 NOT_ROLLED_BACK = "not rolled back"
 BETTER_THAN_POPULAR = "better than popular"
 SAME_SPLIT = "same split"
@@ -97,11 +98,13 @@ class Candidate:
     judged : its evaluation, None where its run has none
     fault : what is wrong with its artifacts, "" where they load and their checksums hold
     rolled_back : why and when it was rolled back from being champion, "" where it never was
+    interrupted : which of its fits Ctrl-C cut short, "" for none
     """
 
     judged: Judged | None
     fault: str = ""
     rolled_back: str = ""
+    interrupted: str = ""
 
 
 def decide(candidate: Candidate, champion: Judged | None, gate: Gate, *, reigning: str = "") -> Decision:
@@ -113,7 +116,7 @@ def decide(candidate: Candidate, champion: Judged | None, gate: Gate, *, reignin
     reigning : what to call the version in use, "" where there is none: then the candidate has to beat most
         popular, and nothing else
     """
-    checks = [_whole(candidate.fault)]
+    checks = [_whole(candidate.fault), _fitted(candidate.interrupted)]
     if candidate.rolled_back:
         checks.append(Check(NOT_ROLLED_BACK, False, candidate.rolled_back))
     judged = candidate.judged
@@ -131,6 +134,18 @@ def decide(candidate: Candidate, champion: Judged | None, gate: Gate, *, reignin
 def _whole(fault: str) -> Check:
     sentence = f"damaged artifacts: {fault}" if fault else "all four load, and their checksums hold"
     return Check(ARTIFACTS, not fault, sentence)
+
+
+def _fitted(interrupted: str) -> Check:
+    """What was kept of an interrupted fit is a try, whatever it was judged to be: nobody waited for the rest."""
+    if not interrupted:
+        return Check(FITTED, True, "Ctrl-C cut no fit of its training short")
+    return Check(
+        FITTED,
+        False,
+        f"cut short: Ctrl-C ended the {interrupted.replace(', ', ' and the ')} (--on-interrupt keep); "
+        "train again, or --force --reason … to take it as it is",
+    )
 
 
 def _better_than_popular(judged: Judged, gate: Gate) -> Check:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Progress", "Report"]
+__all__ = ["Progress", "Report", "silent"]
 
 
 @dataclass(frozen=True)
@@ -29,3 +29,7 @@ class Progress(Protocol):
 
     def __call__(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         """Called as often as the work likes; whoever draws decides how often to draw."""
+
+
+def silent(stage: str, done: int, total: int | None, note: str = "") -> None:
+    """No progress shown."""

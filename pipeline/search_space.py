@@ -1,12 +1,17 @@
-"""What tuning searches: each option's range and the points that are tried first, stated here alone.
+"""What tuning searches: each option's range, stated here alone.
 
 The space is flat (every trial has a value for every searched option), which lets the sampler learn how
-they go together. A number is searched on a logarithmic scale; a stretch of it beyond an end stands for the
-value that such a scale can't reach: 0 regularisation, no half-life, an unobserved weight of exactly 1.
+they go together. A number is searched on a logarithmic scale; a stretch of it beyond an end, half as long as the
+range, stands for the value that such a scale can't reach: 0 regularisation, no half-life, an unobserved weight of
+exactly 1. One draw in three is that value: most models want most of these left alone, and which, the data say.
+
+A search begins with the defaults and goes on with draws from the whole space: no point is put in by hand, since
+whoever chose one would have some data in mind.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,7 +19,7 @@ from typing import Any
 from pipeline.errors import UsageError
 from pipeline.spec import TrainSpec
 
-__all__ = ["Choice", "Dimension", "Number", "Whole", "first_points", "search_space"]
+__all__ = ["Choice", "Dimension", "Number", "Whole", "first_point", "search_space"]
 
 _NO_END: Any = object()
 
@@ -42,7 +47,7 @@ class Number:
 
     Attributes
     ----------
-    below, above : the value that the stretch under low (a factor `beyond`), or over high, stands for
+    below, above : the value that the stretch under low, or over high, stands for
     """
 
     name: str
@@ -50,13 +55,13 @@ class Number:
     high: float
     below: Any = _NO_END
     above: Any = _NO_END
-    beyond: float = 3.0
 
     @property
     def ends(self) -> tuple[float, float]:
         """What is drawn from: low and high with the stretches beyond them."""
-        low = self.low if self.below is _NO_END else self.low / self.beyond
-        return low, self.high if self.above is _NO_END else self.high * self.beyond
+        beyond = math.sqrt(self.high / self.low)
+        low = self.low if self.below is _NO_END else self.low / beyond
+        return low, self.high if self.above is _NO_END else self.high * beyond
 
     def decode(self, raw: Any) -> Any:
         """What was drawn as the option's value."""
@@ -77,7 +82,7 @@ class Number:
 
     def __repr__(self) -> str:
         ends = ["" if end is _NO_END else repr(end) for end in (self.below, self.above)]
-        return f"Number({self.name}, {self.low}, {self.high}, {ends[0]}, {ends[1]}, {self.beyond})"
+        return f"Number({self.name}, {self.low}, {self.high}, {ends[0]}, {ends[1]})"
 
 
 @dataclass(frozen=True)
@@ -107,18 +112,12 @@ _SPACE: tuple[tuple[Dimension, bool], ...] = (
     (Number("unobserved_weight", 1e-3, 1.0, above=1.0), True),
     (Number("half_life_days", 3.0, 3000.0, above=None), True),
     # What is left moves lists little once those are right, and each more makes forty trials fewer.
-    (Number("confidence", 1e-2, 100.0, below=0.0, beyond=10.0), False),
+    (Number("confidence", 1e-2, 100.0, below=0.0), False),
     (Number("alpha_H", 1e-4, 10.0, below=0.0), False),
     (Number("l1_ratio", 1e-2, 1.0, below=0.0), False),
     (Whole("max_iter", 10, 400), False),
 )
 _WEIGHTED = {"unobserved_weight", "confidence", "reg_exponent"}  # which scikit-learn's solver has not
-
-# What works elsewhere, tried after the defaults: each says in what it differs from them.
-_FIRST: tuple[dict[str, Any], ...] = (
-    {"n_components": 40, "alpha_W": 1.0, "reg_exponent": 0.5, "unobserved_weight": 0.5},
-    {"n_components": 5, "half_life_days": 45.0},
-)
 
 
 def search_space(base: TrainSpec, search: str, shape: tuple[int, int], *, times: bool) -> tuple[Dimension, ...]:
@@ -152,6 +151,11 @@ def search_space(base: TrainSpec, search: str, shape: tuple[int, int], *, times:
             raise UsageError(
                 f"--search can't search {', '.join(unknown)}{without}; it can {', '.join(one.name for one, _ in able)}"
             )
+        if base.solver == "sklearn" and (weighted := sorted(_WEIGHTED & set(wanted))):
+            raise UsageError(
+                f"--search can't search {', '.join(weighted)} with --solver sklearn, which fits all cells alike: "
+                "take --solver fast, or search something else"
+            )
         found = [one for one, _ in able if one.name in wanted]
     if not found:
         raise UsageError("Nothing is left to search: every option has a value of its own; name some with --search")
@@ -166,17 +170,11 @@ def _bounded(one: Dimension, shape: tuple[int, int]) -> Dimension:
     return Whole(one.name, min(one.low, high), high)
 
 
-def first_points(space: Sequence[Dimension], base: TrainSpec, shape: tuple[int, int]) -> list[dict[str, Any]]:
-    """The points to try first, encoded: the defaults, then what works elsewhere, as far as it is searched."""
-    names = {one.name for one in space}
+def first_point(space: Sequence[Dimension], base: TrainSpec, shape: tuple[int, int]) -> dict[str, Any]:
+    """The defaults, encoded: what `base` has of each searched option."""
     standing = {
         **{one.name: getattr(base, one.name) for one in space},
         "n_components": base.components_for(shape),
         "alpha_H": base.alpha_W if base.alpha_H == "same" else base.alpha_H,
     }
-    points = [
-        {one.name: one.encode({**standing, **known}[one.name]) for one in space}
-        for known in ({}, *_FIRST)
-        if set(known) <= names
-    ]
-    return [point for place, point in enumerate(points) if point not in points[:place]]
+    return {one.name: one.encode(standing[one.name]) for one in space}

@@ -27,9 +27,9 @@ __all__ = ["Asked", "Pruned", "Study", "Trial", "open_study"]
 
 State = Literal["complete", "pruned", "failed"]
 
-_STARTUP = 8  # trials, those that are given included, before the sampler goes by what they found
-_UNPRUNED = 4  # complete trials before the pruner does: a slow point drawn early is where it saves most
-_KEEP = 50.0  # per cent of the trials at a mark that a trial must be among to go on
+_STARTUP = 16  # trials, the given one included, before the sampler goes by what they found
+_UNPRUNED = 8  # complete trials before the pruner goes by them
+_KEEP = 75.0  # per cent of the complete trials, by their values at a mark, that a trial must be among to go on
 
 
 class Pruned(Exception):  # noqa: N818 - an outcome, not an error

@@ -27,9 +27,11 @@ __all__ = [
     "as_server_error",
     "ending",
     "git_commit",
+    "is_file",
     "locked_store",
     "open_store",
     "run_name",
+    "run_of_mlflow",
     "start_run",
     "versions",
 ]
@@ -77,6 +79,11 @@ def locked_store(uri: str) -> Iterator[None]:
     with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def is_file(uri: str) -> bool:
+    """Whether the store is in a file, which `locked_store` locks."""
+    return _sqlite_path(uri) is not None
 
 
 def _sqlite_path(uri: str) -> Path | None:
@@ -318,6 +325,16 @@ def start_run(uri: str, experiment: str, project_root: Path) -> Iterator[Run]:
         with as_server_error(uri):
             _mark_experiment(run.experiment_id)
         run.tags({"code_version": __version__, "git_commit": git_commit(project_root)})
+        yield run
+
+
+@contextmanager
+def run_of_mlflow(uri: str, project_root: Path) -> Iterator[Run | None]:
+    """The run that `mlflow run` has opened for this process, as `start_run` has it; None where there is none."""
+    if "MLFLOW_RUN_ID" not in os.environ:
+        yield None
+        return
+    with start_run(uri, "", project_root) as run:
         yield run
 
 

@@ -20,7 +20,7 @@ from pipeline.metrics import all_cells_errors
 from pipeline.models import fast_nmf, sklearn_nmf, weighted_nmf
 from pipeline.models.sklearn_nmf import FittedFactors, as_estimator
 from pipeline.objective import Objective
-from pipeline.report import Progress, Report
+from pipeline.report import Progress, Report, silent
 from pipeline.scorer import Scorer
 from pipeline.spec import TrainSpec
 from pipeline.splits import Split, holdout, make_split
@@ -29,10 +29,6 @@ __all__ = ["Stages", "Trained", "candidate", "parted", "train"]
 
 
 _FITS = ("holdout's fit", "fit")
-
-
-def _silent(stage: str, done: int, total: int | None, note: str = "") -> None:
-    """No progress shown."""
 
 
 class Stages:
@@ -91,7 +87,7 @@ class Trained:
         return as_estimator(self.fitted, self.spec.estimator_params(self.model.n_components), len(self.matrix.items))
 
 
-def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Trained:
+def train(x: Interactions, spec: TrainSpec, progress: Progress = silent) -> Trained:
     """Judge the model on a holdout, then fit the one that ships on everything.
 
     Raises
@@ -165,15 +161,21 @@ def train(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> Tra
     return Trained(model, matrix, report, fitted, digest, facts, stages.seconds, spec, judgement)
 
 
-def candidate(x: Interactions, spec: TrainSpec, progress: Progress = _silent) -> tuple[Scorer, FittedFactors]:
+def candidate(x: Interactions, spec: TrainSpec, progress: Progress = silent) -> tuple[Scorer, FittedFactors]:
     """What `spec` makes of a split's training side (in order, aggregated), to be judged by the other side.
 
     `progress` is told of each iteration of the fit; what it raises ends it. Errors as `train`'s.
     """
     matrix = to_matrix(x, spec.transform, half_life_days=spec.half_life_days)
     fitted = _fit(matrix, spec, spec.components_for(matrix.scores.shape), progress, "fit")
-    model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores)
+    meta = _folding_meta(matrix, spec)
+    model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores, meta)
     return Scorer(model), fitted
+
+
+def _folding_meta(matrix: UserItems, spec: TrainSpec) -> dict[str, Any]:
+    """What folding held-out users in needs to know."""
+    return {"parameters": {"transform": spec.transform}, "objective": _objective(matrix, spec).as_json()}
 
 
 def _left_out(read: Interactions, unique: Interactions, kept: Interactions) -> Report:
@@ -251,8 +253,7 @@ def _judged(
         fitted = _fit(matrix, spec, n_components, progress, "holdout fit")
     report = Report(messages=(_kept("holdout's fit", fitted),)) if fitted.interrupted else Report()
     with stages("judge"):
-        # What folding held-out users in needs to know.
-        meta = {"parameters": {"transform": spec.transform}, "objective": _objective(matrix, spec).as_json()}
+        meta = _folding_meta(matrix, spec)
         model = FactorModel(fitted.user_factors, fitted.item_factors, matrix.users, matrix.items, matrix.scores, meta)
         judgement = judge(
             Scorer(model),

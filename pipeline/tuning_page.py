@@ -10,7 +10,16 @@ from typing import Any
 from pipeline.study import Trial
 from pipeline.tune import Tuned
 
-__all__ = ["command_of", "history_picture", "page", "trials_table", "verdict"]
+__all__ = ["TITLES", "command_of", "history_picture", "page", "trials_table", "verdict"]
+
+# What people read of `Tuned.test` and `Tuned.baselines`.
+TITLES = {
+    "tuned": "tuned",
+    "default": "the defaults",
+    "popular": "most popular",
+    "recent": "recently popular",
+    "item_knn": "item-kNN",
+}
 
 
 def trials_table(trials: Sequence[Trial], metric: str) -> str:
@@ -26,8 +35,8 @@ def trials_table(trials: Sequence[Trial], metric: str) -> str:
     return text.getvalue()
 
 
-def history_picture(trials: Sequence[Trial], metric: str, popular: float | None) -> Any:
-    """Each trial's value and the best so far, with most popular as a line: a matplotlib figure."""
+def history_picture(trials: Sequence[Trial], metric: str, beside: Mapping[str, float]) -> Any:
+    """Each trial's value and the best so far, with the baselines (`Tuned.baselines`) as lines: a matplotlib figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -46,8 +55,8 @@ def history_picture(trials: Sequence[Trial], metric: str, popular: float | None)
         best.append((trials[-1].number, best[-1][1]))
         numbers, values = zip(*best, strict=True)
         axes.step(numbers, values, where="post", color="#1f77b4", alpha=0.6, label="best so far")
-    if popular is not None:
-        axes.axhline(popular, color="#555555", linestyle="--", linewidth=1, label="most popular")
+    for (name, value), style in zip(beside.items(), ("--", ":", "-."), strict=False):
+        axes.axhline(value, color="#555555", linestyle=style, linewidth=1, label=TITLES[name])
     axes.set(xlabel="trial (0: the defaults)", ylabel=f"validation {metric}", ylim=(0, None))
     axes.legend(loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
@@ -64,14 +73,13 @@ def command_of(options: Mapping[str, Any]) -> str:
 def page(tuned: Tuned, version: str | None) -> str:
     """The run's page: the test part's table, what was searched, the winner as a command."""
     metric, states = tuned.metric, [one.state for one in tuned.trials]
-    rows = [("tuned", "tuned"), ("the defaults", "default"), ("most popular", "popular")]
     lines = [f"| {metric} on the test part, which the search never saw | |", "|---|---|"]
-    lines += [f"| {title} | {tuned.test[name].metrics[metric]:.4f} |" for title, name in rows if name in tuned.test]
+    lines += [f"| {TITLES[name]} | {found.metrics[metric]:.4f} |" for name, found in tuned.test.items()]
     lines += ["", verdict(tuned), ""]
     lines.append(
         f"{len(states)} trials: {states.count('complete')} complete, {states.count('pruned')} pruned, "
         f"{states.count('failed')} failed. The best is trial {tuned.best.number}, {tuned.best.value:.4f} on the "
-        f"validation part (most popular: {tuned.popular:.4f})."
+        f"validation part ({', '.join(f'{TITLES[name]}: {value:.4f}' for name, value in tuned.baselines.items())})."
     )
     lines += ["", f"`rankline train {command_of(tuned.best.options)}`"]
     if version is not None:

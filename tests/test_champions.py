@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 
-from pipeline import champions
+from pipeline import champions, claims
 from pipeline.champions import ROLLED_BACK, Change, reigns
-from pipeline.errors import InputError
+from pipeline.errors import InputError, LockedError
 from pipeline.registry import MODEL_NAME, resolve
 
 pytest_plugins = ["homes"]
@@ -163,6 +164,89 @@ def test_many_at_once_leave_one_champion_and_a_whole_history(store: mlflow.Mlflo
     assert len(taken) == 1
     assert champions.history() == ["1", *taken]
     assert current() == taken[0]
+
+
+def test_many_at_once_where_only_claims_keep_them_apart(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a server: nothing locks the store. Each that moved the alias read it first, alone."""
+    monkeypatch.setattr(champions, "locked_store", lambda uri: contextlib.nullcontext())
+    monkeypatch.setattr(champions, "is_file", lambda uri: False)
+    versions(store, 6)
+    crown("1", "")
+    taken: list[str] = []
+    inside: set[str] = set()
+    crowds: list[set[str]] = []
+    read = champions._current
+
+    def slow() -> str:
+        # Two between the reading and the writing are what must not be.
+        inside.add(threading.current_thread().name)
+        found = read()
+        time.sleep(0.02)
+        crowds.append(set(inside))
+        inside.discard(threading.current_thread().name)
+        return found
+
+    monkeypatch.setattr(champions, "_current", slow)
+    at = threading.Barrier(4)
+
+    def promote(version: str) -> None:
+        at.wait()
+        if crown(version, "1") is not None:
+            taken.append(version)
+
+    threads = [threading.Thread(target=promote, args=(str(v),)) for v in range(2, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.setattr(champions, "_current", read)
+    assert all(len(crowd) == 1 for crowd in crowds)
+    assert len(taken) == 1
+    assert champions.history() == ["1", *taken]
+    assert current() == taken[0]
+    assert not [key for key in store.get_registered_model(MODEL_NAME).tags if key.startswith(claims.PREFIX)]
+
+
+def test_a_dead_claim_is_waited_for_and_cleared_away(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with claims.claimed() as claim:  # no model: nothing to claim
+        claim.check()
+    versions(store, 1)
+    dead = claims.PREFIX + "dead"
+    store.set_registered_model_tag(MODEL_NAME, dead, "")
+    monkeypatch.setattr(claims, "PATIENCE", 0.0)
+    with pytest.raises(LockedError, match="run the command again"), claims.claimed():
+        pass
+    monkeypatch.setattr(claims, "PATIENCE", 60.0)
+    monkeypatch.setattr(claims, "EXPIRY", 0.5)
+    with claims.claimed() as claim:
+        assert dead not in claims._claims()
+        claim.check()
+        (mine,) = claims._claims()
+        store.delete_registered_model_tag(MODEL_NAME, mine)  # somebody took us for dead
+        with pytest.raises(LockedError, match="nothing was moved"):
+            claim.check()
+    assert not claims._claims()
+
+
+def test_who_moves_the_alias_by_hand_in_that_very_moment_is_believed(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions(store, 3)
+    crown("1", "")
+    move = mlflow.MlflowClient.set_registered_model_alias
+
+    def twice(self: mlflow.MlflowClient, name: str, alias: str, version: str) -> None:
+        move(self, name, alias, version)
+        move(self, name, alias, "3")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "set_registered_model_alias", twice)
+        assert crown("2", "1") is None
+    assert champions.history() == ["1", "3"]
 
 
 def test_dying_between_the_two_writes_leaves_a_history_that_holds(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from judged_fixtures import add_version, judged
 from processes import ROOT, Home, end, free_port, wait_for
 
 pytest_plugins = ["homes"]
@@ -47,6 +48,27 @@ def test_from_another_folder_then_score(home: Home) -> None:
     scored = home.runs()[0]
     assert scored.data.metrics["n_rows"] == 2013
     assert scored.info.run_name == "score rankline/2"
+
+
+def test_promote_and_rollback_by_their_entry_points(home: Home, rng: np.random.Generator, make_model) -> None:
+    base = np.clip(rng.normal(0.3, 0.1, 120), 0, 1)
+    for change in (0.0, 0.05, -0.1):
+        add_version(home, make_model(rng), judged(base + change))
+    printed = mlflow_run(home, str(ROOT), "-e", "promote", "-P", "model=rankline/1")
+    assert "rankline/1 is the champion now, the first one" in printed
+    assert home.runs()[0].info.run_name == "promote rankline/1"
+    mlflow_run(home, str(ROOT), "-e", "promote", "-P", "model=2", "-P", "margin=0.01")
+    done = home.run(
+        "mlflow", "run", str(ROOT), "--env-manager", "local", "--experiment-name", "rankline", "-e", "promote"
+    )
+    assert done.returncode == 1  # none named: the newest
+    assert "error: rankline/3 is not promoted: worse than the champion" in done.stdout + done.stderr
+    refused = home.runs()[0]
+    assert (refused.info.status, refused.data.tags["promotion"]) == ("FAILED", "refused")
+    assert "NO · worse than the champion" in refused.data.tags["promotion_reasons"]
+    printed = mlflow_run(home, str(ROOT), "-e", "rollback", "-P", "reason=too many complaints")
+    assert "rankline/1 is the champion again, after rankline/2 (too many complaints)" in printed
+    assert home.runs()[0].data.tags["rollback_reason"] == "too many complaints"
 
 
 def test_a_file_by_its_own_entry_point(home: Home) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from pipeline.cli import app
 from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec, TuneSpec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,10 +52,27 @@ def test_tune_has_what_train_has_and_its_own() -> None:
     assert parameters("tune_files") == {**defaults(TrainSpec, TuneSpec, ReadSpec), "input": "path", "source": "file"}
 
 
-@pytest.mark.parametrize("entry_point", ["main", "files", "tune", "tune_files", "score"])
+@pytest.mark.parametrize(("entry_point", "own"), [("promote", {"model"}), ("rollback", set())])
+def test_promote_and_rollback_have_the_defaults_of_their_commands(entry_point: str, own: set[str]) -> None:
+    options = {one.name: one for one in get_command(app).commands[entry_point].params}
+    assert parameters(entry_point) == {
+        name: "none" if options[name].default is None else str(options[name].default)
+        for name in parameters(entry_point)
+    }
+    # By force nobody promotes in passing.
+    apart = {"promote": {"force", "reason"}, "rollback": {"table", "keep"}}[entry_point]
+    assert set(options) - set(parameters(entry_point)) - {"log_format", "debug", "help"} == apart
+    assert {name for name, one in options.items() if one.param_type_name == "argument"} == own
+
+
+@pytest.mark.parametrize("entry_point", list(MLPROJECT["entry_points"]))
 def test_every_parameter_is_passed_on(entry_point: str) -> None:
     command = MLPROJECT["entry_points"][entry_point]["command"]
+    script = ROOT / command.split()[1]
+    assert script.is_file()
     passed = dict(re.findall(r"--([\w-]+) \{(\w+)\}", command))
+    # A command's argument stands alone, behind the script.
+    passed |= {name: name for name in re.findall(rf"{script.name} \{{(\w+)\}}", command)}
     assert {name: option.replace("-", "_") for option, name in passed.items()} == {
         n: n for n in parameters(entry_point)
     }

@@ -27,8 +27,12 @@ def failed(decision: Decision) -> list[str]:
 def test_the_first_champion_has_to_beat_popular_and_nothing_else(rng):
     decision = decide(Candidate(judged(values(rng))), None, GATE)
     assert decision.promote
-    assert [check.name for check in decision.checks] == ["artifacts verified", "better than popular"]
-    assert "on 300 users, lift +19" in decision.checks[1].sentence
+    assert [check.name for check in decision.checks] == [
+        "artifacts verified",
+        "fitted to its end",
+        "better than popular",
+    ]
+    assert "on 300 users, lift +19" in decision.checks[2].sentence
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,15 @@ def test_damaged_artifacts_a_rollback_and_no_evaluation(rng):
     assert "train again" in decision.failed[0].sentence
 
 
+def test_a_fit_that_was_cut_short_does_not_pass(rng):
+    decision = decide(Candidate(judged(values(rng)), interrupted="holdout's fit, fit"), None, GATE)
+    assert failed(decision) == ["fitted to its end"]
+    assert decision.failed[0].sentence.startswith("cut short: Ctrl-C ended the holdout's fit and the fit (--on-inter")
+    assert "NO · cut short" in decision.reasons[1]
+    whole = decide(Candidate(judged(values(rng))), None, GATE)
+    assert whole.reasons[1] == "ok · fitted to its end: Ctrl-C cut no fit of its training short"
+
+
 def test_a_champion_that_was_never_judged_is_nothing_to_compare_with(rng):
     decision = decide(Candidate(judged(values(rng))), None, GATE, reigning="rankline/1")
     assert failed(decision) == ["not worse than the champion"]
@@ -67,7 +80,7 @@ def test_the_same_and_a_better_one_pass(rng):
     for change in (0.0, 0.02):
         decision = decide(Candidate(judged(base + change)), judged(base, label="rankline/1"), GATE)
         assert decision.promote, decision.reasons
-        assert [check.name for check in decision.checks][2:] == [
+        assert [check.name for check in decision.checks][3:] == [
             "same split",
             "not worse than the champion",
             "no segment collapses",
@@ -197,7 +210,7 @@ def test_on_other_data_what_counts_is_what_each_has_more_than_popular(rng):
     # Everything got harder by the same: as good as before.
     harder = decide(Candidate(other_data(base - 0.08, 0.02)), champion, GATE)
     assert harder.promote, harder.reasons
-    assert "user by user" in harder.checks[2].sentence
+    assert "user by user" in harder.checks[3].sentence
     # The numbers stayed, but popular got better: worse.
     worse = decide(Candidate(other_data(base, 0.15)), champion, GATE)
     assert failed(worse) == ["not worse than the champion"]
@@ -207,7 +220,7 @@ def test_on_other_data_what_counts_is_what_each_has_more_than_popular(rng):
     noise -= noise.mean()
     unclear = decide(Candidate(other_data(base + noise)), champion, GATE)
     assert unclear.promote
-    assert "not shown to be worse" in unclear.checks[3].sentence
+    assert "not shown to be worse" in unclear.checks[4].sentence
     # A loss beyond the margin that may be luck.
     assert decide(Candidate(other_data(base - 0.02 + noise)), champion, Gate(segment_margin=0.9)).promote
 
@@ -236,7 +249,7 @@ def test_on_other_data_users_are_paired_by_id_and_few_are_too_few(rng):
     assert "only 29 users were judged for both" in decision.failed[0].sentence
     assert (
         decide(Candidate(other_data(np.roll(base, 30), users=np.arange(N) + N - 30)), judged(base), GATE)
-        .checks[3]
+        .checks[4]
         .passed
     )
     text = other_data(base, users=np.arange(N).astype(str))
@@ -246,7 +259,7 @@ def test_on_other_data_users_are_paired_by_id_and_few_are_too_few(rng):
 def test_reasons_are_lines_that_say_how_each_went(rng):
     base = values(rng)
     decision = decide(Candidate(judged(base - 0.1)), judged(base), GATE)
-    assert [reason[:5] for reason in decision.reasons] == ["ok · ", "ok · ", "ok · ", "NO · ", "NO · "]
+    assert [reason[:5] for reason in decision.reasons] == [*["ok · "] * 4, "NO · ", "NO · "]
     assert all("\n" not in reason for reason in decision.reasons)
 
 

@@ -135,6 +135,17 @@ def test_damaged_artifacts_are_not_promoted_even_by_force_and_nobody_goes_back_t
     assert champions.history() == ["1", "2"]
 
 
+def test_a_version_whose_fit_was_interrupted_needs_a_reason(here: Home, model: FactorModel) -> None:
+    add_version(here, model, judged(BASE))
+    here.client().set_model_version_tag("rankline", "1", "interrupted", "fit")  # as a training writes it down
+    result = promote()
+    assert result.outcome == "refused"
+    assert "NO · cut short: Ctrl-C ended the fit (--on-interrupt keep)" in tags(here, "1")["promotion_reasons"]
+    assert promote(force=True, reason="good enough").outcome == "forced"
+    assert "NO · cut short" in tags(here, "1")["promotion_reasons"]
+    assert tags(here, "1")["promotion_reason"] == "good enough"
+
+
 def test_another_champion_in_the_meantime_is_the_one_to_beat(
     here: Home, model: FactorModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +162,7 @@ def test_another_champion_in_the_meantime_is_the_one_to_beat(
     monkeypatch.setattr(champions, "crown", slow)
     result = promote("3")
     assert (result.outcome, result.before) == ("refused", "rankline/2")
-    assert any("in the meantime" in one for one in said)
+    assert any("rankline/3 is not champion yet: another version became it meanwhile" in one for one in said)
     assert champions.history() == ["1", "2"]
 
 

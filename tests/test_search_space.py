@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
-from pipeline.search_space import Choice, Number, Whole, first_points, search_space
+from pipeline.search_space import Choice, Number, Whole, first_point, search_space
 from pipeline.spec import TrainSpec
 
 SHAPE = (500, 900)
@@ -54,17 +54,17 @@ def test_components_are_bounded_by_the_matrix(shape, low, high) -> None:
 
 
 def test_beyond_an_end_lies_what_the_scale_cannot_reach() -> None:
-    alpha = Number("alpha_W", 1e-6, 1.0, below=0.0, beyond=10.0)
-    assert alpha.ends == (pytest.approx(1e-7), 1.0)
+    alpha = Number("alpha_W", 1e-6, 1.0, below=0.0)
+    assert alpha.ends == (pytest.approx(1e-9), 1.0)  # half as long as the range: one draw in three
     assert alpha.decode(9e-7) == 0.0
     assert alpha.decode(1e-6) == 1e-6
     assert alpha.decode(0.123456) == 0.1235
     weight = Number("unobserved_weight", 1e-3, 1.0, above=1.0)
-    assert weight.ends == (1e-3, 3.0)
+    assert weight.ends == (1e-3, pytest.approx(1000**0.5))
     assert [weight.decode(raw) for raw in (1e-3, 0.9, 1.5)] == [1e-3, 0.9, 1.0]
     half_life = Number("half_life_days", 3.0, 3000.0, above=None)
     assert half_life.decode(3001.0) is None
-    assert half_life.encode(None) == half_life.ends[1] == 9000.0
+    assert half_life.encode(None) == half_life.ends[1] == pytest.approx(3000 * 1000**0.5)
     assert Number("x", 1.0, 2.0).encode(7.0) == 2.0
     assert Choice("transform", ("none", "binary")).encode("log1p") == "none"
 
@@ -90,21 +90,14 @@ def test_whatever_is_drawn_makes_a_spec(data) -> None:
 def test_the_defaults_come_first_and_come_back_as_they_are() -> None:
     base = TrainSpec()
     space = search_space(base, ALL, SHAPE, times=True)
-    points = first_points(space, base, SHAPE)
+    point = first_point(space, base, SHAPE)
     standard = {one.name: one.default for one in fields(TrainSpec)} | {"n_components": 10, "alpha_H": 0.0}
-    assert {one.name: one.decode(points[0][one.name]) for one in space} == {
-        one.name: standard[one.name] for one in space
-    }
-    assert len(points) == 3
-    assert all(points[0] != point for point in points[1:])
-    for point in points:  # every one is a spec, and in its range
-        replace(base, **{one.name: one.decode(point[one.name]) for one in space})
+    assert {one.name: one.decode(point[one.name]) for one in space} == {one.name: standard[one.name] for one in space}
+    given = replace(base, n_components=7, alpha_W=0.5)
+    space = search_space(given, "n_components,alpha_W,alpha_H", SHAPE, times=False)
+    assert first_point(space, given, SHAPE) == {"n_components": 7, "alpha_W": 0.5, "alpha_H": 0.5}
 
 
-def test_a_point_is_tried_only_where_all_of_it_is_searched() -> None:
-    space = search_space(TrainSpec(), "transform", SHAPE, times=False)
-    assert [one["transform"] for one in first_points(space, TrainSpec(), SHAPE)] == ["none"]
-    # On a small matrix two points may be one.
-    tiny = search_space(TrainSpec(), "auto", (4, 4), times=True)
-    points = first_points(tiny, TrainSpec(), (4, 4))
-    assert all(point not in points[:place] for place, point in enumerate(points))
+def test_what_another_solver_fits_is_not_searched_with_scikit_learns() -> None:
+    with pytest.raises(UsageError, match=r"can't search confidence, unobserved_weight with --solver sklearn.*fast"):
+        names(TrainSpec(solver="sklearn"), "n_components,unobserved-weight,confidence")

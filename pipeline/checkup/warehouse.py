@@ -15,7 +15,8 @@ from pipeline.checkup.holder import holder_of
 from pipeline.checkup.timed import Check, Group
 from pipeline.errors import LockedError, QueryError, RanklineError, ServerError
 from pipeline.forgotten import FORGOTTEN
-from pipeline.lease import EXPIRY, Owner
+from pipeline.lease import EXPIRY
+from pipeline.owner import Owner
 from pipeline.settings import Settings
 from pipeline.shelf import PUBLISHED
 from pipeline.sources.warehouse import MART

@@ -57,6 +57,8 @@ def _promote(
     from pipeline.jobs.promote import promote_job
     from pipeline.promotion import Gate
 
+    if model == "none":  # as `mlflow run` says that it is not given
+        model = None
     gate = Gate(metric, margin, segment_margin)
     with console.working() as reporter:
         result = promote_job(model, gate, force, reason, settings, reporter)

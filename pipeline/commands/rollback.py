@@ -49,6 +49,8 @@ def _rollback(
     """
     console = Console(log_format)
     settings = settings_here()
+    if reason == "none":  # as `mlflow run` says that it is not given
+        reason = None
     if table:
         if reason is not None:
             raise UsageError("--reason is recorded with a champion: leave it out with --table")

@@ -13,7 +13,7 @@ from pipeline.errors import ArtifactError, InputError, UsageError
 from pipeline.jobs.reporter import Reporter
 from pipeline.promotion import ARTIFACTS, Candidate, Decision, Gate, decide
 from pipeline.runs import Named, evaluation_of, find_run
-from pipeline.settings import Settings
+from pipeline.settings import PROJECT_ROOT, Settings
 
 __all__ = ["PromoteResult", "RollbackResult", "promote_job", "rollback_job"]
 
@@ -60,7 +60,16 @@ def promote_job(
     if force and not reason:
         raise UsageError("--force needs --reason: why this version is promoted against the gate is recorded with it")
     tracking.open_store(settings.tracking_uri)
-    run = _version(model)
+    with tracking.run_of_mlflow(settings.tracking_uri, PROJECT_ROOT) as given:
+        result = _promoted(_version(model), gate, force, reason, reporter)
+        if given is not None:
+            given.name_if_made_up(f"promote {result.version}")
+            reasons = "\n".join(result.decision.reasons)
+            given.tags({"promotion": result.outcome, "promotion_reasons": reasons or None})
+    return result
+
+
+def _promoted(run: Named, gate: Gate, force: bool, reason: str, reporter: Reporter) -> PromoteResult:
     label, number = run.label, run.version
     for _ in range(_TRIES):
         champion = champions.champion()
@@ -76,7 +85,7 @@ def promote_job(
         instead_of = champion.version if champion is not None else ""
         at = champions.crown(number, instead_of=instead_of, how=outcome, reason=reason)
         if at is None:
-            reporter.say("another version became champion in the meantime: judging beside that one")
+            reporter.say(f"{label} is not champion yet: another version became it meanwhile, the one to beat now")
             continue
         champions.tag(
             number,
@@ -101,7 +110,7 @@ def _judge(run: Named, champion: registry.ModelVersion | None, gate: Gate, repor
     if when := tags.get("rolled_back_at"):
         why = f" ({tags['rollback_reason']})" if tags.get("rollback_reason") else ""
         rolled_back = f"rolled back before: at {when}{why}; --force --reason … if it is fit again"
-    candidate = Candidate(evaluation_of(run), _fault(run), rolled_back)
+    candidate = Candidate(evaluation_of(run), _fault(run), rolled_back, tags.get("interrupted", ""))
     if champion is None:
         return decide(candidate, None, gate)
     reigning = Named(champion.run_id, champion.label, "", champion.version)
@@ -136,6 +145,17 @@ def rollback_job(reason: str | None, settings: Settings, reporter: Reporter) -> 
     """
     reason = " ".join((reason or "").split())
     tracking.open_store(settings.tracking_uri)
+    with tracking.run_of_mlflow(settings.tracking_uri, PROJECT_ROOT) as given:
+        result = _rolled_back(reason)
+        if given is not None:
+            given.name_if_made_up(f"rollback to {result.version}")
+            given.tags(
+                {"promotion": "champion again", "champion_before": result.before, "rollback_reason": reason or None}
+            )
+    return result
+
+
+def _rolled_back(reason: str) -> RollbackResult:
     change, deleted = champions.roll_back(reason, _check_whole)
     at = change.at.isoformat(timespec="seconds")
     champions.tag(change.before, {"promotion": "rolled back", "rolled_back_at": at, "rollback_reason": reason})

@@ -6,6 +6,7 @@ import hashlib
 import math
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline import nested, orphans, tracking
 from pipeline.jobs.before_fit import Wanted
 from pipeline.jobs.reporter import Reporter
 from pipeline.jobs.train import TrainResult, as_asked, read_for, source_name, source_tags, train_in
+from pipeline.judge import ACCURACY
 from pipeline.settings import PROJECT_ROOT, Settings
 from pipeline.spec import ReadSpec, TrainSpec, TuneSpec
 from pipeline.train import Stages
@@ -61,9 +63,9 @@ def tune_job(
                     progress=reporter.progress,
                 )
         except BaseException:  # Ctrl-C too: what was found by then is on the run's page, and goes on from there
-            log.write(None)
+            log.write({})
             raise
-        log.write(tuned.popular)
+        log.write(tuned.baselines)
         _log_found(run, tuned)
         reporter.say(_ended(tuned))
         with nested.nested_run(run, uri, f"winner: trial {tuned.best.number}") as below:
@@ -131,12 +133,12 @@ class _Log:
             options = command_of(trial.options)
             self.reporter.say(f"trial {trial.number}: {self.metric} {trial.value:.4f}, the best so far: {options}")
 
-    def write(self, popular: float | None) -> None:
-        """The table and the picture, of what there is."""
+    def write(self, beside: Mapping[str, float]) -> None:
+        """The table and the picture, of what there is; the baselines' values, where the search came to its end."""
         if not self.trials:
             return
         self.run.text("trials.csv", trials_table(self.trials, self.metric))
-        nested.log_picture(self.run, self.uri, "trials.png", history_picture(self.trials, self.metric, popular))
+        nested.log_picture(self.run, self.uri, "trials.png", history_picture(self.trials, self.metric, beside))
 
     def _keep(self, trial: Trial) -> bool:
         """Whether it is the best so far."""
@@ -154,14 +156,15 @@ def _log_found(run: tracking.Run, tuned: Tuned) -> None:
     states = [one.state for one in tuned.trials]
     found = {
         f"best_validation_{tuned.metric}": tuned.best.value,
-        f"validation_popular_{tuned.metric}": tuned.popular,
+        **{f"validation_{name}_{tuned.metric}": value for name, value in tuned.baselines.items()},
         "best_trial": tuned.best.number,
         "n_trials": len(states),
         **{f"n_trials_{state}": states.count(state) for state in ("complete", "pruned", "failed")},
     }
-    for who, prefix in (("tuned", "test_"), ("default", "test_default_"), ("popular", "test_popular_")):
-        if who in tuned.test:
-            found |= {prefix + name: value for name, value in tuned.test[who].metrics.items()}
+    for who, judged in tuned.test.items():
+        prefix = "test_" if who == "tuned" else f"test_{who}_"
+        wanted = {f"{name}_at_10" for name in ACCURACY} if who in tuned.baselines else judged.metrics.keys()
+        found |= {prefix + name: value for name, value in judged.metrics.items() if name in wanted}
     if tuned.lift.lift is not None:
         names = ("test_lift_over_popular", "test_lift_over_popular_low", "test_lift_over_popular_high")
         found |= {name: value for name, value in zip(names, tuned.lift.lift, strict=True) if math.isfinite(value)}

@@ -8,11 +8,9 @@ from numpy.typing import NDArray
 from pipeline.artifact import FactorModel
 from pipeline.errors import InputError, UsageError
 from pipeline.interactions import Interactions
-from pipeline.matrix import UserItems
+from pipeline.matrix import UserItems, days_before
 
 __all__ = ["popular_model", "recent_model"]
-
-_DAY = 86_400_000  # milliseconds
 
 
 def popular_model(matrix: UserItems) -> FactorModel:
@@ -40,7 +38,7 @@ def recent_model(matrix: UserItems, train: Interactions, *, half_life_days: floa
         raise InputError(f"Interactions with {len(train.item_ids)} items and a matrix with {len(matrix.items)}")
     if train.at is None or not len(train):
         return popular_model(matrix)
-    age = (train.at.max() - train.at).astype(np.int64) / _DAY
+    age = days_before(train.at.max(), train.at)
     weight = np.bincount(train.items, 0.5 ** (age / half_life_days), minlength=len(matrix.items))
     return _model(matrix, weight.astype(np.float32))
 
