@@ -26,7 +26,7 @@ from pipeline.significance import RESAMPLES, Interval, Lift, Verdict, bootstrap_
 from pipeline.spec import Transform
 from pipeline.splits import Split
 
-__all__ = ["ACCURACY", "ITEM_KNN_WORK", "Judgement", "baselines", "folding", "item_knn_work", "judge"]
+__all__ = ["ACCURACY", "ITEM_KNN_WORK", "Judgement", "baselines", "folding", "item_knn_work", "judge", "lift_metrics"]
 
 # Steps that item-kNN may take, see `item_knn_work`: some ten seconds on one core.
 ITEM_KNN_WORK = 1_000_000_000
@@ -89,7 +89,7 @@ class Judgement:
         if "nmf" in self.intervals:
             _, low, high = self.intervals["nmf"]
             found |= {"holdout_ndcg_at_10_low": low, "holdout_ndcg_at_10_high": high}
-        found |= {**self.ratings.metrics, **_lift_metrics(self.lift)}
+        found |= {**self.ratings.metrics, **lift_metrics(self.lift)}
         return Report(found, self.messages)
 
 
@@ -216,7 +216,8 @@ def _ratings(scorer: Scorer, split: Split, transform: Transform, half_life_days:
     return Report({**found.metrics, **beside}, found.messages)
 
 
-def _lift_metrics(lift: Lift | None) -> dict[str, float]:
+def lift_metrics(lift: Lift | None) -> dict[str, float]:
+    """The lift and its ends by their logged names, as far as they are finite."""
     if lift is None or lift.lift is None:
         return {}
     names = ("lift_over_popular", "lift_over_popular_low", "lift_over_popular_high")
