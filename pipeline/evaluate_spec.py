@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipeline.errors import UsageError
-from pipeline.spec import FileFormat, OnBadRows
+from pipeline.spec import FileFormat, OnBadRows, _help
 
 __all__ = ["EvaluateSpec", "ModelName", "as_ks", "as_models"]
 
 ModelName = Literal["popular", "recent", "item-knn", "nmf"]
 _NAMES: tuple[ModelName, ...] = get_args(ModelName)
-
-
-def _help(text: str) -> dict[str, str]:
-    return {"help": text}
 
 
 @dataclass(frozen=True)

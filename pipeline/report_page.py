@@ -6,7 +6,6 @@ escaping. Only pictures are put in as they are, and those hold no such text but 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,8 +14,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.beside import verdict_in_words
 from pipeline.exposure import Exposure
 from pipeline.factors import Factor, GenreShare, name_of
+from pipeline.judge import lift_metrics
 from pipeline.pictures import themed
 from pipeline.significance import Lift
 from pipeline.standings import METRICS, Standing
@@ -110,23 +111,16 @@ def render(page: ReportPage) -> str:
 
 
 def verdict_sentence(lift: Lift | None, standings: Sequence[Standing]) -> str:
-    """How the model fares beside most popular, in a sentence."""
+    """How the model fares beside most popular: `verdict_in_words`, as a sentence of its own."""
     if lift is None:
         known = {one.name: one.metrics.get("ndcg_at_10") for one in standings}
         mine, popular = known.get("nmf"), known.get("popular")
         if mine is None or popular is None:
             return "This model was not judged: nothing was held out to judge it by."
         return f"NDCG@10 is {mine:.4f} on what was held out; most popular has {popular:.4f}."
-    if lift.lift is None:
-        return f"Most popular finds nothing of what was held out; this model's NDCG@10 is {lift.comparison.mean_b:.4f}."
-    value, low, high = lift.lift
-    size = f"{abs(value):.0%} {'higher' if value >= 0 else 'lower'}"
-    interval = f"95% interval {_signed(low)} to {_signed(high)}"
-    if lift.better_than_popular == "yes":
-        return f"Better than most popular: NDCG@10 is {size} ({interval})."
-    if lift.better_than_popular == "no":
-        return f"Not better than most popular: NDCG@10 is {size} ({interval})."
-    return f"No clear difference from most popular: NDCG@10 is {size} ({interval})."
+    words = verdict_in_words(lift_metrics(lift), lift.better_than_popular) or ""
+    interval = "" if lift.lift is None else " (NDCG@10, 95 % interval)"
+    return f"{words[:1].upper()}{words[1:]}{interval}."
 
 
 def factor_name(number: int, genres: Sequence[GenreShare]) -> str:
@@ -140,12 +134,6 @@ def clean(text: str) -> str:
     text = "".join(letter if letter.isprintable() else " " for letter in text[: 4 * _LONGEST])
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"
-
-
-def _signed(share: float) -> str:
-    if math.isinf(share):
-        return "without end"
-    return f"{share:+.0%}".replace("-", "−")
 
 
 def _name(page: ReportPage, row: int) -> ItemName:

@@ -53,7 +53,6 @@ class Trained:
     ----------
     model : fitted on everything; `meta` holds spec, found facts and metrics
     report : metrics by their logged names, and what was left out and why
-    losses : √(2·objective) after each iteration of that fit: ‖V − WH‖_F where nothing is weighted or regularised
     data_digest : sha256 of all interactions that were read
     found : what was used or found: n_components_used, matrix_shape, …
     seconds : by stage
@@ -77,7 +76,7 @@ class Trained:
 
     @property
     def losses(self) -> NDArray[np.float64]:
-        """‖V − WH‖_F after each iteration."""
+        """`FittedFactors.losses` of the fit that ships, (n_iter,)."""
         return self.fitted.losses
 
     def estimator(self) -> Any:

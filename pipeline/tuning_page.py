@@ -7,6 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.beside import verdict_in_words
+from pipeline.judge import lift_metrics
 from pipeline.study import Trial
 from pipeline.tune import Tuned
 
@@ -88,10 +90,6 @@ def page(tuned: Tuned, version: str | None) -> str:
 
 
 def verdict(tuned: Tuned) -> str:
-    """The winner beside most popular, in a sentence with its interval."""
-    difference, better = tuned.lift.comparison.difference, tuned.lift.better_than_popular
-    words = {"yes": "better than most popular", "no": "no better than most popular", "unclear": "unclear"}[better]
-    text = f"{difference.value:+.4f} (95 %: {difference.low:+.4f} to {difference.high:+.4f})"
-    if (lift := tuned.lift.lift) is not None:
-        text = f"{lift.value:+.1%} (95 %: {lift.low:+.1%} to {lift.high:+.1%})"
-    return f"Beside most popular on the test part: {text}: {words}."
+    """The winner beside most popular on the test part: `verdict_in_words`, and what it is about."""
+    words = verdict_in_words(lift_metrics(tuned.lift), tuned.lift.better_than_popular)
+    return f"{words} ({tuned.metric} on the test part, 95 % interval)"

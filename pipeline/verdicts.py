@@ -20,14 +20,13 @@ _LOG = logging.getLogger("rankline")
 
 
 def compared(result: CompareResult, as_json: bool, log_lines: bool) -> None:
-    """A comparison: a table, who gains and loses most, the verdict; or one JSON object."""
+    """A comparison: a table, who gains and loses most, the verdict; or one JSON object, or else a line of the log."""
     found = result.found
-    if as_json or log_lines:
-        values = _as_json(result)
-        if log_lines:
-            _LOG.info("compared", extra={"metadata": values})
-        if as_json:
-            sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+    if as_json:
+        sys.stdout.write(json.dumps(_as_json(result), ensure_ascii=False) + "\n")
+        return
+    if log_lines:
+        _LOG.info("compared", extra={"metadata": _as_json(result)})
         return
     from rich.table import Table
 

@@ -254,6 +254,12 @@ def test_as_printed(here: Home, model: FactorModel, capsys: pytest.CaptureFixtur
     assert "who loses most: user " in out
     assert f"rankline/2 is worse than run {run_id[:8]}: ndcg_at_10 -0." in out
 
+    # As JSON it goes to stdout, and not into the log besides.
+    status, out, err = typed(capsys, "compare", run_id[:8], "rankline/2", "--json", "--log-format", "json")
+    assert (status, json.loads(out)["b_is_better"], err) == (0, "no", "")
+    status, out, err = typed(capsys, "compare", run_id[:8], "rankline/2", "--log-format", "json")
+    assert (out, json.loads(err)["metadata"]["b_is_better"]) == ("", "no")
+
     status, out, err = typed(
         capsys, "promote", "--force", "--reason", "a test", "--margin", "0.1", "--log-format", "json"
     )

@@ -117,7 +117,7 @@ def test_let_it_search(clone: Path) -> None:
     (block,) = blocks("bash", "rankline tune")
     quick = block.replace("trials=40", "trials=2 -P max_iter=10").replace("--trials 40", "--trials 3 --max-iter 10")
     printed = shell(clone, quick, **store(clone))
-    assert printed.count("Beside most popular on the test part: +") == 2
+    assert printed.count("(ndcg_at_10 on the test part, 95 % interval)") == 2
 
 
 def test_your_own_files(clone: Path) -> None:

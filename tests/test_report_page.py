@@ -198,13 +198,13 @@ ODD = np.arange(40) % 2
 @pytest.mark.parametrize(
     ("mine", "popular", "start"),
     [
-        (0.5 + ODD / 10, np.full(40, 0.25), "Better than most popular: NDCG@10 is 120% higher"),
-        (np.full(40, 0.2), 0.25 + ODD / 10, "Not better than most popular: NDCG@10 is 33% lower"),
-        (ODD * 0.52, (1 - ODD) * 0.5, "No clear difference from most popular: NDCG@10 is 4% higher"),
+        (0.5 + ODD / 10, np.full(40, 0.25), "Better than most popular: yes, +120 % ["),
+        (np.full(40, 0.2), 0.25 + ODD / 10, "Better than most popular: no, -33 % ["),
+        (ODD * 0.52, (1 - ODD) * 0.5, "Better than most popular: unclear, +4 % ["),
         (
             np.full(40, 0.2),
             np.zeros(40),
-            "Most popular finds nothing of what was held out; this model's NDCG@10 is 0.2000",
+            "Better than most popular: yes; that one finds nothing at all.",
         ),
     ],
 )
@@ -215,7 +215,7 @@ def test_verdicts(mine: np.ndarray, popular: np.ndarray, start: str) -> None:
 def test_verdict_with_an_end_that_is_infinite_and_without_a_lift() -> None:
     comparison = lift_over_popular(np.ones(3), np.full(3, 0.5)).comparison
     endless = Lift(Interval(1.0, -0.25, float("inf")), comparison, "unclear")
-    assert "95% interval −25% to without end" in verdict_sentence(endless, ())
+    assert "unclear, +100 % [-25, ∞] (NDCG@10, 95 % interval)." in verdict_sentence(endless, ())
     assert verdict_sentence(None, STANDINGS) == "NDCG@10 is 0.1200 on what was held out; most popular has 0.0800."
 
 

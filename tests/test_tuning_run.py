@@ -61,7 +61,8 @@ def test_mlflow_run_then_what_it_left(home: Home) -> None:
     command = ("mlflow", "run", str(ROOT), "--env-manager", "local", "--experiment-name", "rankline", "-e", "tune")
     done = home.run(*command, "-P", "trials=3", "-P", "max_iter=10", "-P", "transform=binary")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Beside most popular on the test part: +" in done.stdout
+    assert "better than most popular: yes, +" in done.stdout
+    assert "next: rankline promote, then rankline score" in done.stdout
     (parent,) = parents(home)
     assert parent.info.status == "FINISHED"
     assert parent.info.run_name == "tune · warehouse"
@@ -70,6 +71,8 @@ def test_mlflow_run_then_what_it_left(home: Home) -> None:
     assert "best_transform" not in params  # a value was given: it stays
     assert metrics["n_trials"] == 3
     assert metrics["test_ndcg_at_10"] > metrics["test_popular_ndcg_at_10"] > 0
+    for name in ("popular", "recent", "item_knn"):
+        assert {f"validation_{name}_ndcg_at_10", f"test_{name}_ndcg_at_10", f"test_{name}_recall_at_10"} <= set(metrics)
     assert metrics["test_lift_over_popular_low"] <= metrics["test_lift_over_popular"]
     assert tags["better_than_popular"] == "yes"
     below = children(home, parent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import platform
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pipeline import nested, orphans, tracking
 from pipeline.jobs.before_fit import Wanted
 from pipeline.jobs.reporter import Reporter
 from pipeline.jobs.train import TrainResult, as_asked, read_for, source_name, source_tags, train_in
-from pipeline.judge import ACCURACY
+from pipeline.judge import ACCURACY, lift_metrics
 from pipeline.settings import PROJECT_ROOT, Settings
 from pipeline.spec import ReadSpec, TrainSpec, TuneSpec
 from pipeline.train import Stages
@@ -165,9 +164,7 @@ def _log_found(run: tracking.Run, tuned: Tuned) -> None:
         prefix = "test_" if who == "tuned" else f"test_{who}_"
         wanted = {f"{name}_at_10" for name in ACCURACY} if who in tuned.baselines else judged.metrics.keys()
         found |= {prefix + name: value for name, value in judged.metrics.items() if name in wanted}
-    if tuned.lift.lift is not None:
-        names = ("test_lift_over_popular", "test_lift_over_popular_low", "test_lift_over_popular_high")
-        found |= {name: value for name, value in zip(names, tuned.lift.lift, strict=True) if math.isfinite(value)}
+    found |= {f"test_{name}": value for name, value in lift_metrics(tuned.lift).items()}
     if tuned.gain is not None:
         names = ("test_gain_over_default", "test_gain_over_default_low", "test_gain_over_default_high")
         found |= dict(zip(names, tuned.gain.difference, strict=True))

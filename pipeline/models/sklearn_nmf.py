@@ -32,7 +32,8 @@ class FittedFactors:
     ----------
     user_factors : W, (n_users, k) float32
     item_factors : H, (k, n_items) float32
-    losses : ‖X − WH‖_F after each iteration, (n_iter,)
+    losses : √(2·objective) after each iteration, (n_iter,): ‖X − WH‖_F where nothing is weighted or regularised,
+        and of scikit-learn's solver whatever the regularisation
     converged : whether `tol` was reached before `max_iter`
     error : ‖X − WH‖_F of these factors
     interrupted : whether Ctrl-C ended it, and what was found by then was asked for
