@@ -246,7 +246,8 @@ def _shrink(facts: Facts) -> _Measured | None:
         return None
     pairs = facts.n_interactions - facts.n_duplicates
     return _Measured(
-        facts.shrink, f"{_percent(facts.shrink)} fewer interactions than the champion's ({pairs:,}, {facts.n_before:,})"
+        facts.shrink,
+        f"{_percent(facts.shrink)} fewer interactions than the champion's ({pairs:,}, not {facts.n_before:,})",
     )
 
 

@@ -11,11 +11,21 @@ from dataclasses import dataclass, replace
 
 from pipeline.spec import TrainSpec
 
-__all__ = ["Estimate", "Plan", "Size", "estimate", "in_bytes", "in_time", "most_components", "what_fits"]
+__all__ = [
+    "PROGRAM",
+    "Estimate",
+    "Plan",
+    "Size",
+    "estimate",
+    "in_bytes",
+    "in_time",
+    "most_components",
+    "reading",
+    "what_fits",
+]
 
 PROGRAM = 290 << 20  # of a process that has imported what it reads with
 _KERNELS = 150 << 20  # what a fit, its judges and its logging import and compile
-_EMBEDDED = 330 << 20  # the engine in this process
 _JUDGES = 400 << 20  # blocks of scores, at most
 _GATHERED = 1 << 18  # cells whose factors are fetched at once to measure errors
 _USER_JUDGED = 900  # bytes of a user's metrics and lists, by all who rank
@@ -138,20 +148,14 @@ class Estimate:
         return sum(self.seconds.values())
 
 
-def estimate(size: Size, plan: Plan, program: int = PROGRAM, embedded: bool = False) -> Estimate:
-    """The phases of a training.
-
-    Parameters
-    ----------
-    program : bytes of the process besides what it has read
-    embedded : whether the warehouse's engine is in this process, and not in `program` yet
-    """
-    return Estimate(_phases(size, plan, program + embedded * _EMBEDDED), _seconds(size, plan))
+def estimate(size: Size, plan: Plan, program: int = PROGRAM) -> Estimate:
+    """The phases of a training, by a process that takes `program` bytes besides what it has read."""
+    return Estimate(_phases(size, plan, program), _seconds(size, plan))
 
 
-def reading(size: Size, program: int = PROGRAM, embedded: bool = False) -> int:
-    """Bytes of the process while it reads, and then puts in order what it has read: before any factor is made."""
-    phases = _phases(size, Plan(1, 0), program + embedded * _EMBEDDED)
+def reading(size: Size, program: int = PROGRAM) -> int:
+    """Bytes of the process while it reads and puts in order what it has read, before any factor is made."""
+    phases = _phases(size, Plan(1, 0), program)
     return max(sum(phases[phase].values()) for phase in ("read", "matrix"))
 
 

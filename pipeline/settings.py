@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, FiniteFloat, PositiveInt, SecretStr
+from pydantic import BeforeValidator, Field, FiniteFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.data_gate import Limits
@@ -22,6 +22,14 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Days = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _day(value: object) -> date:
+    """A day as it is typed; left to itself, pydantic takes 2020 for seconds since 1970."""
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("it is a day such as 2020-01-31") from None
 
 
 class Settings(BaseSettings):
@@ -47,7 +55,7 @@ class Settings(BaseSettings):
     limit_max_duplicate_share: _Share | None = None
     limit_max_age_days: _Days | None = None
     limit_max_future_days: _Days | None = None
-    limit_earliest: date | None = None
+    limit_earliest: Annotated[date, BeforeValidator(_day)] | None = None
     limit_max_users_lost: _Share | None = None
     limit_max_items_lost: _Share | None = None
     limit_max_shrink: _Share | None = None

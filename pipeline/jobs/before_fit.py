@@ -92,9 +92,15 @@ def check_memory(
     room = memory_room(settings.memory_limit_mb)
     kept = kept_by(x, n_duplicates)
     size = kept(wanted.spec.min_interactions or 0)
-    plan, program = wanted.plan(size), program_of(room, size)
+    plan, program = wanted.plan(size), program_of(room, size.read)
     found = estimate(size, plan, program)
-    run.metrics({"estimated_peak_mb": found.peak / 2**20, "estimated_fit_seconds": found.seconds["fit"]})
+    run.metrics(
+        {
+            "estimated_peak_mb": found.peak / 2**20,
+            "estimated_fit_seconds": found.seconds["fit"],
+            "estimated_seconds": found.seconds_in_all,
+        }
+    )
     if sentence := refusal(found, size, plan, program, room, kept):
         raise DoesNotFitError(sentence)
     if found.seconds_in_all > _LONG:
@@ -121,9 +127,9 @@ class Wanted:
         return replace(plan, n_components=max([plan.n_components, *most]), splits=2, searches=self.search.trials)
 
 
-def program_of(room: Room | None, size: Size) -> int:
-    """Bytes of this process besides the interactions it has read."""
-    return max((room.used if room is not None else 0) - size.read, PROGRAM)
+def program_of(room: Room | None, already: int) -> int:
+    """Bytes of this process besides the interactions, of which `already` bytes are read."""
+    return max((room.used if room is not None else 0) - already, PROGRAM)
 
 
 def kept_by(x: Interactions, n_duplicates: int) -> Callable[[int], Size]:
