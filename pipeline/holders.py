@@ -59,17 +59,21 @@ class Holders:
     found : runs that have the user, the newest first
     unread : runs with artifacts that could not be read, with the reason
     running : runs that are not over: what they will hold is not known
+    kept : folders of trainings on this machine that were never logged, and have the user
     """
 
     found: tuple[Holder, ...]
     unread: tuple[str, ...]
     running: tuple[str, ...]
+    kept: tuple[Path, ...] = ()
 
 
-def find_holders(user: str, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Holders:
+def find_holders(
+    user: str, unlogged: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> Holders:
     """Look through every run of every experiment, deleted ones too: their artifacts stay until they are purged.
 
-    Raises ServerError where the store fails.
+    `unlogged` is the folder of trainings that were never logged. Raises ServerError where the store fails.
     """
     found, unread, running = [], [], []
     client = mlflow.MlflowClient()
@@ -101,7 +105,8 @@ def find_holders(user: str, progress: Callable[[int, int], None] = lambda _done,
                 run_id = str(one.source_run_id or "")
                 of_run = tuple(versions.get(run_id, ()))
                 found.append(Holder(run_id, str(one.name), (_RECOMMENDER,), of_run, (one.model_id,), purged=True))
-    return Holders(tuple(found), tuple(unread), tuple(running))
+    kept = tuple(path.parents[1] for path in sorted(unlogged.glob("*/model/metadata.json")) if _in_metadata(user, path))
+    return Holders(tuple(found), tuple(unread), tuple(running), kept)
 
 
 def _runs(client: Any, experiments: list[str]) -> Iterator[Any]:

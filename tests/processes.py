@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,18 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+_MANY = """
+import contextlib, io, json, sys
+from pipeline import cli
+for arguments in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main(arguments)
+        except SystemExit as leave:
+            status = leave.code or 0
+    print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
+"""
 
 
 def free_port() -> int:
@@ -53,6 +66,12 @@ class Home:
 
     def rankline(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         return self.run("rankline", *arguments, **options)
+
+    def many(self, *commands: list[str], **env: str) -> list[tuple[int, str, str]]:
+        """Status, output and errors of several commands, in one process that imports what they need once."""
+        done = self.run(sys.executable, "-c", _MANY, json.dumps(commands), env={"PYTHONPATH": str(ROOT), **env})
+        assert done.returncode == 0, done.stderr
+        return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
     def sql(self, statement: str) -> list[str]:
         """The rows of a statement as TSV lines, without the header."""

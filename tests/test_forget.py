@@ -262,26 +262,6 @@ def test_a_missing_list_is_a_fault_but_of_who_was_forgotten(warehouse: Warehouse
 
 # ---- as a command -------------------------------------------------------------------------------
 
-_MANY = """
-import contextlib, io, json, sys
-from pipeline import cli
-for arguments in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.main(arguments)
-        except SystemExit as leave:
-            status = leave.code or 0
-    print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
-"""
-
-
-def many(home: Home, *commands: list[str], **env: str) -> list[tuple[int, str, str]]:
-    """Several commands in one process, which imports what they need once."""
-    done = home.run(sys.executable, "-c", _MANY, json.dumps(commands), env={"PYTHONPATH": str(ROOT), **env})
-    assert done.returncode == 0, done.stderr
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
-
 
 @pytest.mark.slow
 def test_a_user_is_forgotten_and_no_later_batch_brings_them_back(trained_copy: Home) -> None:
@@ -294,8 +274,7 @@ def test_a_user_is_forgotten_and_no_later_batch_brings_them_back(trained_copy: H
         "(SELECT count() FROM analytics.recommendations WHERE user_id = 42) AS lists, "
         "(SELECT count() FROM analytics.recommendations) AS n"
     )
-    refused, injected, nobody, dry, before, done, after, again, scored, same, listed, events = many(
-        home,
+    refused, injected, nobody, dry, before, done, after, again, scored, same, listed, events = home.many(
         ["forget", "42"],
         ["forget", "42; DROP TABLE raw.ratings", "--yes"],
         ["forget", "4242424242", "--yes"],
@@ -342,11 +321,11 @@ def test_a_user_is_forgotten_and_no_later_batch_brings_them_back(trained_copy: H
         assert ended.returncode == 0, ended.stderr
     left = [str(path) for path in (home.folder / "artifacts").rglob("*") if path.is_file()]
     assert not [path for path in left if Path(path).name in ("metadata.json", "per_user.parquet")], left
-    (gone,) = many(home, ["forget", "42", "--yes"])
+    (gone,) = home.many(["forget", "42", "--yes"])
     assert gone[0] == 0
     assert "no run in" in gone[1]
     # With nothing to look it up in, what is the warehouse's part is done, and it is said that more is to do.
-    (half,) = many(home, ["forget", "7", "--yes"], MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    (half,) = home.many(["forget", "7", "--yes"], MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert half[0] == 4
     assert "The rows are deleted, but which runs hold the user" in half[2]
     assert home.sql("SELECT count() FROM raw.ratings WHERE user_id = 7") == ["0"]
@@ -354,7 +333,7 @@ def test_a_user_is_forgotten_and_no_later_batch_brings_them_back(trained_copy: H
 
 @pytest.mark.slow
 def test_on_a_terminal_it_asks_first(home: Home) -> None:
-    made = many(home, ["init"], ["sql", "INSERT INTO raw.users VALUES (41), (42)"])
+    made = home.many(["init"], ["sql", "INSERT INTO raw.users VALUES (41), (42)"])
     assert [status for status, _, _ in made] == [0, 0]
     env = {**home.env, "PYTHONPATH": str(ROOT)}
     for answer, status, left in (("n", 2, "2"), ("y", 0, "1")):

@@ -1,24 +1,22 @@
-"""The machine: disk, memory, folders that must be writable, what killed jobs left in the temp folder."""
+"""The machine: disk, memory, folders that must be writable."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import kernels
 from pipeline.checkup.finding import Finding, fail, ok, warn
 
-__all__ = ["disk", "kernel_cache", "memory", "scratch", "writable"]
+__all__ = ["disk", "kernel_cache", "memory", "writable"]
 
 MIB, GIB = 2**20, 2**30
 # Free bytes under which a person is told, and a job would fail: the sample alone takes some 100 MB.
 _DISK = (2 * GIB, 256 * MIB)
 _MEMORY = (1 * GIB, 256 * MIB)
-_DAY = 24 * 3600
 
 
 def disk(folders: dict[str, Path]) -> Iterator[Finding]:
@@ -105,19 +103,6 @@ def kernel_cache() -> Iterator[Finding]:
         yield ok("kernels", f"compiled, in {folder}")
     else:
         yield ok("kernels", f"compiled at the first training, into {folder}")
-
-
-def scratch() -> Iterator[Finding]:
-    """Folders that killed jobs left among the temporary ones."""
-    folder = Path(tempfile.gettempdir())
-    old = [path for path in folder.glob("rankline-*") if path.is_dir() and time.time() - path.stat().st_mtime > _DAY]
-    if old:
-        some = " ".join(str(path) for path in sorted(old)[:3]) + (" …" if len(old) > 3 else "")
-        yield warn(
-            "temporary folders", f"{len(old)} of jobs that were killed, with copies of artifacts", f"rm -r {some}"
-        )
-    else:
-        yield ok("temporary folders", f"none left behind in {folder}")
 
 
 def _enough(name: str, said: str, free: int, limits: tuple[int, int], todo: str) -> Finding:

@@ -15,9 +15,7 @@ _USERINFO = re.compile(r"://(?!user:password@)[^/\s@'\"]*@")  # but what a messa
 # A query string may hold a password too; so may an option on another program's command line.
 _OPTION = re.compile(r"((?:pass\w*|pwd|token|secret|\w*key)(?:=|\s+))[^\s&'\"]+", re.IGNORECASE)
 _LEAST = 3  # shorter ones would black out half a text, as would these
-_WORDS = frozenset(
-    ["true", "false", "none", "yes", "user", "rankline", "mlflow", "default", "admin", "root", "clickhouse"]
-)
+_WORDS = frozenset(("true", "false", "none", "yes", "user", "rankline", "mlflow", "default", "admin", "root"))
 
 
 class Mask:

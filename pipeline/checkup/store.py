@@ -22,6 +22,7 @@ from pipeline.settings import Settings
 
 __all__ = ["artifact_folder", "store_group", "store_path"]
 
+_NAMED = "make the folder, let this user write to it, or name another store in MLFLOW_TRACKING_URI"
 _HINT = "is the server up, and is MLFLOW_TRACKING_URI its address?"
 # For MLflow's client, within a check's time: it would try for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "6"}
@@ -71,13 +72,13 @@ class _Look:
             if path.parent.is_dir() and writable(path.parent):
                 yield warn("reachable", f"{path} is not there yet", "the first training makes it")
             else:
-                yield fail("reachable", f"{path} can't be made: its folder is missing or can't be written", _HINT)
+                yield fail("reachable", f"{path} can't be made: its folder is missing or can't be written", _NAMED)
             return
         if path is not None and not writable(path.parent):
             yield fail(
                 "reachable",
                 f"{path.parent} can't be written",
-                "let this user write there, or name another store in MLFLOW_TRACKING_URI",
+                _NAMED,
             )
             return
         import mlflow

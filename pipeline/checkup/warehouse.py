@@ -22,7 +22,7 @@ from pipeline.shelf import PUBLISHED
 from pipeline.sources.warehouse import MART
 from pipeline.warehouse import Warehouse, connect
 
-__all__ = ["warehouse_group"]
+__all__ = ["RAW", "warehouse_group"]
 
 RAW = ("raw.users", "raw.movies", "raw.ratings", "raw.watched_movies")
 _HINT = "is the server up, and is that its HTTP port (8123, with TLS 8443)?"
@@ -88,7 +88,8 @@ class _Look:
             )
             return
         except ServerError as error:
-            yield fail("reachable", str(error), _HINT, server=True)
+            todo = "is it a folder that this user may write to?" if dsn.startswith("chdb://") else _HINT
+            yield fail("reachable", str(error), todo, server=True)
             return
         except RanklineError as error:
             yield fail("reachable", str(error), "correct RANKLINE_WAREHOUSE")

@@ -136,13 +136,15 @@ def _show_holders(console: Console, result: Forgetting, commands: list[str]) -> 
             f"run {one.run_id}{f', {versions}' if versions else ''} still holds the user: {', '.join(one.files)}"
             f"{state if one.deleted or one.purged else ''}"
         )
+    for folder in result.holders.kept:
+        console.print(f"{folder}, a training that was never logged, still holds the user")
     for source in sorted({one.source for one in result.holders.found if one.source}):
         console.print(f"trained on {source}: delete the user there too")
     for run in result.holders.running:
         console.print(f"run {run} is still running: it may hold the user; look again when it is over (--dry-run)")
     for reason in result.holders.unread:
         console.print(f"run {reason}: can't be read, so it may hold the user")
-    if not result.holders.found:
+    if not (result.holders.found or result.holders.kept):
         console.print(f"no run in {result.store} holds them")
     if commands:
         console.print("to be rid of these, train again (rankline train, then promote it and score), then:")

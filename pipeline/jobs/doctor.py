@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkup import LIMIT, Check, Finding, Group, examine, machine, packages, surroundings
+from pipeline.checkup import LIMIT, Check, Finding, Group, examine, leftovers, machine, packages, surroundings
 from pipeline.checkup.secret import Mask
 from pipeline.checkup.store import artifact_folder, store_group, store_path
 from pipeline.checkup.surroundings import read_settings
@@ -18,6 +18,11 @@ from pipeline.checkup.warehouse import warehouse_group
 from pipeline.settings import PROJECT_ROOT, Settings
 
 __all__ = ["Checkup", "doctor_job"]
+
+
+_HEAVY = ("clickhouse_connect", "pyarrow", "mlflow")
+# Of a warehouse, and a store, on this machine.
+_HEAVY_HERE = ("chdb", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def doctor_job(known: Collection[str], debug: Callable[[str], None] = lambda _: 
     environ = dict(os.environ)  # before anything below, or MLflow, adds to it
     mask = Mask(environ)
     # Importing takes seconds on a busy machine, and waits for no server: it is not to be timed.
-    for name in ("clickhouse_connect", "mlflow", "pyarrow"):
+    for name in (*_HEAVY, *_HEAVY_HERE):
         try:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001  (what is missing or broken is found below)
@@ -93,7 +98,8 @@ def doctor_job(known: Collection[str], debug: Callable[[str], None] = lambda _: 
                 Check("memory", machine.memory),
                 Check("disk", lambda: machine.disk(_folders(settings))),
                 Check("kernels", machine.kernel_cache),
-                Check("temporary folders", machine.scratch),
+                Check("temporary folders", leftovers.scratch),
+                Check("unlogged", lambda: leftovers.unlogged(settings.tuning_path.with_name("unlogged"))),
             ],
         ),
         warehouse_group(settings, mask),

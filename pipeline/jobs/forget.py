@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -96,7 +97,7 @@ def forget_job(user: str, settings: Settings, reporter: Reporter, dry_run: bool 
         if not before and not already:
             # Artifacts may have a user whom the tables do not.
             result = _with_holders(result, user, settings, reporter)
-            if result.holders is not None and not result.holders.found:
+            if result.holders is not None and not (result.holders.found or result.holders.kept):
                 raise InputError(
                     f"Nobody of that id is known: no table of raw or analytics in {warehouse.address} has such a "
                     f"user_id, and no run in {result.store}; write the id as `rankline sql` shows it"
@@ -163,7 +164,9 @@ def _with_holders(result: Forgetting, user: str, settings: Settings, reporter: R
     if result.holders is not None:
         return result
     tracking.open_store(settings.tracking_uri)
-    found = find_holders(user, lambda done, total: reporter.progress("runs", done, total))
+    found = find_holders(
+        user, settings.tuning_path.with_name("unlogged"), lambda done, total: reporter.progress("runs", done, total)
+    )
     reigning = champion()
     return replace(
         result,
@@ -192,4 +195,6 @@ def purge_commands(result: Forgetting) -> list[str]:
         # A server's own store is known to who runs it.
         store = "<the server's>" if result.store.startswith(("http://", "https://")) else result.store
         lines.append(f"mlflow gc {' '.join(options)} --backend-store-uri {store}")
+    if result.holders.kept:
+        lines.append("rm -r " + " ".join(shlex.quote(str(folder)) for folder in result.holders.kept))
     return lines

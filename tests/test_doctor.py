@@ -1,0 +1,360 @@
+"""`rankline doctor`: what is broken is a finding, one never hides another, nothing hangs, no secret is shown."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from processes import ROOT, Home
+
+from pipeline.checkup import Check, Finding, Group, examine
+from pipeline.checkup.finding import ok
+from pipeline.checkup.grants import missing
+from pipeline.checkup.leftovers import unlogged
+from pipeline.checkup.machine import disk
+from pipeline.checkup.packages import versions
+from pipeline.checkup.secret import Mask
+from pipeline.checkup.store import store_group
+from pipeline.checkup.surroundings import read_settings, store_shown
+from pipeline.checkup.warehouse import RAW, warehouse_group
+from pipeline.lease import Owner
+from pipeline.settings import Settings
+from pipeline.sources.warehouse import init
+from pipeline.sql import load
+
+pytest_plugins = ["homes", "warehouse_fixtures"]
+
+SECRET = "hunter2-S3cret"
+NOTHING = Mask({})
+
+
+def by_name(found: list[Finding]) -> dict[str, Finding]:
+    """The worst finding of each name."""
+    order = ["ok", "warn", "fail"]
+    return {one.name: one for one in sorted(found, key=lambda one: order.index(one.status))}
+
+
+def looked_at(group: Group, mask: Mask = NOTHING) -> dict[str, Finding]:
+    return by_name(examine([group], mask)[0])
+
+
+# ---- how checks are run -------------------------------------------------------------------------
+
+
+def test_a_check_that_hangs_or_breaks_hides_no_other() -> None:
+    never = threading.Event()
+    closed: list[str] = []
+
+    def breaks() -> Iterator[Finding]:
+        yield ok("begun", "")
+        raise RuntimeError(f"at\nhttp://anna:{SECRET}@host")
+
+    def hangs() -> Iterator[Finding]:
+        never.wait()
+        yield ok("two", "")
+
+    groups = [
+        Group("hangs", [Check("one", lambda: [ok("one", "")]), Check("two", hangs)], server="up?"),
+        Group("breaks", [Check("three", breaks), Check("four", lambda: [ok("four", "")])], lambda: closed.append("x")),
+    ]
+    told: list[str] = []
+    start = time.monotonic()
+    found, hanging = examine(groups, Mask({"X_URI": f"http://anna:{SECRET}@host"}), 0.3, told.append)
+    assert time.monotonic() - start < 20
+    never.set()
+    assert hanging
+    assert closed == ["x"]
+    assert [(one.group, one.name, one.status) for one in found] == [
+        ("hangs", "one", "ok"),
+        ("hangs", "two", "fail"),
+        ("breaks", "three", "fail"),
+        ("breaks", "four", "ok"),
+    ]
+    assert (found[1].todo, found[1].server) == ("up?", True)
+    assert found[2].detail == "RuntimeError: at http://***@host"
+    assert "Traceback" in told[0]
+    assert SECRET not in told[0]
+
+
+def test_secrets_are_masked_in_every_form() -> None:
+    mask = Mask(
+        {
+            "RANKLINE_WAREHOUSE": "clickhouse://anna:s3cr%40t!@host:8123/x?ca_cert=/etc/ca.pem",
+            "MLFLOW_TRACKING_URI": "bob:pa55word@mlflow",  # no scheme, so no address
+            "MLFLOW_TRACKING_TOKEN": "eyJhbGciOi",
+            "AWS_SECRET_ACCESS_KEY": "abc/def+ghi",
+            "HOME": "/home/anybody",
+        }
+    )
+    text = "anna:s3cr%40t! s3cr@t! anna pa55word eyJhbGciOi abc/def+ghi /home/anybody"
+    assert mask(text) == "*** *** *** *** *** *** /home/anybody"
+    assert NOTHING("x://a:b@c --password abc x?token=abc&y=1") == "x://***@c --password *** x?token=***&y=1"
+    assert NOTHING("clickhouse://user:password@host:8123") == "clickhouse://user:password@host:8123"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("sqlite:////home/a/mlflow.db", "sqlite:////home/a/mlflow.db"),
+        ("http://ann:s3cret@host:5000/x?token=s3cret", "http://host:5000/x"),
+        ("postgresql+psycopg2://ann:s3cret@db/mlflow?password=s3cret", "postgresql+psycopg2://db/mlflow"),
+        ("ann:s3cret@host", None),
+        ("s3cret", None),
+        ("http://ann:s3c/ret@host:5000", None),
+        ("http://[s3cret", None),
+    ],
+)
+def test_an_address_of_a_store_is_shown_without_secrets_or_not_at_all(uri: str, shown: str | None) -> None:
+    assert store_shown(uri) == shown
+
+
+@pytest.mark.parametrize(
+    ("grants", "lacking"),
+    [
+        (["GRANT ALL ON *.* TO anna WITH GRANT OPTION"], {}),
+        (["GRANT SELECT ON *.* TO anna"], {"score": 3, "forget": 3}),
+        (["GRANT SELECT(user_id) ON raw.* TO anna", "GRANT SELECT ON `analytics`.* TO anna"],
+         {"train": 1, "score": 3, "forget": 3}),
+        (["GRANT SELECT, INSERT, ALTER, CREATE, DROP ON raw.* TO anna"], {"train": 1, "score": 4, "forget": 2}),
+        (["GRANT SELECT, INSERT, ALTER DELETE, ALTER UPDATE, CREATE TABLE, DROP TABLE ON analytics.* TO anna",
+          *(f"GRANT SELECT, ALTER TABLE ON {table} TO anna" for table in RAW)], {}),
+        (["GRANT ALL ON *.* TO anna", "REVOKE SELECT ON raw.* FROM anna"], {"train": 1}),
+        (["GRANT reader TO anna"], {"train": 2, "score": 4, "forget": 3}),
+        ([], {"train": 2, "score": 4, "forget": 3}),
+    ],
+)  # fmt: skip
+def test_what_grants_allow(grants: list[str], lacking: dict[str, int]) -> None:
+    found = missing(grants)
+    assert {command: len(names) for command, names in found.items() if names} == lacking
+
+
+# ---- this machine -------------------------------------------------------------------------------
+
+
+def test_packages_beside_their_pins(tmp_path: Path) -> None:
+    import numpy
+
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"numpy==0.1 ; python_version < '3'\nnumpy=={numpy.__version__} \\\n  --hash=x\nscipy==0.0.1\n")
+    found = by_name(list(versions(lock)))
+    assert (found["scipy"].status, found["packages"].status) == ("warn", "ok")
+    assert "0.0.1 is pinned" in found["scipy"].detail
+    assert f"numpy {numpy.__version__}" in found["packages"].detail
+    assert set(by_name(list(versions(tmp_path / "none")))) <= {"packages", "optuna", "chdb", "numba"}
+
+
+def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = by_name(list(disk({"runs": tmp_path / "file" / "below", "others": tmp_path / "new" / "below"})))
+    assert found["disk of runs"].status == "fail"
+    assert found["disk"].status != "fail"
+    assert "disk of others" not in found
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_trainings_that_were_never_logged_are_named(tmp_path: Path) -> None:
+    assert list(unlogged(tmp_path / "unlogged")) == []
+    (tmp_path / "unlogged" / "abc").mkdir(parents=True)
+    (tmp_path / "unlogged" / "abc" / "kept.json").touch()
+    (found,) = unlogged(tmp_path / "unlogged")
+    assert (found.status, found.todo) == ("warn", "rankline resume abc")
+
+
+def test_settings_that_can_not_be_are_findings_and_hide_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKLINE_CONNECT_TIMEOUT", SECRET)
+    monkeypatch.setenv("RANKLINE_READ_TIMEOUT", "30")
+    settings, found = read_settings()
+    assert (settings.connect_timeout, settings.read_timeout) == (10, 30)
+    assert [one.name for one in found] == ["RANKLINE_CONNECT_TIMEOUT"]
+    assert SECRET not in str(found)
+
+
+# ---- the warehouse, over HTTP -------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(http_server, monkeypatch: pytest.MonkeyPatch):
+    """Look at the server with this DSN, or its own."""
+
+    def look(dsn: str | None = None) -> dict[str, Finding]:
+        monkeypatch.setenv("RANKLINE_WAREHOUSE", dsn or http_server.dsn)
+        return looked_at(warehouse_group(Settings(), Mask({"RANKLINE_WAREHOUSE": dsn or http_server.dsn})))
+
+    return look
+
+
+def test_a_server_from_nothing_to_published(http_server, over_http, asked) -> None:
+    found = asked()
+    assert {name: one.status for name, one in found.items()} == {
+        "reachable": "ok", "tables": "warn", "grants": "ok", "clock": "ok", "published": "warn"
+    }  # fmt: skip
+    assert "rankline init" in found["tables"].todo
+    assert re.search(r"127\.0\.0\.1:\d+: ClickHouse \d+\.\d+", found["reachable"].detail)
+    init(over_http)
+    from test_forget import publish
+
+    publish(over_http, "run-a", [1, 2, 3])
+    found = asked()
+    assert {one.status for one in found.values()} == {"ok"}
+    assert "3 rows for 3 users, version 1" in found["published"].detail
+    # A dead job's lock; and clocks that are apart.
+    dead = {**Owner.me().values, "process_started": "1", "what": "publishing"}
+    over_http.ddl(load("ddl/publish_lock").text, {"table": "publish_lock_x", **dead})
+    http_server.rules(
+        {"match": "now64", "do": "instead", "sql": "SELECT 1000 AS at"},
+        {"match": "SHOW GRANTS", "do": "instead", "sql": "SELECT 'GRANT SELECT ON *.* TO anna' AS grants"},
+    )
+    found = asked()
+    assert {name for name, one in found.items() if one.status == "warn"} == {"publish lock", "clock", "grants"}
+    assert "INSERT ON analytics.*" in found["grants"].todo or "ALTER DELETE ON raw.*" in found["grants"].todo
+
+
+def test_a_server_that_breaks_halfway(http_server, over_http, asked) -> None:
+    init(over_http)
+    http_server.rules({"match": "SHOW GRANTS", "do": "answer", "status": 500, "body": "<h1>oops</h1>", "times": 9})
+    found = asked()
+    assert (found["grants"].status, found["grants"].server) == ("fail", True)
+    assert found["clock"].status == "ok", "the others are looked at all the same"
+
+
+def test_a_server_that_refuses(http_server, asked) -> None:
+    found = asked(f"clickhouse://anna:{SECRET}@{http_server.host}")
+    assert list(found) == ["reachable"]
+    assert (found["reachable"].status, found["reachable"].server) == ("fail", True)
+    assert "wrong user or password" in found["reachable"].detail
+    assert SECRET not in str(found)
+
+
+def test_the_embedded_one_without_chdb_or_not_made_yet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RANKLINE_WAREHOUSE", f"chdb://{tmp_path / 'new'}")
+    found = looked_at(warehouse_group(Settings(), NOTHING))
+    assert {name: one.status for name, one in found.items()} == {"reachable": "warn"}
+    assert list(tmp_path.iterdir()) == [], "nothing is made"
+    monkeypatch.setattr("pipeline.checkup.warehouse.find_spec", lambda _: None)
+    found = looked_at(warehouse_group(Settings(), NOTHING))
+    assert found["reachable"].status == "fail"
+    assert "rankline[embedded]" in found["reachable"].todo
+
+
+# ---- the store ----------------------------------------------------------------------------------
+
+
+def test_a_store_in_a_file(home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, "1")  # so that what the checks set does not stay
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'none' / 'mlflow.db'}")
+    assert looked_at(store_group(Settings()))["reachable"].status == "fail"
+    (tmp_path / "none").mkdir()
+    assert looked_at(store_group(Settings()))["reachable"].status == "warn"
+    assert list((tmp_path / "none").iterdir()) == [], "nothing is made"
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", home.env["MLFLOW_TRACKING_URI"])
+    client = home.client()
+    experiment = client.get_experiment_by_name("rankline").experiment_id
+    run = client.create_run(experiment, start_time=1_600_000_000_000)
+    found = looked_at(store_group(Settings()))
+    assert {name: one.status for name, one in found.items()} == {
+        "reachable": "ok", "experiment": "ok", "model": "warn", "artifacts": "ok", "runs": "warn"
+    }  # fmt: skip
+    assert not list((home.folder / "artifacts").glob(".rankline-doctor*")), "the probe is gone"
+    assert [one.info.run_id for one in client.search_runs([experiment])] == [run.info.run_id], "no run is made"
+    # What it says ends the run that nobody trains in.
+    ended = home.run("bash", "-c", found["runs"].todo.partition(": ")[2])
+    assert ended.returncode == 0, ended.stderr
+    assert client.get_run(run.info.run_id).info.status == "KILLED"
+
+    (home.folder / "artifacts").rmdir()
+    (home.folder / "artifacts").touch()
+    found = looked_at(store_group(Settings()))
+    assert (found["artifacts"].status, found["runs"].status) == ("fail", "ok")
+
+
+# ---- as a command -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_everything_broken_and_no_secret_anywhere(home: Home) -> None:
+    formats = [["doctor"], ["doctor", "--json"], ["doctor", "--debug"], ["doctor", "--log-format", "json"]]
+    broken = {
+        "RANKLINE_WAREHOUSE": f"clickhouse://anna:{SECRET}@no host:port",
+        "RANKLINE_READ_TIMEOUT": SECRET,
+        "RANKLINE_K": SECRET,
+        "RANKLINE_WAREHOSUE": f"clickhouse://anna:{SECRET}@host",
+        "MLFLOW_TRACKING_URI": f"anna:{SECRET}@mlflow",
+        "MLFLOW_TRACKING_USERNAME": SECRET,
+        "MLFLOW_TRACKING_PASSWORD": SECRET,
+        "MLFLOW_TRACKING_TOKEN": SECRET,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "NUMBA_CACHE_DIR": str(home.folder / "mlflow.db" / "below"),
+    }
+    done = home.many(*formats, **broken)
+    assert [status for status, _, _ in done] == [3, 3, 3, 3]
+    assert SECRET not in json.dumps(done)
+    text, as_json, _, logged = done
+    failed = [line for line in text[1].splitlines() if line.startswith("fail")]
+    for name in (
+        "RANKLINE_WAREHOUSE",
+        "RANKLINE_READ_TIMEOUT",
+        "MLFLOW_TRACKING_URI",
+        "kernels",
+        "warehouse: reachable",
+    ):
+        assert any(name in line for line in failed), name
+    assert "RANKLINE_WAREHOSUE: no option or setting has this name → RANKLINE_WAREHOUSE is meant?" in text[1]
+    found = json.loads(as_json[1])
+    assert (found["status"], found["exit_status"]) == ("fail", 3)
+    assert {one["group"] for one in found["findings"]} == {"rankline", "settings", "machine", "warehouse", "mlflow"}
+    assert json.loads(logged[2])["metadata"]["exit_status"] == 3
+
+
+@pytest.mark.slow
+def test_servers_that_are_down_or_never_answer(home: Home) -> None:
+    down = {"RANKLINE_WAREHOUSE": f"clickhouse://anna:{SECRET}@127.0.0.1:9"}
+    down["MLFLOW_TRACKING_URI"] = f"http://anna:{SECRET}@127.0.0.1:9"
+    ((status, out, err),) = home.many(["doctor"], **down)
+    assert (status, err) == (4, "")
+    assert out.count("connection refused") == 2
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        dsn, uri = (f"{scheme}://anna:{SECRET}@127.0.0.1:{port}" for scheme in ("clickhouse", "http"))
+        command = [sys.executable, "-m", "pipeline", "doctor"]
+        env = {"PYTHONPATH": str(ROOT), "RANKLINE_WAREHOUSE": dsn, "MLFLOW_TRACKING_URI": uri}
+        done = home.run(*command, env=env, timeout=120)
+    assert done.returncode == 4
+    assert len(re.findall("^fail .*answer", done.stdout, re.MULTILINE)) == 2, done.stdout
+    assert SECRET not in out + done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_all_is_well_and_who_holds_the_warehouse(trained_copy: Home) -> None:
+    home = trained_copy
+    (done,) = home.many(["doctor", "--json"])
+    assert done[0] == 0, done
+    found = {(one["group"], one["name"]): one for one in json.loads(done[1])["findings"]}
+    assert {one["status"] for key, one in found.items() if key[0] in ("warehouse", "mlflow")} == {"ok"}
+    assert "rankline/1" in found["mlflow", "model"]["detail"]
+    assert "6,710 rows for 671 users" in found["warehouse", "published"]["detail"]
+    hold = (
+        "import sys; from pipeline.warehouse import connect\n"
+        f"with connect({home.env['RANKLINE_WAREHOUSE']!r}): print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", hold, "--password", SECRET]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**home.env, "PYTHONPATH": str(ROOT)}
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        (done,) = home.many(["doctor"])
+        holder.communicate("\n")
+    assert done[0] == 0
+    assert f"held by process {holder.pid} (python" in done[1]
+    assert SECRET not in done[1]
+    assert "wait for it to end" in done[1]
