@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 # `mlflow run --env-manager local` takes the first python it finds.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup train score ui test lint bench peers clean
+.PHONY: help setup train score ui test lint bench chaos peers clean
 
 help:  ## these lines
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: $(STAMP)  ## side by side with the peers, on this machine (half an hour, 
 	@for program in read_warehouse batch "solver --plot loss-by-time.png" memory topk weighted; do \
 	  set -- $$program; name=$$1; shift; echo; echo "## benchmarks/$$name.py"; \
 	  python benchmarks/$$name.py "$$@" || exit 1; done
+
+chaos: $(STAMP)  ## jobs killed at random moments under a reader's eyes, and started again (KILLS=20: some minutes)
+	@python tests/chaos.py --kills $(or $(KILLS),20) $(ARGS)
 
 peers: $(STAMP)  ## install what `make bench` measures beside (1.5 GB; optional)
 	@python -m pip install -q --disable-pip-version-check -r benchmarks/peers.txt

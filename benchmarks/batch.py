@@ -53,15 +53,15 @@ def ours(folder: str, compiled: bool | None = None) -> dict[str, float]:
 
     start = time.perf_counter()
     scorer = Scorer(FactorModel.load(folder, mapped=True), compiled=compiled)
-    loaded = time.perf_counter()
+    loaded, cpu = time.perf_counter(), time.process_time()
     sink = Nowhere()
     score_all(scorer, sink, TOP)
-    end = time.perf_counter()
-    return {"seconds": end - loaded, "load": loaded - start, "mb": machine.peak_mb(), "rows": sink.n_rows}
+    took = {"seconds": time.perf_counter() - loaded, "cpu": time.process_time() - cpu}
+    return {**took, "load": loaded - start, "mb": machine.peak_mb(), "rows": sink.n_rows}
 
 
-def job(folder: str) -> dict[str, float]:
-    """The same into a table of the embedded engine, checked and published."""
+def job(folder: str, checked: bool = True) -> dict[str, float]:
+    """The same into a table of the embedded engine, checked (or not) and published."""
     from pipeline.batch import score_all
     from pipeline.checks import Limits
     from pipeline.scorer import Scorer
@@ -70,18 +70,19 @@ def job(folder: str) -> dict[str, float]:
 
     scorer = Scorer.load(folder, mapped=True)
     with tempfile.TemporaryDirectory() as scratch, connect(f"chdb://{scratch}/warehouse") as warehouse:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         table = RecommendationsTable(warehouse, "int", "int", "1", "run")
         score_all(scorer, table, TOP)
-        table.publish(scorer.model, Limits(TOP))
-        return {"seconds": time.perf_counter() - start, "mb": machine.peak_mb(), "rows": table.n_rows}
+        table.publish(scorer.model, Limits(TOP)) if checked else table.publish()
+        took = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+        return {**took, "mb": machine.peak_mb(), "rows": table.n_rows}
 
 
 def notebook(folder: str) -> dict[str, float]:
     from pipeline.artifact import FactorModel
 
     model = FactorModel.load(folder)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     n_rows = 0
     for first in range(0, len(model.users), 1000):
         scores = model.user_factors[first : first + 1000] @ model.item_factors
@@ -91,7 +92,8 @@ def notebook(folder: str) -> dict[str, float]:
         top = np.argpartition(-scores, TOP, axis=1)[:, :TOP]
         order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1)
         n_rows += np.take_along_axis(top, order, axis=1).size
-    return {"seconds": time.perf_counter() - start, "mb": machine.peak_mb(), "rows": n_rows}
+    took = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+    return {**took, "mb": machine.peak_mb(), "rows": n_rows}
 
 
 def sgemm(folder: str) -> dict[str, float]:
@@ -99,11 +101,12 @@ def sgemm(folder: str) -> dict[str, float]:
 
     model = FactorModel.load(folder)
     out = np.empty((400, len(model.items)), np.float32)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     for first in range(0, len(model.users), 400):
         block = model.user_factors[first : first + 400]
         np.matmul(block, model.item_factors, out=out[: block.shape[0]])
-    return {"seconds": time.perf_counter() - start, "mb": machine.peak_mb(), "rows": 0}
+    took = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+    return {**took, "mb": machine.peak_mb(), "rows": 0}
 
 
 def main() -> None:
@@ -117,6 +120,7 @@ def main() -> None:
         "ours": ours,
         "numpy": lambda folder: ours(folder, False),
         "job": job,
+        "unchecked": lambda folder: job(folder, False),
         "notebook": notebook,
         "sgemm": sgemm,
     }
@@ -133,7 +137,8 @@ def main() -> None:
         names = {
             "ours": "Rankline, ranked",
             "numpy": "the same with numpy alone",
-            "job": "Rankline, ranked and published (embedded)",
+            "job": "Rankline, ranked, checked and published (embedded)",
+            "unchecked": "the same without the checks",
             "sgemm": "bare sgemm of the same blocks",
             "notebook": "argpartition over dense blocks (notebook)",
         }
@@ -142,12 +147,13 @@ def main() -> None:
             for _ in range(arguments.runs)
         ]
         base = machine.median([one["ours"] for one in rounds], "seconds")
-        print("| | seconds | beside Rankline | peak MB |")
-        print("|---|---|---|---|")
+        print("| | seconds | CPU seconds | beside Rankline | peak MB |")
+        print("|---|---|---|---|---|")
         for who, name in names.items():
             results = [one[who] for one in rounds]
             seconds = machine.median(results, "seconds")
-            print(f"| {name} | {seconds:.1f} | {seconds / base:.2f}× | {machine.median(results, 'mb'):,.0f} |")
+            cpu, mb = machine.median(results, "cpu"), machine.median(results, "mb")
+            print(f"| {name} | {seconds:.2f} | {cpu:.2f} | {seconds / base:.2f}× | {mb:,.0f} |")
     print("\n| users | peak MB of ranking |")
     print("|---|---|")
     for users in (arguments.users // 4, arguments.users, arguments.users * 2):

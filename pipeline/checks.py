@@ -13,7 +13,7 @@ from pipeline.warehouse import Warehouse
 __all__ = ["COMPARING", "OF_THE_ROWS", "OF_THE_SET", "Failure", "Limits", "failures", "refusal"]
 
 # Of the rows by themselves; of the rows beside the model and what is seen; beside the table before.
-OF_THE_ROWS = ("lineage", "ranks", "distinct_items", "scores", "fallback_share", "forgotten")
+OF_THE_ROWS = ("lineage", "lists", "fallback_share", "forgotten")
 OF_THE_SET = ("known_users", "known_items", "seen", "list_length")
 COMPARING = ("newer", "coverage", "row_count")
 # What a person may accept, since it may be meant; a wrong row never is.

@@ -65,7 +65,7 @@ PRELOADED = (
     "pipeline.cli", "pipeline.jobs.train", "pipeline.jobs.score", "pipeline.console", "pipeline.pictures",
     "pipeline.pyfunc", "mlflow.sklearn", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store", "sklearn.decomposition", "skops.io", "pandas", "jinja2",
-    "clickhouse_connect", "clickhouse_connect.driver.httpclient", "matplotlib.figure", "scipy.stats", "alembic", "numba",
+    "clickhouse_connect", "clickhouse_connect.driver.httpclient", "matplotlib.figure", "scipy.stats", "numba",
 )  # fmt: skip
 UNSAID = (
     "SELECT run_uuid FROM runs WHERE status = 'KILLED' AND NOT EXISTS "

@@ -72,11 +72,17 @@ SPOILED = {
     "another run": (FIRST, "'other' AS run_id", {"lineage"}),
     "another version": (FIRST, "'4' AS model_version", {"lineage"}),
     "another time": (FIRST, "generated_at + toIntervalMillisecond(1) AS generated_at", {"lineage"}),
-    "a rank is missing": ("user_id = 107 AND rank = 6", "toUInt16(8) AS rank", {"ranks"}),
-    "ranks from 0": ("user_id = 107 AND rank = 1", "toUInt16(0) AS rank", {"ranks"}),
-    "a score is NaN": (FIRST, "toFloat32(nan) AS score", {"scores"}),
-    "a score is infinite": ("user_id = 107 AND rank = 1", "toFloat32(inf) AS score", {"scores"}),
-    "scores rise": ("user_id = 107 AND rank = 1", "toFloat32(-1) AS score", {"scores"}),
+    "a rank is missing": ("user_id = 107 AND rank = 6", "toUInt16(8) AS rank", {"lists"}, "ranks"),
+    "ranks from 0": ("user_id = 107 AND rank = 1", "toUInt16(0) AS rank", {"lists"}, "ranks"),
+    "a score is NaN": (FIRST, "toFloat32(nan) AS score", {"lists"}, "scores"),
+    "a score is infinite": ("user_id = 107 AND rank = 1", "toFloat32(inf) AS score", {"lists"}, "scores"),
+    "scores rise": ("user_id = 107 AND rank = 1", "toFloat32(-1) AS score", {"lists"}, "scores"),
+    "an item twice": (
+        FIRST,
+        "(SELECT item_id FROM {t} WHERE user_id = 107 AND rank = 1) AS item_id",
+        {"lists"},
+        "items",
+    ),
     "an unknown user": ("user_id = 107", "toInt64(999) AS user_id", {"known_users", "list_length"}),
     "popular for nobody": (
         "user_id = 107",
@@ -105,18 +111,19 @@ def spoil(warehouse, table: RecommendationsTable, where: str, what: str | None) 
 
 @pytest.mark.parametrize("case", SPOILED)
 def test_each_wrong_row_is_caught_by_its_check(embedded, make_model, rng, case):
-    where, what, expected = SPOILED[case]
+    where, what, expected, *wrong = SPOILED[case]
     embedded.command("CREATE DATABASE IF NOT EXISTS own")
     model = make_model(rng, density=0.2)
     scored(embedded, model, "run-0").publish(model, limits())
     table = scored(embedded, model)
-    spoil(embedded, table, where, what)
+    spoil(embedded, table, where, what and what.format(t=f"analytics.{table.staged}"))
     with pytest.raises(
         CheckFailedError, match=f"the rows fail the check .*analytics.{table.staged} for a day"
     ) as error:
         table.publish(model, limits())
     assert error.value.check in expected
     assert error.value.exit_status == 3
+    assert all(f"wrong=['{word}']" in str(error.value) for word in wrong)
     table.discard()
     # Nothing is published, and the staged table is kept for a look.
     assert shelf.head(embedded, "recommendations").run_id == "run-0"
@@ -206,7 +213,7 @@ def test_wrong_rows_are_never_accepted(embedded):
     put(embedded, "run-a", users_of(0, 5))
     block = users_of(0, 5)
     block.scores[3] = np.nan
-    with pytest.raises(CheckFailedError, match="check scores"):
+    with pytest.raises(CheckFailedError, match="check lists"):
         put(embedded, "run-b", block, accept_changes=True)
 
 

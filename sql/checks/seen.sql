@@ -5,6 +5,8 @@
 --   model_users  the model's users with the columns they have seen, in analytics
 --   model_items  the model's items with their columns, in analytics
 --   seen         what the warehouse had as seen, in analytics
+-- What the warehouse has is the longest by far: it is read once, past the lists. What is looked things up in goes to
+-- disk once it passes half a gigabyte.
 WITH rows AS
 (
     SELECT recommended.user_id AS user_id, recommended.item_id AS item_id, items.col AS col
@@ -16,7 +18,8 @@ FROM rows
 INNER JOIN analytics.{model_users:Identifier} AS users ON users.user_id = rows.user_id
 WHERE has(users.seen, rows.col)
 UNION ALL
-SELECT recommended.user_id AS user_id, recommended.item_id AS item_id, 'warehouse' AS seen_by
-FROM analytics.{staged:Identifier} AS recommended
-INNER JOIN analytics.{seen:Identifier} AS seen
-    ON seen.user_id = recommended.user_id AND seen.item_id = recommended.item_id
+SELECT seen.user_id AS user_id, seen.item_id AS item_id, 'warehouse' AS seen_by
+FROM analytics.{seen:Identifier} AS seen
+LEFT SEMI JOIN analytics.{staged:Identifier} AS recommended
+    ON recommended.user_id = seen.user_id AND recommended.item_id = seen.item_id
+SETTINGS join_algorithm = 'grace_hash', max_bytes_in_join = 500000000
