@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import UsageError
@@ -28,6 +29,10 @@ class Settings(BaseSettings):
     warehouse: SecretStr | None = None
     connect_timeout: int = 10
     read_timeout: int = 300
+    # The warehouse under fire: how long one statement may take there, how often and how long we try again.
+    query_timeout: Annotated[int, Field(ge=0)] = 3600
+    retries: Annotated[int, Field(ge=0)] = 5
+    retry_seconds: Annotated[float, Field(ge=0)] = 60.0
 
     @property
     def warehouse_dsn(self) -> str:

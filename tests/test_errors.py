@@ -28,7 +28,9 @@ STATUS = {
     "UnreachableError": 4,
     "RefusedError": 4,
     "QueryError": 4,
+    "BusyError": 4,
     "ConnectionLostError": 4,
+    "TimedOutError": 4,
     "CheckFailedError": 3,
     "LockedError": 4,
 }

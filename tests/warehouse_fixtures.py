@@ -16,6 +16,12 @@ from pipeline.warehouse import Warehouse, connect
 __all__ = ["PASSWORD", "USER", "HttpServer", "start"]
 
 
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried again at once."""
+    monkeypatch.setattr("pipeline.warehouse.patience.FIRST_WAIT", 0.01)
+
+
 @pytest.fixture(scope="session")
 def http_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
     server = start(tmp_path_factory.mktemp("server") / "engine")
