@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import UsageError
+from pipeline.patience import Patience
 
 __all__ = ["PROJECT_ROOT", "Settings", "address_of_store"]
 
@@ -49,10 +50,22 @@ class Settings(BaseSettings):
     @property
     def tuning_path(self) -> Path:
         """Where searches keep their trials: ``tuning.db`` beside a store in a file, else under the project root."""
-        prefix = "sqlite:///"
-        store = self.tracking_uri
-        folder = Path(store.removeprefix(prefix)).resolve().parent if store.startswith(prefix) else PROJECT_ROOT
-        return folder / "tuning.db"
+        return self._beside_store / "tuning.db"
+
+    @property
+    def unlogged_path(self) -> Path:
+        """Where trainings are kept until they are logged: ``unlogged`` beside a store in a file, or as above."""
+        return self._beside_store / "unlogged"
+
+    @property
+    def patience(self) -> Patience:
+        """How often, and for how long, what is safe to repeat is tried again."""
+        return Patience(self.retries, self.retry_seconds)
+
+    @property
+    def _beside_store(self) -> Path:
+        prefix, store = "sqlite:///", self.tracking_uri
+        return Path(store.removeprefix(prefix)).resolve().parent if store.startswith(prefix) else PROJECT_ROOT
 
 
 def address_of_store(uri: str) -> str:

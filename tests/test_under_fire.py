@@ -252,7 +252,7 @@ def test_what_a_server_may_work_on_one_statement_is_bounded(http_server):
 
 @pytest.mark.slow
 def test_a_server_that_restarts_in_the_middle(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("pipeline.warehouse.patience.FIRST_WAIT", 0.2)
+    monkeypatch.setattr("pipeline.patience.FIRST_WAIT", 0.2)
     server = start(tmp_path / "engine")
     again: list[HttpServer] = []
     try:

@@ -19,7 +19,7 @@ __all__ = ["PASSWORD", "USER", "HttpServer", "start"]
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is tried again at once."""
-    monkeypatch.setattr("pipeline.warehouse.patience.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("pipeline.patience.FIRST_WAIT", 0.01)
 
 
 @pytest.fixture(scope="session")

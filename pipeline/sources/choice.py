@@ -14,7 +14,7 @@ from pipeline.sources.files import read_file
 from pipeline.sources.sample import is_empty, load_sample
 from pipeline.sources.warehouse import interactions_query, read_warehouse
 from pipeline.spec import ReadSpec
-from pipeline.warehouse import Patience, Warehouse, connect
+from pipeline.warehouse import Warehouse, connect
 
 __all__ = ["Chosen", "open_warehouse", "read_interactions"]
 
@@ -45,7 +45,7 @@ def open_warehouse(settings: Settings) -> Warehouse:
         settings.connect_timeout,
         settings.read_timeout,
         settings.query_timeout,
-        Patience(settings.retries, settings.retry_seconds),
+        settings.patience,
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from pipeline.errors import ConnectionLostError, QueryError, ServerError, TimedOutError
+from pipeline.patience import NOTHING_RAN, SAFE, Patience, repeated
 from pipeline.warehouse.embedded import let_go
-from pipeline.warehouse.patience import NOTHING_RAN, SAFE, Patience, repeated
 from pipeline.warehouse.translation import TABLE_EXISTS, translated
 
 __all__ = ["Warehouse"]

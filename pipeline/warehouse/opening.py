@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from pipeline.errors import BusyError, ConnectionLostError, UsageError
+from pipeline.patience import Patience, repeated
 from pipeline.warehouse.address import address_of, port_of, split
 from pipeline.warehouse.client import Warehouse
 from pipeline.warehouse.embedded import open_embedded
-from pipeline.warehouse.patience import Patience, repeated
 from pipeline.warehouse.translation import translated
 
 __all__ = ["connect"]

@@ -17,12 +17,11 @@ from pipeline.errors import (
     TimedOutError,
     UnreachableError,
 )
+from pipeline.patience import AGAIN
 from pipeline.warehouse.address import HINT
 
-__all__ = ["AGAIN", "TABLE_EXISTS", "one_line", "translated"]
+__all__ = ["TABLE_EXISTS", "one_line", "translated"]
 
-# What a message ends with where nothing was tried again yet.
-AGAIN = "; run the command again"
 TABLE_EXISTS = 57
 _TOO_SLOW = 159
 _REFUSALS = {
@@ -113,7 +112,9 @@ def _reason(chain: list[BaseException]) -> str:
     system = [cause for cause in chain if isinstance(cause, OSError) and cause.strerror]
     if system:
         return str(system[-1].strerror).lower()
-    if any(isinstance(cause, http.InvalidChunkLength | http.IncompleteRead | pa.ArrowInvalid) for cause in chain):
+    # A chunk's length that never came is a ValueError to the library.
+    short = (http.InvalidChunkLength, http.IncompleteRead, pa.ArrowInvalid, ValueError)
+    if any(isinstance(cause, short) for cause in chain):
         return "the answer ended too soon"
     return one_line(chain[-1])
 

@@ -11,9 +11,8 @@ from typing import TypeVar
 import tenacity
 
 from pipeline.errors import BusyError, ConnectionLostError, ServerError, UnreachableError
-from pipeline.warehouse.translation import AGAIN
 
-__all__ = ["NOTHING_RAN", "SAFE", "Patience", "repeated"]
+__all__ = ["AGAIN", "NOTHING_RAN", "SAFE", "Patience", "repeated"]
 
 T = TypeVar("T")
 Failures = tuple[type[ServerError], ...]
@@ -23,6 +22,8 @@ NOTHING_RAN: Failures = (UnreachableError, BusyError)
 # After these it may have been done: only what is the same done twice.
 SAFE: Failures = (*NOTHING_RAN, ConnectionLostError)
 
+# What a message ends with where nothing was tried again yet.
+AGAIN = "; run the command again"
 # Seconds: the first wait (each is twice the one before, and up to so much longer by chance) and the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 20.0
 _LOG = logging.getLogger("rankline")
