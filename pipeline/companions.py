@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline import sql
 from pipeline.artifact import FactorModel
-from pipeline.errors import QueryError
+from pipeline.errors import ConnectionLostError, QueryError
 from pipeline.warehouse import Warehouse
 
 __all__ = ["CLICKHOUSE_TYPE", "Companions"]
@@ -18,6 +19,8 @@ __all__ = ["CLICKHOUSE_TYPE", "Companions"]
 CLICKHOUSE_TYPE = {"int": "Int64", "str": "String"}
 # Bounds the memory of a block: users, and the items they have seen (more only where one user alone has).
 _USERS_A_BLOCK, _SEEN_A_BLOCK = 65536, 2**22
+# A stream that breaks more often than this has something wrong with it.
+_MOST_BREAKS = 20
 
 Insert = Callable[[str, pa.Table], None]
 
@@ -54,21 +57,39 @@ class Companions:
         They are kept first, and read from there: the checks look at what scoring left out, and what
         comes in meanwhile is no fault. Raises QueryError where they did not all arrive, at the end.
         """
-        names = {"seen": self.seen}
-        self._make("ddl/staged_seen", self.seen)
-        self._warehouse.command(sql.insert_seen(query, self._user_kind, self._item_kind).text, names)
+        names: dict[str, Any] = {"seen": self.seen}
+        self._warehouse.repeated("keeping what is seen", lambda: self._keep_seen(query))
         expected = self._warehouse.rows("SELECT count() AS n FROM analytics.{seen:Identifier}", names)[0]["n"]
-        arrived = 0
-        ordered = "SELECT user_id, item_id FROM analytics.{seen:Identifier} ORDER BY user_id, item_id"
-        with self._warehouse.blocks(ordered, names) as blocks:
-            for block in blocks:
-                arrived += block.num_rows
-                yield _ids(block.column(0), self._user_kind), _ids(block.column(1), self._item_kind)
+        arrived, breaks = 0, 0
+        # The table is this job's own and each pair is in it once: a stream that breaks goes on where it was.
+        ordered = "SELECT user_id, item_id FROM analytics.{seen:Identifier} ORDER BY user_id, item_id OFFSET {n:UInt64}"
+        while arrived < expected:
+            before = arrived
+            try:
+                with self._warehouse.blocks(ordered, {**names, "n": arrived}) as blocks:
+                    for block in blocks:
+                        arrived += block.num_rows
+                        yield _ids(block.column(0), self._user_kind), _ids(block.column(1), self._item_kind)
+            except ConnectionLostError:
+                breaks += 1
+                if breaks > _MOST_BREAKS or arrived == before:
+                    raise
+                continue
+            if arrived == before:
+                break
         if arrived != expected:
             raise QueryError(
                 f"{arrived} of {expected} seen items arrived from {self._warehouse.address}: the read was cut short; "
                 "run the command again"
             )
+
+    def _keep_seen(self, query: sql.Sql) -> None:
+        """Into a new table each time: one that an earlier try may be writing to still is none of ours."""
+        self._warehouse.command("DROP TABLE IF EXISTS analytics.{seen:Identifier}", {"seen": self.seen})
+        self._made = [table for table in self._made if table != self.seen]
+        self._make("ddl/staged_seen", self.seen)
+        text = sql.insert_seen(query, self._user_kind, self._item_kind).text
+        self._warehouse.command(text, {"seen": self.seen})
 
     def load_model(self, model: FactorModel) -> None:
         """The model's users with what its artifact has as seen, and its items, in blocks of bounded memory."""

@@ -21,7 +21,9 @@
         ├── UnreachableError               nothing answers: the only one a file may stand in for
         ├── RefusedError                   it answers, and says no
         ├── QueryError                     it answers, and the query fails
+        │   ├── BusyError                      too much to do just now: nothing was done
         │   └── ConnectionLostError            the answer never came, whether or not the statement ran
+        │       └── TimedOutError                  not in time: it may be running still
         └── LockedError                    the embedded warehouse, or the published tables, are in use
 
 A message is one line: what happened, where, and what to do next. It never holds a password.
@@ -35,6 +37,7 @@ from collections.abc import Sequence
 __all__ = [
     "ArtifactError",
     "BadRowsError",
+    "BusyError",
     "CheckFailedError",
     "ConnectionLostError",
     "DataGateError",
@@ -51,6 +54,7 @@ __all__ = [
     "RowRangeError",
     "ServerError",
     "SplitError",
+    "TimedOutError",
     "TooLittleDataError",
     "UnknownItemError",
     "UnknownUserError",
@@ -192,11 +196,21 @@ class RefusedError(ServerError):
 
 
 class QueryError(ServerError):
-    """The server answers and the query fails."""
+    """The server answers and the query fails; `code` is the server's own number for it, where it gave one."""
+
+    code: int | None = None
+
+
+class BusyError(QueryError):
+    """The server has too much to do just now, and did nothing."""
 
 
 class ConnectionLostError(QueryError):
     """The connection broke, or no answer came in time: whether the statement ran is not known."""
+
+
+class TimedOutError(ConnectionLostError):
+    """No answer came in time: the statement may be running still."""
 
 
 class LockedError(ServerError):

@@ -49,8 +49,16 @@ class ModelVersion:
         )
 
 
-def register(model_uri: str, tags: dict[str, str] | None = None) -> str:
-    """Make the logged model the newest version of `rankline`; returns the version."""
+def register(model_uri: str, tags: dict[str, str] | None = None, run_id: str | None = None) -> str:
+    """Make the logged model the newest version of `rankline`; returns the version.
+
+    run_id : a run that makes one version only: where it has one already, that is it
+    """
+    if run_id is not None:
+        with as_server_error(mlflow.get_tracking_uri()):
+            there = mlflow.MlflowClient().search_model_versions(f"name = '{MODEL_NAME}' AND run_id = '{run_id}'")
+        if there:
+            return str(there[0].version)
     # It prints what it does; who trains a model is told the version at the end.
     silence = contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO())
     with as_server_error(mlflow.get_tracking_uri()), silence[0], silence[1]:

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.data_gate import Limits
 from pipeline.errors import UsageError
+from pipeline.patience import Patience
 
 __all__ = ["PROJECT_ROOT", "Settings", "address_of_store"]
 
@@ -44,6 +45,10 @@ class Settings(BaseSettings):
     warehouse: SecretStr | None = None
     connect_timeout: int = 10
     read_timeout: int = 300
+    # The warehouse under fire: how long one statement may take there, how often and how long we try again.
+    query_timeout: Annotated[int, Field(ge=0)] = 3600
+    retries: Annotated[int, Field(ge=0)] = 5
+    retry_seconds: Annotated[float, Field(ge=0)] = 60.0
 
     # What data must keep to before a fit (data_gate.Limits has the meanings; None: no limit), and what memory there is.
     limit_min_interactions: PositiveInt | None = None
@@ -86,10 +91,22 @@ class Settings(BaseSettings):
     @property
     def tuning_path(self) -> Path:
         """Where searches keep their trials: ``tuning.db`` beside a store in a file, else under the project root."""
-        prefix = "sqlite:///"
-        store = self.tracking_uri
-        folder = Path(store.removeprefix(prefix)).resolve().parent if store.startswith(prefix) else PROJECT_ROOT
-        return folder / "tuning.db"
+        return self._beside_store / "tuning.db"
+
+    @property
+    def unlogged_path(self) -> Path:
+        """Where trainings are kept until they are logged: ``unlogged`` beside a store in a file, or as above."""
+        return self._beside_store / "unlogged"
+
+    @property
+    def patience(self) -> Patience:
+        """How often, and for how long, what is safe to repeat is tried again."""
+        return Patience(self.retries, self.retry_seconds)
+
+    @property
+    def _beside_store(self) -> Path:
+        prefix, store = "sqlite:///", self.tracking_uri
+        return Path(store.removeprefix(prefix)).resolve().parent if store.startswith(prefix) else PROJECT_ROOT
 
 
 def address_of_store(uri: str) -> str:

@@ -234,4 +234,4 @@ def log_event(
     }
     columns = {name: pa.array([value]) for name, value in row.items()}
     columns["generated_at"] = pa.array([at_ms], pa.timestamp("ms", "UTC"))
-    warehouse.insert("analytics.publications", pa.table(columns))
+    warehouse.insert("analytics.publications", pa.table(columns), token=uuid.uuid4().hex)

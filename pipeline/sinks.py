@@ -8,14 +8,13 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import tenacity
 from numpy.typing import NDArray
 
 from pipeline import checks, shelf, sql
 from pipeline.artifact import FactorModel
 from pipeline.checks import Limits
 from pipeline.companions import CLICKHOUSE_TYPE, Companions
-from pipeline.errors import ConnectionLostError, InputError, QueryError
+from pipeline.errors import InputError, QueryError
 from pipeline.lease import holding
 from pipeline.owner import Owner
 from pipeline.shelf import PREVIOUS, PUBLISHED
@@ -104,16 +103,9 @@ class RecommendationsTable:
         self.n_rows += n
 
     def _insert(self, table: str, rows: pa.Table) -> None:
-        """Append a chunk, once: after a broken connection it is sent again under the same token."""
+        """Append a chunk, once: whatever is sent again bears the same token."""
         self._chunks += 1
-        token = f"{self.staged}:{self._chunks}"
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(ConnectionLostError),
-            stop=tenacity.stop_after_attempt(4),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-            reraise=True,
-        )
-        retrying(self._warehouse.insert, f"analytics.{table}", rows, insert_deduplication_token=token)
+        self._warehouse.insert(f"analytics.{table}", rows, token=f"{self.staged}:{self._chunks}")
 
     def publish(
         self,

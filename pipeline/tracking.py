@@ -2,151 +2,45 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlflow
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from pipeline import __version__
-from pipeline.errors import RanklineError, RefusedError, ServerError, UnreachableError, UsageError
+from pipeline.errors import ConnectionLostError, InputError, RanklineError, ServerError
 from pipeline.owner import Owner
-from pipeline.settings import address_of_store
-from pipeline.store_file import make_store
+from pipeline.patience import Patience, repeated
+from pipeline.store import as_server_error, impatient, is_file, locked_store, open_store, sqlite_path
 
 __all__ = [
     "PROCESS_TAG",
     "Run",
     "as_server_error",
     "ending",
+    "finish_parent",
     "git_commit",
     "is_file",
     "locked_store",
     "open_store",
+    "resumed_run",
     "run_name",
     "run_of_mlflow",
     "start_run",
-    "versions",
 ]
 
-_HINT = "MLFLOW_TRACKING_URI names it"
 # Whose a run is, from its first moment: what a kill leaves as RUNNING is ended by a later job (`orphans`).
 PROCESS_TAG = "rankline_process"
 
-
-def open_store(uri: str) -> None:
-    """Point MLflow at its store, and see that it is there: a server that is down is refused at once.
-
-    Raises
-    ------
-    UnreachableError, RefusedError
-        A tracking server that does not answer, or answers otherwise than MLflow.
-    """
-    # The client would try for minutes; a job that is scheduled again tomorrow had better say so now.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it draws where no terminal is, too
-    address_of_store(uri)
-    if uri.startswith(("http://", "https://")):
-        _ping(uri)
-    with as_server_error(uri), locked_store(uri):
-        if (path := _sqlite_path(uri)) is not None and path.parent.is_dir():
-            make_store(path)
-        mlflow.set_tracking_uri(uri)
-        mlflow.MlflowClient().search_experiments(max_results=1)
-
-
-@contextmanager
-def locked_store(uri: str) -> Iterator[None]:
-    """One at a time for a store in a file: its first use makes the tables, and two at once break each other."""
-    import logging
-
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    path = _sqlite_path(uri)
-    if path is None or not path.parent.is_dir():
-        yield
-        return
-    with path.with_name(path.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def is_file(uri: str) -> bool:
-    """Whether the store is in a file, which `locked_store` locks."""
-    return _sqlite_path(uri) is not None
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
-
-
-def _ping(uri: str) -> None:
-    import requests
-
-    address = address_of_store(uri)
-    try:
-        response = requests.get(uri.rstrip("/") + "/health", timeout=10, **_credentials())
-    except requests.ConnectionError as error:
-        raise UnreachableError(f"No MLflow server answers at {address} ({_system_reason(error)}). {_HINT}") from None
-    except requests.Timeout:
-        raise UnreachableError(f"The MLflow server at {address} does not answer in time. {_HINT}") from None
-    except requests.RequestException as error:
-        raise UsageError(f"MLFLOW_TRACKING_URI is no valid address ({type(error).__name__})") from None
-    if response.status_code in (401, 403):
-        raise RefusedError(
-            f"The MLflow server at {address} refused (HTTP {response.status_code}). "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD name the user"
-        )
-    if response.status_code >= 400:
-        raise RefusedError(f"What answers at {address} is no MLflow server (HTTP {response.status_code}). {_HINT}")
-
-
-def _credentials() -> dict[str, Any]:
-    """MLflow's own settings of who asks, and whom to trust."""
-    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("1", "true")
-    return {
-        "auth": (user, password or "") if user else None,
-        "headers": {"Authorization": f"Bearer {token}"} if token and not user else None,
-        "verify": os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
-    }
-
-
-def _system_reason(error: BaseException | None) -> str:
-    """The deepest system error in a chain, in its own words."""
-    reason, seen = "no connection", set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror.lower()
-        inner = [arg for arg in error.args if isinstance(arg, BaseException)]
-        error = getattr(error, "reason", None) or error.__cause__ or error.__context__ or next(iter(inner), None)
-        error = error if isinstance(error, BaseException) else None
-    return reason
-
-
-@contextmanager
-def as_server_error(uri: str) -> Iterator[None]:
-    """MLflow's errors as ours: its address without the password, in one line."""
-    import requests
-
-    try:
-        yield
-    except (MlflowException, requests.RequestException) as error:
-        text = re.sub(r"\s+", " ", str(error))[:300]
-        text = re.sub(r"://[^@/\s]*@", "://", text)
-        raise ServerError(f"MLflow at {address_of_store(uri)} failed: {text}. {_HINT}") from None
+T = TypeVar("T")
 
 
 def git_commit(project_root: Path) -> str | None:
@@ -160,13 +54,6 @@ def git_commit(project_root: Path) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if dirty else "")
-
-
-def versions(*packages: str) -> list[str]:
-    """Installed versions as pip requirements."""
-    from importlib.metadata import version
-
-    return [f"{package}=={version(package)}" for package in packages]
 
 
 def run_name(run_id: str) -> str:
@@ -184,60 +71,85 @@ def _made_up(name: str) -> bool:
 
 
 class Run:
-    """An active run. Methods raise ServerError where the store fails."""
+    """An active run. Methods raise ServerError where the store fails; done twice, each leaves the same.
 
-    def __init__(self, run: Any, uri: str) -> None:
+    What can be helped by asking again is asked again, as `patience` says.
+    """
+
+    def __init__(self, run: Any, uri: str, patience: Patience | None = None) -> None:
         self.id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
+        self.name = str(run.info.run_name)
         self._uri = uri
+        self._patience = patience or Patience()
         self._named_here = False
         self._client = mlflow.MlflowClient()
 
-    @property
-    def name(self) -> str:
-        """The run's name as it stands in the store."""
-        return str(self._client.get_run(self.id).info.run_name)
+    def repeated(self, what: str, call: Callable[[], T]) -> T:
+        """What the call gives; it leaves the same done twice."""
+
+        def once() -> T:
+            with as_server_error(self._uri):
+                return call()
+
+        return repeated(once, what, self._patience, (ConnectionLostError,))
+
+    def name_for(self, name: str) -> str:
+        """The name if ours may replace the run's; else the one that a person has given it."""
+        return name if self._named_here or _made_up(self.name) else self.name
 
     def name_if_made_up(self, name: str) -> None:
         """Give the run a readable name, unless a person has given it one."""
-        with as_server_error(self._uri):
-            self._named_here = self._named_here or _made_up(self.name)
-            if self._named_here:
-                self._client.set_tag(self.id, "mlflow.runName", name)
+        if self.name_for(name) == name != self.name:
+            self.tags({"mlflow.runName": name})
+            self.name, self._named_here = name, True
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; one that `mlflow run` has logged already stays as it was typed."""
-        with as_server_error(self._uri):
+
+        def once() -> None:
             there = self._client.get_run(self.id).data.params
             new = [Param(key, str(value)[:6000]) for key, value in values.items() if key not in there]
             self._client.log_batch(self.id, params=new)
 
-    def metrics(self, values: Mapping[str, float]) -> None:
-        """Log metrics."""
-        import time
+        self.repeated("logging parameters", once)
 
+    def metrics(self, values: Mapping[str, float], at_ms: int | None = None) -> None:
+        """Log metrics, of this moment or of milliseconds since 1970."""
         # mlflow.log_metrics writes each one once more for every model that the run has by then.
-        now = int(time.time() * 1000)
+        now = _now_ms() if at_ms is None else at_ms
         points = [Metric(key, float(value), now, 0) for key, value in values.items()]
-        with as_server_error(self._uri):
-            self._client.log_batch(self.id, metrics=points)
+        self.repeated("logging metrics", lambda: self._client.log_batch(self.id, metrics=points))
 
-    def curve(self, name: str, values: Sequence[float]) -> None:
+    def curve(self, name: str, values: Sequence[float], at_ms: int | None = None) -> None:
         """Log a metric with a value a step, from step 1."""
-        import time
-
-        now = int(time.time() * 1000)
+        now = _now_ms() if at_ms is None else at_ms
         points = [Metric(name, float(value), now, step) for step, value in enumerate(values, start=1)]
-        with as_server_error(self._uri):
+
+        def once() -> None:
             for start in range(0, len(points), 1000):  # the most that one request may hold
                 self._client.log_batch(self.id, metrics=points[start : start + 1000])
 
+        self.repeated("logging metrics", once)
+
     def tags(self, values: Mapping[str, str | None]) -> None:
         """Set tags; None is passed over."""
-        with as_server_error(self._uri):
+
+        def once() -> None:
             for key, value in values.items():
                 if value is not None:
                     self._client.set_tag(self.id, key, value[:5000])
+
+        self.repeated("setting tags", once)
+
+    def untag(self, key: str) -> None:
+        """Take a tag away, if it is there."""
+
+        def once() -> None:
+            if key in self._client.get_run(self.id).data.tags:
+                self._client.delete_tag(self.id, key)
+
+        self.repeated("setting tags", once)
 
     def describe(self, markdown: str) -> None:
         """The text on the run's page."""
@@ -245,13 +157,11 @@ class Run:
 
     def folder(self, path: Path, under: str | None = None) -> None:
         """Log every file of the folder at the run's root, or under a folder there."""
-        with as_server_error(self._uri):
-            mlflow.log_artifacts(str(path), under, run_id=self.id)
+        self.repeated("logging files", lambda: mlflow.log_artifacts(str(path), under, run_id=self.id))
 
     def text(self, name: str, content: str) -> None:
         """Log a text file."""
-        with as_server_error(self._uri):
-            mlflow.log_text(content, name, run_id=self.id)
+        self.repeated("logging a file", lambda: mlflow.log_text(content, name, run_id=self.id))
 
     def dataset(self, name: str, digest: str, source: str, tags: Mapping[str, str]) -> None:
         """Log the dataset by our own digest: MLflow's covers the first 10,000 rows alone."""
@@ -261,54 +171,19 @@ class Run:
         dataset = MetaDataset(  # type: ignore[abstract]
             CodeDatasetSource({"source": source, **tags}), name=name, digest=digest[:32]
         )
-        with as_server_error(self._uri):
-            mlflow.log_input(dataset, context="training")
+        self.repeated("logging the dataset", lambda: mlflow.log_input(dataset, context="training"))
 
-    def sklearn_model(self, estimator: Any, name: str = "nmf_model") -> None:
-        """Log a scikit-learn estimator in skops format (never pickle)."""
-        import mlflow.sklearn
+    def finish(self) -> None:
+        """Say that the run is FINISHED, now and not only when it is left: what was kept for it can go then."""
+        self.repeated("ending the run", lambda: self._client.set_terminated(self.id, "FINISHED"))
 
-        with as_server_error(self._uri), _quiet("mlflow"):
-            mlflow.sklearn.log_model(
-                estimator,
-                name=name,
-                serialization_format="skops",
-                pip_requirements=versions("mlflow", "scikit-learn", "skops", "numpy", "scipy"),
-            )
 
-    def pyfunc_model(self, code: Path, package: Path, artifacts: Path, example: Any, signature: Any) -> str:
-        """Log the recommender from code; returns the model's URI."""
-        import mlflow.pyfunc
-
-        with as_server_error(self._uri), _quiet("mlflow"):
-            info = mlflow.pyfunc.log_model(
-                name="recommender",
-                python_model=str(code),
-                artifacts={"model": str(artifacts)},
-                code_paths=[str(package)],
-                signature=signature,
-                input_example=example,
-                pip_requirements=versions("mlflow", "numpy", "scipy", "pandas"),
-            )
-        return str(info.model_uri)
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 @contextmanager
-def _quiet(logger: str) -> Iterator[None]:
-    """Warnings of a library that speak to its developers, not to who trains a model."""
-    import logging
-
-    log = logging.getLogger(logger)
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
-
-
-@contextmanager
-def start_run(uri: str, experiment: str, project_root: Path) -> Iterator[Run]:
+def start_run(uri: str, experiment: str, project_root: Path, patience: Patience | None = None) -> Iterator[Run]:
     """A run that ends FINISHED, or FAILED or KILLED with the reason in the tag ``failure``.
 
     With ``MLFLOW_RUN_ID`` set (as by `mlflow run`) that run is used as it is.
@@ -320,7 +195,7 @@ def start_run(uri: str, experiment: str, project_root: Path) -> Iterator[Run]:
             active = mlflow.start_run(experiment_id=_experiment(experiment, uri), tags=mine)
         else:
             active = mlflow.start_run(run_id=given, tags=mine)
-    run = Run(active, uri)
+    run = Run(active, uri, patience)
     with ending(run, uri):
         with as_server_error(uri):
             _mark_experiment(run.experiment_id)
@@ -336,6 +211,38 @@ def run_of_mlflow(uri: str, project_root: Path) -> Iterator[Run | None]:
         return
     with start_run(uri, "", project_root) as run:
         yield run
+
+
+@contextmanager
+def resumed_run(uri: str, run_id: str, patience: Patience | None = None) -> Iterator[Run]:
+    """A run of before, taken up again; it ends as `start_run`'s does. Raises InputError where there is none."""
+    with as_server_error(uri):
+        try:
+            active = mlflow.start_run(run_id=run_id, tags={PROCESS_TAG: Owner.me().text})
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise InputError(f"No run {run_id} in the MLflow store") from None
+            raise
+    run = Run(active, uri, patience)
+    with ending(run, uri):
+        yield run
+
+
+def finish_parent(run: Run, version: str) -> None:
+    """The search that the run is the winner of ended with it: it says so, and is no longer RUNNING or FAILED."""
+    client = mlflow.MlflowClient()
+
+    def once() -> None:
+        parent = client.get_run(run.id).data.tags.get("mlflow.parentRunId")
+        if parent is None or client.get_run(parent).info.status == "FINISHED":
+            return
+        for key, value in (("model_version", version), ("winner_run", run.id)):
+            client.set_tag(parent, key, value)
+        if "failure" in client.get_run(parent).data.tags:
+            client.delete_tag(parent, "failure")
+        client.set_terminated(parent, "FINISHED")
+
+    run.repeated("ending the search's run", once)
 
 
 @contextmanager
@@ -356,13 +263,19 @@ def ending(run: Run, uri: str) -> Iterator[None]:
 
 
 def _end(run: Run, status: str, failure: str | None) -> None:
-    try:
-        run.tags({"failure": failure})
-        mlflow.end_run(status)
-    except (RanklineError, MlflowException):
-        # The store is gone: the error that led here is the one to show.
-        if status == "FINISHED":
-            raise
+    if status == "FINISHED":
+        run.finish()
+        # It is no longer the active one; a second word to the store about it may be lost.
+        with impatient(), suppress(MlflowException):
+            mlflow.end_run(status)
+        return
+    # The store may be what failed: the error that led here is the one to show, and soon.
+    client = mlflow.MlflowClient()
+    with impatient():
+        with suppress(Exception):
+            client.set_tag(run.id, "failure", (failure or "")[:5000])
+        with suppress(Exception):
+            mlflow.end_run(status)
 
 
 def _mark_experiment(experiment_id: str) -> None:
@@ -382,7 +295,7 @@ def _experiment(name: str, uri: str) -> str:
             )
         return str(found.experiment_id)
     # Beside the store, wherever the command was typed; a server decides for itself.
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     location = (path.parent / "mlruns" / name).as_uri() if path is not None else None
     with locked_store(uri):
         found = mlflow.get_experiment_by_name(name)  # another start may have made it since

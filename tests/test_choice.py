@@ -44,9 +44,9 @@ def query(tmp_path):
     return path
 
 
-def settings(dsn: str | None, read_timeout: int = 5) -> Settings:
+def settings(dsn: str | None, read_timeout: int = 5, retries: int = 5) -> Settings:
     secret = None if dsn is None else SecretStr(dsn)
-    return Settings(warehouse=secret, connect_timeout=2, read_timeout=read_timeout)
+    return Settings(warehouse=secret, connect_timeout=2, read_timeout=read_timeout, retries=retries)
 
 
 @pytest.fixture(autouse=True)
@@ -169,13 +169,14 @@ def test_a_query_that_fails_is_no_reason(dsn, file, tmp_path):
 
 def test_a_query_that_hangs_is_no_reason(http_server, file, query):
     http_server.rules({"match": "numbers", "times": 99, "do": "hang"})
-    message = never(ReadSpec(input=file, query=query), settings(http_server.dsn, read_timeout=1), QueryError)
+    of = settings(http_server.dsn, read_timeout=1, retries=0)
+    message = never(ReadSpec(input=file, query=query), of, QueryError)
     assert "RANKLINE_READ_TIMEOUT" in message
 
 
 @pytest.mark.parametrize("rule", [{"do": "cut", "bytes": 100}, {"do": "batches", "n": 0, "clean": True}])
 def test_a_read_that_is_cut_is_no_reason(http_server, file, query, rule):
-    http_server.rules({"match": "FORMAT ArrowStream", **rule})
+    http_server.rules({"match": "FORMAT ArrowStream", "times": 99, **rule})
     never(ReadSpec(input=file, query=query), settings(http_server.dsn), QueryError)
 
 

@@ -25,7 +25,7 @@ from pipeline.checkup.secret import Mask
 from pipeline.checkup.store import store_group
 from pipeline.checkup.surroundings import read_settings, store_shown
 from pipeline.checkup.warehouse import RAW, warehouse_group
-from pipeline.lease import Owner
+from pipeline.owner import Owner
 from pipeline.settings import Settings
 from pipeline.sources.warehouse import init
 from pipeline.sql import load

@@ -343,7 +343,7 @@ MANY = sql.Sql("SELECT number AS user_id, 1 AS item_id FROM numbers(200000)", "m
 @pytest.mark.parametrize("n_batches", [0, 1, 3])
 def test_a_stream_that_ends_early_without_a_sign_is_noticed(http_server, over_http, n_batches):
     """The connection ends as it should after whole Arrow messages: only the count tells."""
-    http_server.rules({"match": "FORMAT ArrowStream", "do": "batches", "n": n_batches, "clean": True})
+    http_server.rules({"match": "FORMAT ArrowStream", "do": "batches", "n": n_batches, "clean": True, "times": 99})
     with pytest.raises(QueryError, match="cut short") as error:
         read_warehouse(over_http, MANY)
     assert "200000" in str(error.value)
@@ -352,7 +352,7 @@ def test_a_stream_that_ends_early_without_a_sign_is_noticed(http_server, over_ht
 
 @pytest.mark.parametrize("rule", [{"do": "cut", "bytes": 700_000}, {"do": "batches", "n": 2, "clean": False}])
 def test_a_stream_that_breaks_is_noticed(http_server, over_http, rule):
-    http_server.rules({"match": "FORMAT ArrowStream", **rule})
+    http_server.rules({"match": "FORMAT ArrowStream", "times": 99, **rule})
     with pytest.raises(QueryError, match="broke"):
         read_warehouse(over_http, MANY)
 
@@ -368,7 +368,8 @@ def test_a_stream_that_breaks_is_noticed(http_server, over_http, rule):
 ])  # fmt: skip
 def test_a_table_that_changes_is_no_fault(http_server, over_http, before, arrived, after, fine):
     counts = [
-        {"match": r"SELECT count\(\)", "do": "instead", "sql": f"SELECT toUInt64({n}) AS n"} for n in (before, after)
+        {"match": r"SELECT count\(\)", "do": "instead", "sql": f"SELECT toUInt64({n}) AS n"}
+        for n in 6 * (before, after)
     ]
     http_server.rules(*counts)
     own = sql.Sql(f"SELECT number AS user_id, 1 AS item_id FROM numbers({arrived})", "mine.sql")

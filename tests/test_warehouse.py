@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.errors import LockedError, QueryError, RefusedError, ServerError, UnreachableError, UsageError
 from pipeline.settings import Settings
-from pipeline.warehouse import address_of, connect
+from pipeline.warehouse import Patience, address_of, connect
 
 pytest_plugins = ["warehouse_fixtures"]
 
@@ -375,7 +375,7 @@ def test_tls_against_a_plain_http_port(http_server):
 
 @pytest.mark.slow
 def test_a_query_hangs(http_server):
-    with connect(http_server.dsn, 5, 1) as warehouse:
+    with connect(http_server.dsn, 5, 1, patience=Patience(0)) as warehouse:
         for name, call in (
             ("rows", lambda q: warehouse.rows(q)),
             ("command", lambda q: warehouse.command(q)),

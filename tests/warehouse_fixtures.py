@@ -5,83 +5,26 @@ Tests take these fixtures with ``pytest_plugins = ["warehouse_fixtures"]``.
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 import pytest
+from engine import PASSWORD, USER, HttpServer, start
 
 from pipeline.warehouse import Warehouse, connect
 
-USER, PASSWORD = "anna", "s3cret:p@ss/w?rd"
+__all__ = ["PASSWORD", "USER", "HttpServer", "start"]
 
 
-@dataclass(frozen=True)
-class HttpServer:
-    """The server process of `clickhouse_http`: its port, its faults and what it was asked."""
-
-    port: int
-    process: subprocess.Popen[str]
-    user = USER
-    password = PASSWORD
-
-    def stop(self) -> None:
-        """End the process; it ends with this one at the latest."""
-        self.process.communicate("")
-        assert self.process.returncode == 0
-
-    @property
-    def dsn(self) -> str:
-        """Its address with user and password."""
-        return f"clickhouse://{self.user}:{quote(self.password, safe='')}@{self.host}"
-
-    @property
-    def host(self) -> str:
-        """Host and port."""
-        return f"127.0.0.1:{self.port}"
-
-    def rules(self, *rules: dict[str, Any]) -> None:
-        """Faults for the next statements; without one, none."""
-        self._control("rules", json.dumps(rules).encode())
-
-    def clear(self) -> None:
-        """Forget what was asked."""
-        self._control("clear")
-
-    def reset(self) -> None:
-        """No faults, nothing asked, no databases but the engine's own."""
-        self._control("reset")
-
-    def log(self, match: str = "") -> list[dict[str, Any]]:
-        """What was asked, in order: statement, params, user."""
-        return [entry for entry in self._control("log") if re.search(match, entry["statement"], re.DOTALL)]
-
-    def _control(self, what: str, body: bytes = b"") -> Any:
-        with urlopen(Request(f"http://{self.host}/-/{what}", data=body, method="POST"), timeout=30) as answer:
-            return json.load(answer)
-
-
-def _start(folder: Path) -> HttpServer:
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("clickhouse_http.py")), str(folder), USER, PASSWORD],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    return HttpServer(int(process.stdout.readline()), process)
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried again at once."""
+    monkeypatch.setattr("pipeline.patience.FIRST_WAIT", 0.01)
 
 
 @pytest.fixture(scope="session")
 def http_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
-    server = _start(tmp_path_factory.mktemp("server") / "engine")
+    server = start(tmp_path_factory.mktemp("server") / "engine")
     yield server
     server.stop()
 
@@ -89,7 +32,7 @@ def http_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ht
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[HttpServer]:
     """A server process for one test, which may stop it."""
-    server = _start(tmp_path / "own-engine")
+    server = start(tmp_path / "own-engine")
     yield server
     if server.process.returncode is None:
         server.stop()

@@ -4,7 +4,7 @@
 # isort: off
 from pipeline.commands.app import app
 from pipeline.commands import sample, init, sql, forget, doctor  # noqa: F401
-from pipeline.commands import estimate, train, tune, evaluate, compare, promote, rollback  # noqa: F401
+from pipeline.commands import estimate, train, resume, tune, evaluate, compare, promote, rollback  # noqa: F401
 from pipeline.commands import score, recommend, show, why, diff  # noqa: F401
 # isort: on
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from pipeline import tracking
 from pipeline.errors import RanklineError
 from pipeline.jobs.reporter import Reporter
+from pipeline.kept import Draft
 from pipeline.settings import Settings
 from pipeline.sources.choice import Chosen
 from pipeline.train import Trained
@@ -15,8 +15,8 @@ from pipeline.train import Trained
 __all__ = ["log_pages"]
 
 
-def log_pages(run: tracking.Run, trained: Trained, chosen: Chosen, settings: Settings, reporter: Reporter) -> None:
-    """``report.html`` and ``pictures/*.svg`` at the run's root; what goes wrong is said, and the run goes on."""
+def log_pages(run: Draft, trained: Trained, chosen: Chosen, settings: Settings, reporter: Reporter) -> None:
+    """``report.html`` and ``pictures/*.svg`` for the run's root; what goes wrong is said, and the run goes on."""
     try:
         # Here and not above: a drawing library that can't be imported costs the page, not the model.
         from pipeline.jobs.report import write_report

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import pictures, tracking
+from pipeline import pictures
 from pipeline.errors import RanklineError
 from pipeline.exposure import Exposure, measure_exposure
 from pipeline.factors import Factor, describe_factors, genres_of_factors
 from pipeline.jobs.reporter import Reporter
+from pipeline.kept import Draft
 from pipeline.report_page import SHOWN_FACTORS, SHOWN_ITEMS, ItemName, ReportPage, factor_name, render
 from pipeline.scorer import Scorer
 from pipeline.settings import Settings
@@ -28,9 +29,9 @@ _ITEMS_A_FACTOR = 60  # that its genres are of
 
 
 def write_report(
-    folder: Path, run: tracking.Run, trained: Trained, chosen: Chosen, settings: Settings, reporter: Reporter
+    folder: Path, run: Draft, trained: Trained, chosen: Chosen, settings: Settings, reporter: Reporter
 ) -> Path:
-    """``report.html`` and ``pictures/*.svg`` in the folder; no more of the store is used than the run's id and name."""
+    """``report.html`` and ``pictures/*.svg`` in the folder; of the run its id and name are used."""
     model = trained.model
     each = min(_ITEMS_A_FACTOR, max(SHOWN_ITEMS, _LOOKED_UP // model.n_components))
     factors = describe_factors(model.user_factors, model.item_factors, each)
@@ -108,7 +109,7 @@ def _drawn(
     return drawn
 
 
-def _facts(run: tracking.Run, trained: Trained, chosen: Chosen) -> list[tuple[str, str]]:
+def _facts(run: Draft, trained: Trained, chosen: Chosen) -> list[tuple[str, str]]:
     found = trained.found
     facts = [
         ("Users", f"{found['n_users']:,}"),

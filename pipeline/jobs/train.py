@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import orphans, registry, tracking
+from pipeline import orphans, tracking
 from pipeline.beside import side_by_side, verdict_in_words
+from pipeline.errors import RanklineError
 from pipeline.jobs.before_fit import Wanted, check_data, check_memory, check_reading
 from pipeline.jobs.pages import log_pages
 from pipeline.jobs.reporter import Reporter
 from pipeline.judge import Judgement
 from pipeline.judgement_files import write_judgement
-from pipeline.settings import PROJECT_ROOT, Settings
+from pipeline.kept import Draft, Kept, kept_in
+from pipeline.patience import AGAIN
+from pipeline.recording import record, register
+from pipeline.settings import PROJECT_ROOT, Settings, address_of_store
 from pipeline.sources.choice import Chosen, read_interactions
 from pipeline.spec import ReadSpec, TrainSpec
 from pipeline.train import Stages, Trained, train
@@ -49,7 +56,9 @@ def train_job(
     start = time.perf_counter()
     tracking.open_store(settings.tracking_uri)
     orphans.end_orphans(settings.tracking_uri, reporter.say)
-    with tracking.start_run(settings.tracking_uri, experiment, PROJECT_ROOT) as run:
+    if waiting := kept_in(settings.unlogged_path):
+        reporter.say(f"{len(waiting)} earlier training(s) are kept and not logged yet: rankline resume logs them")
+    with tracking.start_run(settings.tracking_uri, experiment, PROJECT_ROOT, settings.patience) as run:
         run.name_if_made_up(f"NMF k={spec.n_components} · {source_name(read_spec)}")
         run.params(as_asked(spec, read_spec))
         stages = Stages()
@@ -100,45 +109,97 @@ def train_in(
     for message in trained.report.messages:
         reporter.say(message)
 
-    with stages("log"):
-        reporter.progress("log", 0, None)
-        run.name_if_made_up(_run_name(trained, read_spec, chosen))
-        run.params(trained.found)
-        judged = _judged_tags(trained.judgement)
-        if trained.interrupted:
-            judged["interrupted"] = ", ".join(trained.interrupted)
-        run.tags({"data_digest": trained.data_digest, **judged})
-        run.dataset(
-            "interactions",
-            trained.data_digest,
-            chosen.where,
-            {"kind": chosen.source, "rows": str(chosen.read.n_rows)},
-        )
-        run.metrics(trained.report.metrics)
-        run.curve("loss", trained.losses.tolist())
-        if trained.judgement is not None:
-            _log_judgement(run, trained.judgement, trained.data_digest)
-        model_uri = _log_model(run, trained, chosen)
-    with stages("pages"):
-        reporter.progress("pages", 0, None)
-        log_pages(run, trained, chosen, settings, reporter)
-    seconds = {**stages.seconds, **trained.seconds, "total": time.perf_counter() - start}
-    run.metrics({f"seconds_{name}": value for name, value in seconds.items()})
-    run.metrics({"peak_memory_mb": _peak_memory_mb()})
-    run.describe(_description(trained, chosen))
-    # Last: a version exists only when everything behind it does.
-    version = registry.register(model_uri, {"data_digest": trained.data_digest, **judged})
-    run.tags({"model_version": version})
+    with _kept(run, trained, chosen, read_spec, settings, reporter, stages, start) as kept:
+        with stages("log"):
+            reporter.progress("log", 0, None)
+            model_uri = record(run, kept)
+        seconds = _seconds(stages, trained, start)
+        run.metrics({**seconds, "peak_memory_mb": _peak_memory_mb()})
+        version = register(run, kept, model_uri)
+        run.finish()
     return TrainResult(
         run.id,
-        run.name,
+        str(kept.facts["name"]),
         version,
         dict(trained.report.metrics),
         trained.report.messages,
-        {**trained.found, **{f"seconds_{name}": value for name, value in seconds.items()}},
+        {**trained.found, **seconds},
         chosen,
-        judged.get("better_than_popular"),
+        kept.facts["version_tags"].get("better_than_popular"),
     )
+
+
+@contextmanager
+def _kept(
+    run: tracking.Run,
+    trained: Trained,
+    chosen: Chosen,
+    read_spec: ReadSpec,
+    settings: Settings,
+    reporter: Reporter,
+    stages: Stages,
+    start: float,
+) -> Iterator[Kept]:
+    """What was trained, written to this machine before anything is logged: taken away when the block has logged it.
+
+    Where the block fails it stays, and the error says where it is and how it is logged later.
+    """
+    name = run.name_for(_run_name(trained, read_spec, chosen))
+    store = address_of_store(settings.tracking_uri)
+    with Draft(settings.unlogged_path, run.id, name, store, int(time.time() * 1000)) as draft:
+        with stages("pages"):
+            reporter.progress("pages", 0, None)
+            log_pages(draft, trained, chosen, settings, reporter)
+        with stages("log"):
+            if name != run.name:
+                draft.rename()
+            _fill(draft, trained, chosen)
+            draft.metrics({**_seconds(stages, trained, start), "peak_memory_mb": _peak_memory_mb()}, late=True)
+            kept = draft.keep()
+    try:
+        yield kept
+    except BaseException as error:
+        kept.close()
+        where = (
+            f"what was trained is kept in {kept.folder}; log it with: rankline resume {shlex.quote(str(kept.folder))}"
+        )
+        if isinstance(error, RanklineError):
+            error.args = (f"{str(error).removesuffix(AGAIN)}; {where}",)
+        else:
+            reporter.say(where)
+        raise
+    kept.remove()
+
+
+def _fill(draft: Draft, trained: Trained, chosen: Chosen) -> None:
+    """Everything that the run is to hold; `recording.record` logs it."""
+    facts = {"run_id": draft.id, "source": chosen.source, "query_digest": chosen.query.digest if chosen.query else None}
+    replace(trained.model, meta={**trained.model.meta, **facts}).save(draft.model)
+    if trained.spec.plain:
+        # The rest of the estimator are the factors, and the curve of the loss.
+        params = trained.spec.estimator_params(trained.model.n_components)
+        draft.estimator(params, trained.fitted.converged, trained.fitted.error)
+    if trained.judgement is not None:
+        with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
+            written = write_judgement(trained.judgement, trained.data_digest, Path(scratch) / "evaluation")
+            draft.folder(written, "evaluation")
+    draft.params(trained.found)
+    judged = _judged_tags(trained.judgement)
+    if trained.interrupted:
+        judged["interrupted"] = ", ".join(trained.interrupted)
+    draft.tags({"data_digest": trained.data_digest, **judged})
+    draft.tags({"data_digest": trained.data_digest, **judged}, of_the_version=True)
+    where = {"kind": chosen.source, "rows": str(chosen.read.n_rows)}
+    draft.dataset("interactions", trained.data_digest, chosen.where, where)
+    draft.metrics(trained.report.metrics)
+    draft.curve("loss", trained.losses.tolist())
+    draft.describe(_description(trained, chosen))
+
+
+def _seconds(stages: Stages, trained: Trained, start: float) -> dict[str, float]:
+    """What each stage took, and all of it until now, by their logged names."""
+    seconds = {**stages.seconds, **trained.seconds, "total": time.perf_counter() - start}
+    return {f"seconds_{name}": value for name, value in seconds.items()}
 
 
 def _judged_tags(judgement: Judgement | None) -> dict[str, str]:
@@ -148,12 +209,6 @@ def _judged_tags(judgement: Judgement | None) -> dict[str, str]:
     tags = {"split": judgement.split_in_words, "split_digest": judgement.split.digest}
     better = judgement.better_than_popular
     return tags if better is None else {**tags, "better_than_popular": better}
-
-
-def _log_judgement(run: tracking.Run, judgement: Judgement, data_digest: str) -> None:
-    """``evaluation/per_user.parquet`` and ``evaluation/summary.json``."""
-    with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
-        run.folder(write_judgement(judgement, data_digest, Path(scratch) / "evaluation"), "evaluation")
 
 
 def as_asked(*specs: Any) -> dict[str, Any]:
@@ -184,29 +239,6 @@ def _run_name(trained: Trained, spec: ReadSpec, chosen: Chosen) -> str:
     source = source_name(spec) if chosen.source == "file" or spec.query is not None else "warehouse"
     transform = "" if trained.spec.transform == "none" else f" {trained.spec.transform}"
     return f"NMF k={trained.model.n_components}{transform} · {source} {trained.found['matrix_shape']}"
-
-
-def _log_model(run: tracking.Run, trained: Trained, chosen: Chosen) -> str:
-    """The four artifacts at the run's root, `nmf_model` (of the plain objective), `recommender`; returns its URI."""
-    import pandas as pd
-
-    from pipeline import pyfunc
-
-    facts = {"run_id": run.id, "source": chosen.source, "query_digest": chosen.query.digest if chosen.query else None}
-    model = replace(trained.model, meta={**trained.model.meta, **facts})
-    with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
-        folder = model.save(Path(scratch) / "model")
-        run.folder(folder)
-        if (estimator := trained.estimator()) is not None:
-            run.sklearn_model(estimator)
-        example = pd.DataFrame({"user_id": model.users.values[:1]})
-        return run.pyfunc_model(
-            Path(pyfunc.__file__),
-            Path(pyfunc.__file__).parent,
-            folder,
-            example,
-            pyfunc.signature_for(model.users.kind, model.items.kind),
-        )
 
 
 def _description(trained: Trained, chosen: Chosen) -> str:

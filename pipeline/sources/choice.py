@@ -43,7 +43,13 @@ class Chosen:
 
 def open_warehouse(settings: Settings) -> Warehouse:
     """The warehouse of the settings. Raises as `pipeline.warehouse.connect`."""
-    return connect(settings.warehouse_dsn, settings.connect_timeout, settings.read_timeout)
+    return connect(
+        settings.warehouse_dsn,
+        settings.connect_timeout,
+        settings.read_timeout,
+        settings.query_timeout,
+        settings.patience,
+    )
 
 
 def read_interactions(

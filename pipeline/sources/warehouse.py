@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import sql
-from pipeline.errors import InputError, QueryError
+from pipeline.errors import ConnectionLostError, InputError
 from pipeline.sources.blocks import InteractionsBuilder, Read
 from pipeline.sources.columns import Columns
 from pipeline.spec import OnBadRows
@@ -67,31 +67,37 @@ def read_warehouse(
 ) -> Read:
     """Stream the query's blocks into interactions, and compare their number with ``count()``.
 
-    `before` is told that number before anything is read; what it raises ends the read.
+    `before` is told that number before anything is read; what it raises ends the read. A stream that breaks, or is
+    short, is read again from its beginning: no interactions are ever made of a part.
 
     Raises
     ------
-    QueryError
+    ConnectionLostError
         Where fewer or more rows arrived than the query has, before and after the read (a table
         that grows meanwhile is no fault).
     InputError
         Where it has none; columns and rows as for files.
     """
-    expected = _count(warehouse, query)
-    if expected == 0:
-        raise InputError(f"{query.name} gives no rows in {warehouse.address}; `rankline sample` loads sample data")
-    if before is not None:
-        before(expected)
-    builder = InteractionsBuilder(columns or Columns(), on_bad_rows, where=query.name)
-    n_rows = 0
-    with warehouse.blocks(query.text) as blocks:
-        for block in blocks:
-            builder.add(block)
-            n_rows += block.num_rows
-            if progress is not None:
-                progress(n_rows, expected)
-    _all_came(warehouse, query, expected, n_rows)
-    return builder.finish()
+
+    def once() -> Read:
+        expected = _count(warehouse, query)
+        if expected == 0:
+            raise InputError(f"{query.name} gives no rows in {warehouse.address}; `rankline sample` loads sample data")
+        if before is not None:
+            before(expected)
+        # Its own each time: what came before the stream broke is forgotten.
+        builder = InteractionsBuilder(columns or Columns(), on_bad_rows, where=query.name)
+        n_rows = 0
+        with warehouse.blocks(query.text) as blocks:
+            for block in blocks:
+                builder.add(block)
+                n_rows += block.num_rows
+                if progress is not None:
+                    progress(n_rows, expected)
+        _all_came(warehouse, query, expected, n_rows)
+        return builder.finish()
+
+    return warehouse.repeated(f"the whole read of {query.name}", once)
 
 
 def _count(warehouse: Warehouse, query: sql.Sql) -> int:
@@ -104,7 +110,7 @@ def _all_came(warehouse: Warehouse, query: sql.Sql, expected: int, arrived: int)
         return
     now = _count(warehouse, query)
     if not min(expected, now) <= arrived <= max(expected, now):
-        raise QueryError(
+        raise ConnectionLostError(
             f"{arrived} rows of {query.name} arrived from {warehouse.address} and {now} are there: "
             "the read was cut short; run the command again"
         )

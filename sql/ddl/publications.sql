@@ -3,6 +3,7 @@
 -- Columns: action: started, published, already published, refused, rolled back, forgot; staged: the table it is about, in
 --          analytics; note: the checks that failed or were accepted; host, pid and process_started: who did it, so
 --          that what a dead job left behind can be told from a running one's.
+-- Settings: a window for insert tokens, as of the staged tables.
 CREATE TABLE IF NOT EXISTS analytics.publications
 (
     at              DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when',
@@ -18,4 +19,5 @@ CREATE TABLE IF NOT EXISTS analytics.publications
     process_started String COMMENT 'tells it from a later process of the same number'
 )
 ORDER BY at
+SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'What was published, refused and rolled back; one row an event'
