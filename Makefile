@@ -48,7 +48,7 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo
 
 bench: $(STAMP)  ## side by side with the peers, on this machine (half an hour, draws loss-by-time.png; peers: make peers)
-	@for program in read_warehouse batch "solver --plot loss-by-time.png" memory topk weighted; do \
+	@for program in read_warehouse batch "solver --plot loss-by-time.png" memory topk evaluation weighted; do \
 	  set -- $$program; name=$$1; shift; echo; echo "## benchmarks/$$name.py"; \
 	  python benchmarks/$$name.py "$$@" || exit 1; done
 

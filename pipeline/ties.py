@@ -12,6 +12,8 @@ from pipeline.truth import Truth
 
 __all__ = ["Ties"]
 
+SAID = 100  # one in so many
+
 
 @dataclass
 class Ties:
@@ -38,8 +40,8 @@ class Ties:
         self.tied_hits += int(np.count_nonzero(hits & tied[some]))
 
     def messages(self, n_hits: int, k: int) -> tuple[str, ...]:
-        """A sentence, where ids decide anything; `n_hits` held-out items are listed in all."""
-        if not self.tied_hits and not self.tied_ends:
+        """A sentence, where ids decide one in a hundred or more; `n_hits` held-out items are listed in all."""
+        if not (0 < n_hits <= SAID * self.tied_hits or 0 < self.n_users <= SAID * self.tied_ends):
             return ()
         return (
             f"equal scores are in the order of ids: the place of {self.tied_hits:,} of {n_hits:,} held-out items that "

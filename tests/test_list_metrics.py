@@ -199,10 +199,11 @@ def test_segments_and_bands_are_the_twins(counts):
     assert dict(enumerate(m.BANDS[b] for b in bands)) == naive_metrics.bands(dict(enumerate(counts)))
 
 
-def test_segments_by_given_cuts():
-    codes, cuts = m.user_segments(np.array([0, 5, 6, 20, 21]), (5, 20))
-    assert codes.tolist() == [0, 0, 1, 1, 2]
+def test_segments_by_hand():
+    codes, cuts = m.user_segments(np.array([0, 21, 5, 6, 20, 22]))
+    assert codes.tolist() == [0, 2, 0, 1, 1, 2]
     assert cuts == (5, 20)
+    assert m.user_segments(np.array([7, 7, 7, 9]))[0].tolist() == [0, 0, 0, 2]
     assert m.user_segments(np.array([], int))[0].size == 0
 
 

@@ -45,6 +45,7 @@ METRICS = {
     *("holdout_popular_ndcg_at_10", "holdout_popular_recall_at_10"),
     *("holdout_recent_ndcg_at_10", "holdout_item_knn_ndcg_at_10", "holdout_hit_rate_at_10", "holdout_coverage_at_10"),
     *("holdout_global_rmse", "holdout_user_rmse", "holdout_item_mae", "holdout_cold_ndcg_at_10"),
+    *("holdout_cold_rmse", "holdout_hot_mae", "holdout_rmse_head", "holdout_mae_tail"),
     *("lift_over_popular", "lift_over_popular_low", "lift_over_popular_high", "holdout_ndcg_at_10_low"),
     *("seconds_read", "seconds_matrix", "seconds_fit", "seconds_total", "peak_memory_mb"),
 }

@@ -11,21 +11,17 @@ SEGMENTS = ("cold", "warm", "hot")
 BANDS = ("head", "mid", "tail")
 
 
-def user_segments(
-    n_train: NDArray[np.int64], cuts: tuple[int, int] | None = None
-) -> tuple[NDArray[np.int8], tuple[int, int]]:
+def user_segments(n_train: NDArray[np.int64]) -> tuple[NDArray[np.int8], tuple[int, int]]:
     """Each user's segment (position in `SEGMENTS`, (n,)), by the number of training interactions, and the cuts.
 
-    cold: n_train ≤ cuts[0]; warm: ≤ cuts[1]; hot: more. By default the cuts are the terciles of `n_train`
+    cold: n_train ≤ cuts[0]; warm: ≤ cuts[1]; hot: more. The cuts are the terciles of `n_train`
     (the smallest values that a third and two thirds of the users do not pass), so that no segment is small
     but by ties: where most users have the same number, a segment may be empty.
     """
-    if cuts is None:
-        if not n_train.size:
-            return np.empty(0, np.int8), (0, 0)
-        low, high = np.quantile(n_train, [1 / 3, 2 / 3], method="inverted_cdf")
-        cuts = int(low), int(high)
-    return ((n_train > cuts[0]).astype(np.int8) + (n_train > cuts[1])).astype(np.int8), cuts
+    if not n_train.size:
+        return np.empty(0, np.int8), (0, 0)
+    low, high = (int(cut) for cut in np.quantile(n_train, [1 / 3, 2 / 3], method="inverted_cdf"))
+    return ((n_train > low).astype(np.int8) + (n_train > high)).astype(np.int8), (low, high)
 
 
 def popularity_bands(count: NDArray[np.int64]) -> NDArray[np.int8]:
