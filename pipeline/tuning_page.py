@@ -60,7 +60,7 @@ def history_picture(trials: Sequence[Trial], metric: str, beside: Mapping[str, f
     for (name, value), style in zip(beside.items(), ("--", ":", "-."), strict=False):
         axes.axhline(value, color="#555555", linestyle=style, linewidth=1, label=TITLES[name])
     axes.set(xlabel="trial (0: the defaults)", ylabel=f"validation {metric}", ylim=(0, None))
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside right upper", frameon=False)  # beside the lines, not on one
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

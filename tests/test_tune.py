@@ -306,8 +306,9 @@ def test_the_table_the_picture_and_the_page(tuned) -> None:
     assert len(lines) == 7
     assert lines[1].startswith(f"0,complete,{tuned.trials[0].value},")
     assert lines[1].endswith(",10,0.0,")
-    axes = history_picture(tuned.trials, "ndcg_at_10", tuned.baselines).axes[0]
-    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    figure = history_picture(tuned.trials, "ndcg_at_10", tuned.baselines)
+    (axes,), (legend,) = figure.axes, figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
     assert shown[-4:] == ["best so far", "most popular", "recently popular", "item-kNN"]
     heights = [line.get_ydata()[0] for line in axes.get_lines()[-3:]]
     assert heights == [tuned.baselines[name] for name in ("popular", "recent", "item_knn")]
