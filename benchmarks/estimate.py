@@ -100,7 +100,8 @@ def main() -> None:
     print(machine.describe("numpy", "scipy", "numba", "mlflow"))
     print(f"load {os.getloadavg()[0]:.1f}\n")
     print(
-        "| interactions | k | holdout | MB estimated | measured | ratio | fit s est. | measured | all s est. | measured |"
+        "| interactions | k | holdout | MB estimated | measured | ratio | fit s estimated | measured "
+        "| all s estimated | measured |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:

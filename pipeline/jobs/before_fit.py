@@ -34,16 +34,17 @@ def check_reading(settings: Settings) -> Callable[[Counted], None]:
 
     def check(counted: Counted) -> None:
         room = memory_room(settings.memory_limit_mb)
-        # Of what is not known, or only to a per cent: the least, so that nothing is refused that would fit.
+        # Of what is not known the least, of what is guessed half: nothing is to be refused that would fit.
+        n_rows = counted.n_rows if counted.how == "counted" else counted.n_rows // 2
         size = Size(
-            counted.n_rows, 0, counted.n_users or 0, counted.n_items or 0, bool(counted.times),
+            n_rows, 0, counted.n_users or 0, counted.n_items or 0, bool(counted.times),
             counted.user_id_bytes, counted.item_id_bytes,
         )  # fmt: skip
-        if room is None or counted.how != "counted" or (need := reading(size, room.used)) <= room.most:
+        if room is None or (need := reading(size, room.used)) <= room.most:
             return
         raise DoesNotFitError(
-            f"Reading {counted.n_rows:,} interactions needs some {in_bytes(need)} of memory, and {_there(room)}. "
-            "What would fit: fewer rows (a --query that reads less), or a machine with more. "
+            f"Reading {size.n_rows:,} interactions or more needs some {in_bytes(need)} of memory, and {_there(room)}. "
+            "What would fit: fewer rows (a --query or an --input with less), or a machine with more. "
             "RANKLINE_MEMORY_LIMIT_MB says otherwise"
         )
 

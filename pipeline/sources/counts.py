@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -86,12 +84,13 @@ def count_file(path: Path, columns: Columns, format: str | None) -> Counted | No
                 return Counted(file.metadata.num_rows, times="timestamp" in roles)
         with path.open("rb") as raw:
             size = os.fstat(raw.fileno()).st_size
-            packed = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
-            head = stream.read(_LOOKED_AT)
-            taken = raw.tell()  # of a packed file some more than these bytes needed
+            head = raw.read(_LOOKED_AT)
+            taken = len(head)
+        if head[:2] == b"\x1f\x8b":
+            unpacked = zlib.decompressobj(31)  # gzip
+            head = unpacked.decompress(head, _LOOKED_AT)
+            taken -= len(unpacked.unconsumed_tail)
         rows = head.count(b"}" if format_of(path, format) == "json" else b"\n")
-        return Counted(round(rows * max(size / taken, 1)), "guessed") if rows else None
+        return Counted(round(rows * size / taken), "guessed") if rows else None
     except (OSError, ValueError, EOFError, zlib.error, pa.ArrowException):  # InputError is a ValueError
         return None
