@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from pipeline.lease import Lease
 from pipeline.shelf import PREVIOUS
 from pipeline.warehouse import Warehouse
 
-__all__ = ["Place", "erase", "look"]
+__all__ = ["Place", "clear_disk", "erase", "look"]
 
 NOTES = "analytics.publications"
 _VIEWS = ("View", "MaterializedView")
@@ -96,8 +97,39 @@ def erase(
             warehouse.command(text, {**names, **one}, mutations_sync=2)
         if name.startswith(_KEPT) and not _rows(warehouse, name):
             # A set is known by its rows: an empty one would be taken for none, and be in its way.
-            warehouse.command("DROP TABLE IF EXISTS analytics.{table:Identifier}", {"table": name})
+            warehouse.command("DROP TABLE IF EXISTS analytics.{table:Identifier} SYNC", {"table": name})
         progress(done + 1, len(todo))
+
+
+def clear_disk(warehouse: Warehouse, patience: float = 20.0) -> list[str]:
+    """Have the embedded engine take replaced parts off the disk; returns the tables where some are left.
+
+    A server does so by itself, some minutes after (`old_parts_lifetime`); the embedded engine seldom lives that
+    long, and would keep what was deleted for ever.
+    """
+    if not warehouse.embedded:
+        return []
+    rows = warehouse.rows(sql.load("queries/tables_with_users").text)
+    ours = {f"{row['database']}.{row['name']}" for row in rows if row["ours"]} | {NOTES}
+
+    def left() -> list[str]:
+        return [one["name"] for one in warehouse.rows(sql.load("queries/old_parts").text) if one["name"] in ours]
+
+    begun = {name: dict(zip(("database", "table"), name.split(".", 1), strict=True)) for name in left()}
+    table = "{database:Identifier}.{table:Identifier}"
+    try:
+        for names in begun.values():
+            warehouse.command(f"ALTER TABLE {table} MODIFY SETTING old_parts_lifetime = 0", names)
+        until = time.monotonic() + patience
+        while (there := left()) and time.monotonic() < until:
+            for name in there:
+                if name in begun:
+                    warehouse.command(f"SYSTEM START CLEANUP {table}", begun[name])
+            time.sleep(0.1)
+    finally:
+        for names in begun.values():
+            warehouse.command(f"ALTER TABLE {table} RESET SETTING old_parts_lifetime", names)
+    return there
 
 
 def _rows(warehouse: Warehouse, table: str) -> int:

@@ -18,7 +18,7 @@ from processes import ROOT, Home
 from pipeline import shelf, sql
 from pipeline.batch import score_all
 from pipeline.checks import Limits
-from pipeline.erasure import NOTES, erase, look
+from pipeline.erasure import NOTES, clear_disk, erase, look
 from pipeline.errors import CheckFailedError, InputError
 from pipeline.forgotten import Forgotten, add, lift, read_forgotten
 from pipeline.ids import IdMap
@@ -120,6 +120,24 @@ def test_integer_ids_are_those_that_were_typed(warehouse: Warehouse) -> None:
     assert set(map(tuple, everything(warehouse).values())) == {(-7, 1, 11, 70)}
     assert forget(warehouse, "-7") == []
     assert set(map(tuple, everything(warehouse).values())) == {(1, 11, 70)}
+
+
+def test_nothing_of_them_is_left_on_disk(embedded: Warehouse, embedded_dsn: str) -> None:
+    who = "zebra-4711-quagga"
+    folder = Path(embedded_dsn.removeprefix("chdb://"))
+
+    def files() -> list[str]:
+        return [str(path) for path in folder.rglob("*") if path.is_file() and who.encode() in path.read_bytes()]
+
+    raw_tables(embedded, [who, "bob"])
+    publish(embedded, "run-a", [who, "bob"])
+    assert len(files()) >= 4, "short text is in a file as it is"
+    assert forget(embedded, who) == []
+    assert files(), "the engine keeps the parts that it has replaced"
+    assert clear_disk(embedded) == []
+    assert files() == []
+    (made,) = embedded.rows("SELECT create_table_query AS q FROM system.tables WHERE name = 'ratings'")
+    assert "old_parts_lifetime" not in made["q"]
 
 
 @pytest.mark.parametrize("stop", range(1, 6))

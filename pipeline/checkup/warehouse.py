@@ -117,8 +117,8 @@ class _Look:
         if there:
             counts = ", ".join(f"{name} {self._there[name]['n_rows']:,}" for name in there)
             yield ok("tables", f"{counts} rows")
-        if FORGOTTEN in self._there:
-            yield ok("forgotten", f"{self._there[FORGOTTEN]['n_rows']:,} user(s) are left out of every list")
+        if n := self._there.get(FORGOTTEN, {}).get("n_rows"):
+            yield ok("forgotten", f"{n:,} user(s) are left out of every list")
 
     def grants(self) -> Iterator[Finding]:
         """What the user may do, by command."""

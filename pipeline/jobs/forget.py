@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pipeline import forgotten, shelf, sql, tracking
 from pipeline.champions import champion
-from pipeline.erasure import NOTES, Place, erase, look
+from pipeline.erasure import NOTES, Place, clear_disk, erase, look
 from pipeline.errors import InputError, ServerError, UsageError
 from pipeline.forgotten import Forgotten
 from pipeline.holders import FAILURE, Holders, find_holders
@@ -119,7 +119,7 @@ def forget_again_job(settings: Settings, reporter: Reporter, dry_run: bool = Fal
     with open_warehouse(settings) as warehouse:
         everybody = forgotten.read_forgotten(warehouse)
         before = look(warehouse, everybody) if everybody else []
-        left = _delete(warehouse, lambda: everybody, reporter) if before and not dry_run else before
+        left = _delete(warehouse, lambda: everybody, reporter) if everybody and not dry_run else before
         return Forgetting(warehouse.address, tuple(before), tuple(left), not dry_run, True)
 
 
@@ -151,6 +151,8 @@ def _delete(warehouse: Warehouse, users: Callable[[], Forgotten], reporter: Repo
         places = look(warehouse, those)
         reporter.progress("forget", 0, len(places))
         erase(warehouse, lease, places, those, lambda done, total: reporter.progress("forget", done, total))
+        if on_disk := clear_disk(warehouse):
+            reporter.say(f"what was deleted of {', '.join(on_disk)} is still on disk: run the command again")
         left = look(warehouse, those)
         if n_rows := sum(place.n_rows for place in places if place.deletable and place.table != NOTES):
             for name in ("ddl/02_analytics", "ddl/publications"):
