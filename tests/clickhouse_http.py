@@ -1,8 +1,9 @@
 """A ClickHouse HTTP endpoint over the embedded engine, run as a process of its own, with faults on demand.
 
 ``python clickhouse_http.py FOLDER [USER PASSWORD]`` listens on 127.0.0.1, prints its port, and ends when
-its standard input closes, so it never outlives the tests. What a real server does is done by the engine:
-SQL, formats, settings, bound parameters, errors and their codes.
+its standard input closes, so it never outlives the tests. ``CLICKHOUSE_CONFIG`` names a configuration of the engine:
+its user "default" is who every statement runs as, with the grants that it has there. What a real server does is
+done by the engine: SQL, formats, settings, bound parameters, errors and their codes.
 
 Faults are rules, POSTed as JSON to ``/-/rules`` (``[]`` takes them away); the first whose `match`
 (a regular expression) is found in a statement, bound identifiers in their places, applies to it,
@@ -50,7 +51,9 @@ class Server(ThreadingHTTPServer):
     def __init__(self, folder: str, user: str, password: str) -> None:
         import chdb
 
-        self.folder, self.user, self.password = folder, user, password
+        config = os.environ.get("CLICKHOUSE_CONFIG")
+        self.folder = f"file:{folder}?config-file={config}" if config else folder
+        self.user, self.password = user, password
         self.engine = chdb
         # Handles of single requests come and go: one stays, so that the engine does.
         self.keeper = chdb.connect(folder)
