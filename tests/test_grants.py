@@ -99,11 +99,16 @@ WRITING = (
     "EXCHANGE TABLES raw.ratings AND raw.users",
     "DROP DATABASE raw",
     "DROP DATABASE analytics",
-    "CREATE OR REPLACE VIEW analytics.mart_user_movie_matrix AS SELECT 1 AS user_id",
     "CREATE FUNCTION f AS (x) -> x",
     "CREATE USER other",
     "GRANT SELECT ON *.* TO default",
     "SYSTEM SHUTDOWN",
+)
+# What may create a table may create a view: the engine tells them not apart.
+OF_THE_WRITER = (
+    "CREATE TABLE analytics.mine (x Int8) ORDER BY x",
+    "CREATE OR REPLACE VIEW analytics.mart_user_movie_matrix AS SELECT 1 AS user_id",
+    "DROP TABLE analytics.mart_user_movie_matrix",
 )
 OUTSIDE = (
     "SELECT * FROM file('/etc/passwd', 'LineAsString')",
@@ -120,8 +125,7 @@ def test_the_reader_trains_and_writes_nothing_and_the_writer_publishes_and_nothi
         done = home.rankline("train", "--max-iter", "5", env={"RANKLINE_WAREHOUSE": dsn})
         assert done.returncode == 0, done.stderr
         with connect(dsn) as reader:
-            more = ("CREATE TABLE analytics.mine (x Int8) ORDER BY x", "SET readonly = 0")
-            assert allowed(reader, *WRITING, *OUTSIDE, *more) == []
+            assert allowed(reader, *WRITING, *OUTSIDE, *OF_THE_WRITER) == []
             assert reader.rows("SELECT count() AS n FROM raw.movies")[0]["n"] == 9066
         done = home.rankline("score", env={"RANKLINE_WAREHOUSE": dsn})
         assert done.returncode == 4
