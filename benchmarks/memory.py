@@ -35,8 +35,9 @@ def make(folder: Path, users: int, items: int, cells: int) -> None:
                 row = np.unique(np.append(row, (items * rng.random(n)).astype(np.int32)))
             rows.append(np.sort(rng.choice(row, n, replace=False)))
         indices[indptr[start] : indptr[min(start + 5000, users)]] = np.concatenate(rows)
-    np.save(folder / "indptr.npy", indptr.astype(np.int32))
-    np.save(folder / "data.npy", (rng.integers(1, 11, indices.size, np.int8) / 2).astype(np.float32))
+    np.save(folder / "indptr.npy", indptr.astype(np.int32), allow_pickle=False)
+    data = (rng.integers(1, 11, indices.size, np.int8) / 2).astype(np.float32)
+    np.save(folder / "data.npy", data, allow_pickle=False)
     indices.flush()
 
 
@@ -51,7 +52,7 @@ def fit(folder: Path, users: int, items: int, k: int) -> dict[str, float]:
         small = sparse.random(rows, 200, 0.1, "csr", np.float32, rng=np.random.default_rng(0))
         NMF(k, init="random", max_iter=2).fit(small)
     before = machine.now_mb()
-    parts = tuple(np.load(folder / f"{name}.npy") for name in ("data", "indices", "indptr"))
+    parts = tuple(np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("data", "indices", "indptr"))
     X = sparse.csr_matrix(parts, shape=(users, items))
     csr, factors = sum(part.nbytes for part in parts), (users + items) * k * 4
     NMF(k, init="random", random_state=0, max_iter=3).fit_transform(X)

@@ -2,8 +2,9 @@
 
 ``python clickhouse_http.py FOLDER [USER PASSWORD] [--port N]`` listens on 127.0.0.1 (a free port, unless one is named),
 prints its port, and ends when its standard input closes, so it never outlives the tests; `engine.start` does all that.
-What a real server does is done by the engine: SQL, formats, settings, bound parameters, errors and their codes. Rows go
-out as the engine makes them (Native, ArrowStream), in chunks of HTTP/1.1.
+``CLICKHOUSE_CONFIG`` names a configuration of the engine: its user "default" is who every statement runs as, with the
+grants that it has there. What a real server does is done by the engine: SQL, formats, settings, bound parameters,
+errors and their codes. Rows go out as the engine makes them (Native, ArrowStream), in chunks of HTTP/1.1.
 
 Faults are rules, POSTed as JSON to ``/-/rules`` (``[]`` takes them away); the first whose `match`
 (a regular expression) is found in a statement, bound identifiers in their places, applies to it,
@@ -60,10 +61,12 @@ class Server(ThreadingHTTPServer):
     def __init__(self, folder: str, user: str, password: str, port: int = 0) -> None:
         import chdb
 
-        self.folder, self.user, self.password = folder, user, password
+        config = os.environ.get("CLICKHOUSE_CONFIG")
+        self.folder = f"file:{folder}?config-file={config}" if config else folder
+        self.user, self.password = user, password
         self.engine = chdb
         # Handles of single requests come and go: one stays, so that the engine does.
-        self.keeper = chdb.connect(folder)
+        self.keeper = chdb.connect(self.folder)
         self.lock = threading.Lock()
         self.rules: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
