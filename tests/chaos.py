@@ -441,7 +441,8 @@ class Series:
 
     def kill(self, stage: str) -> bool:
         """Kill a command in the stage and start it again; False where it was over before the kill came."""
-        command = "score" if stage == PUBLISHING or (stage == LOADING and self.rng.random() < 0.5) else "train"
+        of_score = stage == PUBLISHING or (stage == LOADING and len(self.versions) > 1 and self.rng.random() < 0.5)
+        command = "score" if of_score else "train"
         arguments = self.scoring() if command == "score" else self.training()
         job = self.start(arguments)
         hit = job.signal_in(stage, self.rng.random() * self.took.get((command, stage), 1.0), self.number)
@@ -630,7 +631,8 @@ def run(kills: int, seed: int, share: float, number: signal.Signals, folder: Pat
                 done = 0
                 while done < n[series.name] and len(tally.wrong) < 20:
                     by_stage = {stage: tally.kills[series.name, stage] for stage in STAGES}
-                    stage = min(STAGES, key=lambda one: (by_stage[one], rng.random()))
+                    # Publishing last: by then there is another version to publish.
+                    stage = min(STAGES, key=lambda one: (by_stage[one], one == PUBLISHING, rng.random()))
                     if series.kill(stage):
                         done += 1
                         wrong = len(tally.wrong) + sum(len(one.wrong) for one in readers)
