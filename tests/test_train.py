@@ -54,6 +54,10 @@ JUDGED = {
     *("lift_over_popular", "lift_over_popular_low", "lift_over_popular_high"),
 }
 AVERAGES = {f"holdout_{one}_{error}" for one in ("global", "user", "item", "biases") for error in ("rmse", "mae")}
+PARTS = {
+    *(f"holdout_{segment}_{error}" for segment in ("cold", "warm", "hot") for error in ("rmse", "mae")),
+    *(f"holdout_{error}_{band}" for band in BANDS for error in ("rmse", "mae")),
+}
 NO_RATINGS = "holdout_rmse and holdout_mae left out: no held-out interaction has its user and its item in training"
 NOBODY = "ranking metrics left out: no known user has a held-out interaction"
 
@@ -219,7 +223,7 @@ def test_the_holdout_metrics_are_those_of_a_model_that_saw_the_training_side_alo
 
 def test_the_names_of_the_metrics():
     report = train(ratings(), QUICK).report
-    assert set(report.metrics) == FITTED | RATINGS | AVERAGES | JUDGED
+    assert set(report.metrics) == FITTED | RATINGS | PARTS | AVERAGES | JUDGED
     assert RANKING | POPULAR < JUDGED
     assert all(type(value) is float and math.isfinite(value) for value in report.metrics.values())
 
