@@ -148,9 +148,13 @@ class Estimate:
         return sum(self.seconds.values())
 
 
-def estimate(size: Size, plan: Plan, program: int = PROGRAM) -> Estimate:
-    """The phases of a training, by a process that takes `program` bytes besides what it has read."""
-    return Estimate(_phases(size, plan, program), _seconds(size, plan))
+def estimate(size: Size, plan: Plan, program: int = PROGRAM, busy: float = 1.0) -> Estimate:
+    """The phases of a training, by a process that takes `program` bytes besides what it has read.
+
+    `busy`: how many times longer everything takes than with the cores to itself.
+    """
+    seconds = {stage: busy * seconds for stage, seconds in _seconds(size, plan).items()}
+    return Estimate(_phases(size, plan, program), seconds)
 
 
 def reading(size: Size, program: int = PROGRAM) -> int:
