@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 PROGRAM = 290 << 20  # of a process that has imported what it reads with
-_KERNELS = 150 << 20  # what a fit, its judges and its logging import and compile
+_KERNELS, _NO_KERNELS = 150 << 20, 60 << 20  # what a fit, its judges and its logging import and compile
 _JUDGES = 400 << 20  # blocks of scores, at most
 _GATHERED = 1 << 18  # cells whose factors are fetched at once to measure errors
 _USER_JUDGED = 900  # bytes of a user's metrics and lists, by all who rank
@@ -148,9 +148,13 @@ class Estimate:
         return sum(self.seconds.values())
 
 
-def estimate(size: Size, plan: Plan, program: int = PROGRAM) -> Estimate:
-    """The phases of a training, by a process that takes `program` bytes besides what it has read."""
-    return Estimate(_phases(size, plan, program), _seconds(size, plan))
+def estimate(size: Size, plan: Plan, program: int = PROGRAM, busy: float = 1.0) -> Estimate:
+    """The phases of a training, by a process that takes `program` bytes besides what it has read.
+
+    `busy`: how many times longer everything takes than with the cores to itself.
+    """
+    seconds = {stage: busy * seconds for stage, seconds in _seconds(size, plan).items()}
+    return Estimate(_phases(size, plan, program), seconds)
 
 
 def reading(size: Size, program: int = PROGRAM) -> int:
@@ -169,7 +173,8 @@ def _phases(size: Size, plan: Plan, program: int) -> dict[str, dict[str, int]]:
     parted = {"holdout": plan.splits * (size.n_cells * size.columns + size.ids)}
     judged = {"metrics of users": _USER_JUDGED * size.n_users if plan.splits else 0}
     model = {"factors": 4 * k * both}
-    later = {**held, "program": program + _KERNELS, **parted}
+    kernels = _KERNELS if plan.solver == "fast" or plan.splits else _NO_KERNELS
+    later = {**held, "program": program + kernels, **parted}
     # Start, result, what is fetched from, and a spare of each: two and a half times both factors.
     fitting = {"transposed matrix": 8 * (size.n_cells + both), "factors": 10 * width * both}
     if plan.solver == "sklearn":

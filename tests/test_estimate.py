@@ -53,6 +53,9 @@ def test_nothing_held_out_never_needs_more(size, plan):
     found = estimate(size, plan)
     assert found.peak == max(sum(parts.values()) for parts in found.phases.values())
     assert sum(found.parts.values()) == found.peak
+    slowed = estimate(size, plan, busy=3.0)
+    assert slowed.peak == found.peak
+    assert slowed.seconds_in_all == pytest.approx(3 * found.seconds_in_all)
 
 
 def test_the_parts_are_those_of_the_arrays():

@@ -24,7 +24,7 @@ from pipeline.sources.choice import Chosen
 from pipeline.sources.counts import Counted
 from pipeline.spec import TrainSpec, TuneSpec
 
-__all__ = ["Wanted", "check_data", "check_memory", "check_reading", "kept_by", "program_of", "refusal"]
+__all__ = ["Wanted", "busy", "check_data", "check_memory", "check_reading", "kept_by", "program_of", "refusal"]
 
 _LONG = 30.0  # seconds that a person may want to know of beforehand
 
@@ -94,7 +94,7 @@ def check_memory(
     kept = kept_by(x, n_duplicates)
     size = kept(wanted.spec.min_interactions or 0)
     plan, program = wanted.plan(size), program_of(room, size.read)
-    found = estimate(size, plan, program)
+    found = estimate(size, plan, program, busy())
     run.metrics(
         {
             "estimated_peak_mb": found.peak / 2**20,
@@ -131,6 +131,11 @@ class Wanted:
 def program_of(room: Room | None, already: int) -> int:
     """Bytes of this process besides the interactions, of which `already` bytes are read."""
     return max((room.used if room is not None else 0) - already, PROGRAM)
+
+
+def busy() -> float:
+    """How many times longer work takes than on an idle machine: processes that want a core, for each core there is."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def kept_by(x: Interactions, n_duplicates: int) -> Callable[[int], Size]:

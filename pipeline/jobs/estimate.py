@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.data_facts import n_duplicates
 from pipeline.estimate import Estimate, Plan, Size, estimate
 from pipeline.free_memory import Room, memory_room
-from pipeline.jobs.before_fit import Wanted, check_reading, kept_by, program_of, refusal
+from pipeline.jobs.before_fit import Wanted, busy, check_reading, kept_by, program_of, refusal
 from pipeline.jobs.reporter import Reporter
 from pipeline.settings import Settings
 from pipeline.sources.choice import read_interactions
@@ -70,7 +70,7 @@ def estimate_job(spec: TrainSpec, read_spec: ReadSpec, settings: Settings, repor
         already = size.read
     room = memory_room(settings.memory_limit_mb)
     plan, program = Wanted(spec).plan(size), program_of(room, already) + _STORE
-    found = estimate(size, plan, program)
+    found = estimate(size, plan, program, busy())
     return Preview(size, plan, found, room, kept is not None, refusal(found, size, plan, program, room, kept))
 
 
