@@ -39,7 +39,8 @@ score: $(STAMP)  ## publish the champion's (else the newest version's) recommend
 	@rankline score $(ARGS)
 
 ui: $(STAMP)  ## the runs in a browser, on this machine alone
-	@mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host 127.0.0.1 --port $(or $(PORT),5000)
+	@port=$(or $(PORT),5000); MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" \
+	  mlflow ui --host 127.0.0.1 --port $$port --allowed-hosts localhost:$$port,127.0.0.1:$$port
 
 test: $(STAMP)  ## all set-up, then all tests
 	@python -m pytest -n 2 --dist loadgroup $(ARGS)
