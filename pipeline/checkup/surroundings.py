@@ -42,7 +42,8 @@ def read_settings() -> tuple[Settings, list[Finding]]:
 
 
 def settings_in_force(settings: Settings) -> Iterator[Finding]:
-    """Rankline's own settings."""
+    """Rankline's own settings; of those that are not set, the names."""
+    unset = []
     for name, about in Settings.model_fields.items():
         variable = f"RANKLINE_{name.upper()}"
         origin = "environment" if name in settings.model_fields_set else "default"
@@ -55,10 +56,14 @@ def settings_in_force(settings: Settings) -> Iterator[Finding]:
                 continue
             masked = " (user and password not shown)" if "@" in settings.warehouse_dsn else ""
             yield ok(variable, f"{shown}{masked} ({origin})")
+        elif value is None:
+            unset.append(variable)
         else:
             secret = isinstance(value, SecretStr) or "SecretStr" in str(about.annotation)
             plain = "***" if secret else _plain(str(value))
             yield ok(variable, f"{plain} ({origin})")
+    if unset:
+        yield ok("not set", ", ".join(unset))
 
 
 def options(known: Collection[str], environ: Mapping[str, str]) -> Iterator[Finding]:

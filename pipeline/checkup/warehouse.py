@@ -20,7 +20,7 @@ from pipeline.owner import Owner
 from pipeline.settings import Settings
 from pipeline.shelf import PUBLISHED
 from pipeline.sources.warehouse import MART
-from pipeline.warehouse import Warehouse, connect
+from pipeline.warehouse import Patience, Warehouse, connect
 
 __all__ = ["RAW", "warehouse_group"]
 
@@ -75,7 +75,10 @@ class _Look:
         start = time.perf_counter()
         try:
             opened = connect(
-                dsn, min(_CONNECT, self._settings.connect_timeout), min(_READ, self._settings.read_timeout)
+                dsn,
+                min(_CONNECT, self._settings.connect_timeout),
+                min(_READ, self._settings.read_timeout),
+                patience=Patience(0),  # what is wrong now is what is asked for
             )
             version = opened.rows("SELECT version() AS version")[0]["version"]
         except LockedError as error:

@@ -99,7 +99,7 @@ def doctor_job(known: Collection[str], debug: Callable[[str], None] = lambda _: 
                 Check("disk", lambda: machine.disk(_folders(settings))),
                 Check("kernels", machine.kernel_cache),
                 Check("temporary folders", leftovers.scratch),
-                Check("unlogged", lambda: leftovers.unlogged(settings.tuning_path.with_name("unlogged"))),
+                Check("unlogged", lambda: leftovers.unlogged(settings.unlogged_path)),
             ],
         ),
         warehouse_group(settings, mask),
