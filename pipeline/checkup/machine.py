@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline import kernels
 from pipeline.checkup.finding import Finding, fail, ok, warn
+from pipeline.free_memory import memory_room
 
 __all__ = ["disk", "kernel_cache", "memory", "writable"]
 
@@ -33,58 +34,14 @@ def disk(folders: dict[str, Path]) -> Iterator[Finding]:
         yield _enough("disk", f"{_size(free)} of {_size(total)} free ({what})", free, _DISK, f"make room for {what}")
 
 
-def memory() -> Iterator[Finding]:
-    """What is free, under the machine's and the control group's limit."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if ":" in line}
-        free, total = kib["MemAvailable"] * 1024, kib["MemTotal"] * 1024
-    except (OSError, KeyError, ValueError, IndexError):
-        yield warn("memory", "/proc/meminfo can't be read", "see that there is 1 GiB at least")
+def memory(limit_mb: int | None) -> Iterator[Finding]:
+    """What is free, by whichever limit is the nearest; `limit_mb` is a person's own word for it."""
+    room = memory_room(limit_mb)
+    if room is None:
+        yield warn("memory", "this system does not tell what is free", "see that there is 1 GiB at least")
         return
-    said = f"{_size(free)} of {_size(total)} free"
-    group = _control_group()
-    if group is not None:
-        limit, used = group
-        said += f"; the control group's limit is {_size(limit)}, {_size(used)} used"
-        free = min(free, limit - used)
-    yield _enough("memory", said, free, _MEMORY, "end what else runs, or raise the limit")
-
-
-def _control_group() -> tuple[int, int] | None:
-    """(limit, used) in bytes of the tightest group this process is in; None without a limit."""
-    found = []
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in [*lines, "0::/", ":memory:/"]:
-        _, _, rest = line.partition(":")
-        kinds, _, path = rest.partition(":")
-        if kinds not in ("", "memory"):
-            continue
-        root, names = (
-            (Path("/sys/fs/cgroup"), ("memory.max", "memory.current", "inactive_file"))
-            if not kinds
-            else (
-                Path("/sys/fs/cgroup/memory"),
-                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-            )
-        )
-        here = root / path.strip("/")
-        for folder in [here, *here.parents]:
-            if not folder.is_relative_to(root):
-                break
-            try:
-                limit = int((folder / names[0]).read_text())
-                used = int((folder / names[1]).read_text())
-                stat = dict(one.split() for one in (folder / "memory.stat").read_text().splitlines())
-            except (OSError, ValueError):
-                continue
-            if limit < 2**60:  # the first version's word for none
-                # Pages of files, which give way.
-                found.append((limit, max(0, used - int(stat.get(names[2], 0)))))
-    return min(found, key=lambda one: one[0] - one[1], default=None)
+    said = f"{_size(room.free)} free ({room.why})"
+    yield _enough("memory", said, room.free, _MEMORY, "end what else runs, or raise the limit")
 
 
 def kernel_cache() -> Iterator[Finding]:

@@ -95,7 +95,7 @@ def doctor_job(known: Collection[str], debug: Callable[[str], None] = lambda _: 
         Group(
             "machine",
             [
-                Check("memory", machine.memory),
+                Check("memory", lambda: machine.memory(settings.memory_limit_mb)),
                 Check("disk", lambda: machine.disk(_folders(settings))),
                 Check("kernels", machine.kernel_cache),
                 Check("temporary folders", leftovers.scratch),
