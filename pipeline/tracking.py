@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline import __version__
 from pipeline.errors import RanklineError, RefusedError, ServerError, UnreachableError, UsageError
-from pipeline.settings import address_of_store
+from pipeline.settings import address_of_store, without_secrets
 
 __all__ = [
     "Run",
@@ -130,7 +130,7 @@ def as_server_error(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
-        text = re.sub(r"\s+", " ", str(error))[:300]
+        text = re.sub(r"\s+", " ", without_secrets(str(error)))[:300]
         text = re.sub(r"://[^@/\s]*@", "://", text)
         raise ServerError(f"MLflow at {address_of_store(uri)} failed: {text}. {_HINT}") from None
 
