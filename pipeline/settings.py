@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from datetime import date
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, FiniteFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,7 +19,7 @@ from pipeline.data_gate import Limits
 from pipeline.errors import UsageError
 from pipeline.patience import Patience
 
-__all__ = ["PROJECT_ROOT", "Settings", "address_of_store"]
+__all__ = ["PROJECT_ROOT", "Settings", "address_of_store", "without_secrets"]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -125,3 +127,22 @@ def address_of_store(uri: str) -> str:
         # What stands before the / would be taken for host and port, and shown.
         raise UsageError("MLFLOW_TRACKING_URI: write / ? # and @ in a user or password as %2F %3F %23 and %40")
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+
+
+def without_secrets(text: str) -> str:
+    """The text with the environment's passwords taken out: a server, or what stands before it, may repeat them."""
+    for user, secret in _secrets():
+        basic = base64.b64encode(f"{user}:{secret}".encode()).decode().rstrip("=")
+        for spelling in (basic, secret, quote(secret, safe="")):
+            text = text.replace(spelling, "…")
+    return text
+
+
+def _secrets() -> Iterator[tuple[str, str]]:
+    """(user, password), the longest first; what is shorter than four characters would be found everywhere."""
+    found = {(os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))}
+    found.add(("", os.environ.get("MLFLOW_TRACKING_TOKEN", "")))
+    for name in ("MLFLOW_TRACKING_URI", "RANKLINE_WAREHOUSE"):
+        if match := re.search(r"//([^/@:]*):(.*)@", os.environ.get(name, "")):
+            found |= {(match[1], match[2]), (unquote(match[1]), unquote(match[2]))}
+    yield from sorted((one for one in found if len(one[1]) > 3), key=lambda one: -len(one[1]))

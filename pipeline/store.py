@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import ConnectionLostError, RefusedError, ServerError, UnreachableError, UsageError
 from pipeline.patience import AGAIN
-from pipeline.settings import address_of_store
+from pipeline.settings import address_of_store, without_secrets
 from pipeline.store_file import make_store
 
 __all__ = ["as_server_error", "impatient", "is_file", "locked_store", "open_store", "sqlite_path"]
@@ -146,7 +146,7 @@ def as_server_error(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
-        text = re.sub(r"\s+", " ", str(error))[:300]
+        text = re.sub(r"\s+", " ", without_secrets(str(error)))[:300]
         text = re.sub(r"://[^@/\s]*@", "://", text)
         where = f"MLflow at {address_of_store(uri)}"
         if _transient(error, uri):

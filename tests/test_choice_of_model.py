@@ -83,3 +83,19 @@ def test_addresses_of_a_store_show_no_password() -> None:
 
 def test_the_readme_has_no_blank_left() -> None:
     assert "BENCHMARK_TABLES" not in (ROOT / "README.md").read_text()
+
+
+def test_what_a_server_repeats_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    import base64
+
+    from pipeline.settings import without_secrets
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ann:s3%2Fcret@host")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken.abc")
+    monkeypatch.setenv("RANKLINE_WAREHOUSE", "clickhouse://bob:hunter2@host")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    basic = base64.b64encode(b"ann:s3/cret").decode()
+    said = without_secrets(f"no: s3/cret s3%2Fcret {basic} t0ken.abc hunter2; ann, host")
+    assert said.replace("=", "") == "no: … … … … …; ann, host"
+    monkeypatch.setenv("RANKLINE_WAREHOUSE", "clickhouse://bob:abc@host")
+    assert without_secrets("abc") == "abc"
