@@ -5,8 +5,10 @@ they go together. A number is searched on a logarithmic scale; a stretch of it b
 range, stands for the value that such a scale can't reach: 0 regularisation, no half-life, an unobserved weight of
 exactly 1. One draw in three is that value: most models want most of these left alone, and which, the data say.
 
-A search begins with the defaults and goes on with draws from the whole space: no point is put in by hand, since
-whoever chose one would have some data in mind.
+A search begins with the defaults and a sweep: each option in turn is moved to other places of its range, evenly on its
+scale, and stays where it was best; the number of factors and their regularisation together, since more factors pay
+only where they are held back. What follows is the sampler's. No point is put in by hand: whoever chose one would have
+some data in mind.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 from pipeline.errors import UsageError
 from pipeline.spec import TrainSpec
 
-__all__ = ["Choice", "Dimension", "Number", "Whole", "first_point", "search_space"]
+__all__ = ["Choice", "Dimension", "Number", "Whole", "search_space", "sweep"]
 
 _NO_END: Any = object()
 
@@ -31,6 +33,11 @@ class Whole:
     name: str
     low: int
     high: int
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """A quarter, a half and three quarters of the way."""
+        return tuple(dict.fromkeys(round(value) for value in _quarters(self.low, self.high)))
 
     def decode(self, raw: Any) -> int:
         """What was drawn as the option's value."""
@@ -55,6 +62,11 @@ class Number:
     high: float
     below: Any = _NO_END
     above: Any = _NO_END
+
+    @property
+    def places(self) -> tuple[float, ...]:
+        """A quarter, a half and three quarters of the way from low to high."""
+        return tuple(self.decode(value) for value in _quarters(self.low, self.high))
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -92,6 +104,11 @@ class Choice:
     name: str
     values: tuple[Any, ...]
 
+    @property
+    def places(self) -> tuple[Any, ...]:
+        """Each of them."""
+        return self.values
+
     def decode(self, raw: Any) -> Any:
         """What was drawn is the value."""
         return raw
@@ -103,20 +120,23 @@ class Choice:
 
 Dimension = Whole | Number | Choice
 
-# In the order that `--search` names them by. "auto" searches those marked True, where they mean something.
+# In the order of the sweep: what the matrix holds, then how many factors, then what is asked of them. "auto"
+# searches those marked True, where they mean something.
 _SPACE: tuple[tuple[Dimension, bool], ...] = (
-    (Whole("n_components", 3, 200), True),
+    (Number("half_life_days", 3.0, 3000.0, above=None), True),
     (Choice("transform", ("none", "log1p", "binary")), True),
+    (Whole("n_components", 3, 200), True),
     (Number("alpha_W", 1e-4, 10.0, below=0.0), True),
     (Choice("reg_exponent", (1.0, 0.5, 0.0)), True),
     (Number("unobserved_weight", 1e-3, 1.0, above=1.0), True),
-    (Number("half_life_days", 3.0, 3000.0, above=None), True),
     # What is left moves lists little once those are right, and each more makes forty trials fewer.
     (Number("confidence", 1e-2, 100.0, below=0.0), False),
     (Number("alpha_H", 1e-4, 10.0, below=0.0), False),
     (Number("l1_ratio", 1e-2, 1.0, below=0.0), False),
     (Whole("max_iter", 10, 400), False),
 )
+_IDLE = {"reg_exponent", "l1_ratio"}  # which do nothing without regularisation: the sweep passes them over
+_TOGETHER = {"alpha_W": "n_components"}  # swept with each place of the other
 _WEIGHTED = {"unobserved_weight", "confidence", "reg_exponent"}  # which scikit-learn's solver has not
 
 
@@ -170,11 +190,27 @@ def _bounded(one: Dimension, shape: tuple[int, int]) -> Dimension:
     return Whole(one.name, min(one.low, high), high)
 
 
-def first_point(space: Sequence[Dimension], base: TrainSpec, shape: tuple[int, int]) -> dict[str, Any]:
-    """The defaults, encoded: what `base` has of each searched option."""
+def sweep(space: Sequence[Dimension], base: TrainSpec, shape: tuple[int, int]) -> list[dict[str, Any]]:
+    """What a search begins with, encoded: the defaults, then a move a trial from the best so far."""
     standing = {
         **{one.name: getattr(base, one.name) for one in space},
         "n_components": base.components_for(shape),
         "alpha_H": base.alpha_W if base.alpha_H == "same" else base.alpha_H,
     }
-    return {one.name: one.encode(standing[one.name]) for one in space}
+    by_name = {one.name: one for one in space}
+    moves: list[dict[str, Any]] = []
+    for one in space:
+        if one.name in _IDLE or (one.name in _TOGETHER.values() and not by_name.keys().isdisjoint(_TOGETHER)):
+            continue
+        along = by_name.get(_TOGETHER.get(one.name, ""))
+        for value in one.places:
+            move = {one.name: one.encode(value)}
+            if along is not None:
+                moves += [{along.name: along.encode(place), **move} for place in along.places]
+            elif value != standing[one.name]:
+                moves.append(move)
+    return [{one.name: one.encode(standing[one.name]) for one in space}, *moves]
+
+
+def _quarters(low: float, high: float) -> list[float]:
+    return [low * (high / low) ** share for share in (0.25, 0.5, 0.75)]

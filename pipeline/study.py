@@ -27,7 +27,7 @@ __all__ = ["Asked", "Pruned", "Study", "Trial", "open_study"]
 
 State = Literal["complete", "pruned", "failed"]
 
-_STARTUP = 16  # trials, the given one included, before the sampler goes by what they found
+_STARTUP = 16  # trials, those that are given included, before the sampler goes by what they found
 _UNPRUNED = 8  # complete trials before the pruner goes by them
 _KEEP = 75.0  # per cent of the complete trials, by their values at a mark, that a trial must be among to go on
 
@@ -118,13 +118,21 @@ class Study:
         complete = [one for one in self.trials() if one.state == "complete"]
         return max(complete, key=lambda one: (one.value, -one.number), default=None)
 
+    def _best_raw(self) -> dict[str, Any]:
+        """The best trial's point, encoded; {} before there is one."""
+        import optuna
+
+        complete = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        best = max(complete, key=lambda one: (one.value, -one.number), default=None)
+        return {} if best is None else dict(best.params)
+
     def ask(self) -> Asked:
         """The next trial, with its options."""
         import optuna
 
         number = len(self.trials())
         if number < len(self._first) and not self._study.get_trials(states=(optuna.trial.TrialState.WAITING,)):
-            self._study.enqueue_trial(dict(self._first[number]))
+            self._study.enqueue_trial({**self._first[0], **self._best_raw(), **self._first[number]})
         # Anew for each trial: a sampler that went on from its seed would draw the first trials again.
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
         self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP)
@@ -176,7 +184,8 @@ def open_study(
 
     Parameters
     ----------
-    first : encoded points to try before any other
+    first : encoded points to try before any other; where one names some options alone, the others are those of
+        the best trial so far
     path : a SQLite file, made where there is none; None: the trials are gone afterwards
     resume : go on where a search of that name stopped; False: forget its trials
 

@@ -27,7 +27,7 @@ from pipeline.judge import baselines, folding
 from pipeline.matrix import aggregate, content_digest, filter_users, in_order, to_matrix
 from pipeline.ranker import Ranker
 from pipeline.report import Progress, silent
-from pipeline.search_space import Dimension, first_point, search_space
+from pipeline.search_space import Dimension, search_space, sweep
 from pipeline.significance import Comparison, Lift, compare, lift_over_popular
 from pipeline.spec import TrainSpec, TuneSpec
 from pipeline.splits import Split
@@ -137,7 +137,7 @@ def tune(
         for name, ranker, fold_in in baselines(to_matrix(inner.train), inner)
     }
     name = _name(base, spec.metric, space, digest, (outer, inner))
-    first = [first_point(space, base, shape)]
+    first = sweep(space, base, shape)
     with open_study(name, space, first, base.random_state, path, resume=spec.resume == "yes") as study:
         before = study.trials()
         on_start(name, before)

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
-from pipeline.search_space import Choice, Number, Whole, first_point, search_space
+from pipeline.search_space import Choice, Number, Whole, search_space, sweep
 from pipeline.spec import TrainSpec
 
 SHAPE = (500, 900)
 BASE = TrainSpec()
 FIXED = TrainSpec(n_components=7, transform="log1p", alpha_W=0.1, reg_exponent=0.0, unobserved_weight=0.5)
 ALL = (
-    "n_components,transform,alpha_W,reg_exponent,unobserved_weight,half_life_days,confidence,alpha_H,l1_ratio,max_iter"
+    "half_life_days,transform,n_components,alpha_W,reg_exponent,unobserved_weight,confidence,alpha_H,l1_ratio,max_iter"
 )
 
 
@@ -25,10 +25,10 @@ def names(base: TrainSpec = BASE, search: str = "auto", shape=SHAPE, times: bool
 
 
 def test_what_is_searched_unless_it_is_named() -> None:
-    assert names() == ["n_components", "transform", "alpha_W", "reg_exponent", "unobserved_weight", "half_life_days"]
-    assert names(times=False) == names()[:-1]
+    assert names() == ["half_life_days", "transform", "n_components", "alpha_W", "reg_exponent", "unobserved_weight"]
+    assert names(times=False) == names()[1:]
     # scikit-learn's solver fits all cells alike.
-    assert names(TrainSpec(solver="sklearn")) == ["n_components", "transform", "alpha_W", "half_life_days"]
+    assert names(TrainSpec(solver="sklearn")) == ["half_life_days", "transform", "n_components", "alpha_W"]
 
 
 def test_an_option_that_was_given_a_value_stays() -> None:
@@ -41,7 +41,7 @@ def test_an_option_that_was_given_a_value_stays() -> None:
 def test_what_is_named_is_searched_and_nothing_else() -> None:
     assert names(TrainSpec(n_components=7), "alpha-W, n_components") == ["n_components", "alpha_W"]
     assert names(search=ALL) == ALL.split(",")
-    with pytest.raises(UsageError, match="can't search holdout, k; it can n_components, transform"):
+    with pytest.raises(UsageError, match="can't search holdout, k; it can half_life_days, transform"):
         names(search="k,holdout,alpha_W")
     with pytest.raises(UsageError, match=r"can't search half_life_days \(these interactions have no times\)"):
         names(search="half_life_days", times=False)
@@ -90,12 +90,31 @@ def test_whatever_is_drawn_makes_a_spec(data) -> None:
 def test_the_defaults_come_first_and_come_back_as_they_are() -> None:
     base = TrainSpec()
     space = search_space(base, ALL, SHAPE, times=True)
-    point = first_point(space, base, SHAPE)
+    point = sweep(space, base, SHAPE)[0]
     standard = {one.name: one.default for one in fields(TrainSpec)} | {"n_components": 10, "alpha_H": 0.0}
     assert {one.name: one.decode(point[one.name]) for one in space} == {one.name: standard[one.name] for one in space}
     given = replace(base, n_components=7, alpha_W=0.5)
     space = search_space(given, "n_components,alpha_W,alpha_H", SHAPE, times=False)
-    assert first_point(space, given, SHAPE) == {"n_components": 7, "alpha_W": 0.5, "alpha_H": 0.5}
+    assert sweep(space, given, SHAPE)[0] == {"n_components": 7, "alpha_W": 0.5, "alpha_H": 0.5}
+
+
+def test_the_sweep_goes_over_each_option_and_over_factors_with_their_regularisation() -> None:
+    space = search_space(BASE, "auto", SHAPE, times=True)
+    _, *moves = sweep(space, BASE, SHAPE)
+    alone = [move for move in moves if "alpha_W" not in move]
+    assert alone[:3] == [{"half_life_days": value} for value in (16.87, 94.87, 533.5)]
+    assert alone[3:5] == [{"transform": "log1p"}, {"transform": "binary"}]
+    assert alone[5:] == [{"unobserved_weight": value} for value in (0.005623, 0.03162, 0.1778)]
+    pairs = [(move["n_components"], move["alpha_W"]) for move in moves if "alpha_W" in move]
+    assert pairs == [(k, alpha) for alpha in (0.001778, 0.03162, 0.5623) for k in (9, 24, 70)]
+    # One of the two is swept by itself; what does nothing by itself is not; nor is what stands there already.
+    alone = sweep(search_space(BASE, "n_components,reg_exponent", SHAPE, times=False), BASE, SHAPE)[1:]
+    assert alone == [{"n_components": 9}, {"n_components": 24}, {"n_components": 70}]
+    given = TrainSpec(alpha_W=0.03162)
+    alone = sweep(search_space(given, "alpha_W", SHAPE, times=False), given, SHAPE)[1:]
+    assert alone == [{"alpha_W": 0.001778}, {"alpha_W": 0.5623}]
+    (one,) = search_space(BASE, "n_components", (4, 4), times=False)
+    assert one.places == (3,)
 
 
 def test_what_another_solver_fits_is_not_searched_with_scikit_learns() -> None:

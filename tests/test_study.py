@@ -67,6 +67,20 @@ def test_the_given_points_come_first_and_the_same_seed_tries_the_same(whole) -> 
     assert len({str(one) for one in whole}) == 20
 
 
+def test_a_move_is_made_from_the_best_so_far(tmp_path) -> None:
+    path, moves = (
+        tmp_path / "tuning.db",
+        [FIRST[0], FIRST[1], {"n_components": 30}, {"n_components": 60}, {"alpha_W": 1e-2}],
+    )
+    for n in (3, 5):  # and so when it goes on
+        with open_study("s", SPACE, moves, 7, path) as study:
+            go_on(study, n)
+            found = options_of(study)
+    assert [one["n_components"] for one in found] == [10, 20, 30, 60, 30]
+    assert [one["transform"] for one in found[2:]] == ["binary"] * 3
+    assert [one["alpha_W"] for one in found[2:]] == [0.5, 0.5, 0.01]
+
+
 def test_of_equal_trials_the_first_is_best() -> None:
     with open_study("s", SPACE, FIRST, 7) as study:
         for _ in range(3):
