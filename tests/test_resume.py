@@ -16,7 +16,7 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
-from processes import ROOT, Home, end, free_port, wait_for
+from processes import ROOT, Home, free_port, wait_for
 
 from pipeline import registry, store, tracking
 from pipeline.errors import ArtifactError, InputError, ServerError, UnreachableError
@@ -68,8 +68,9 @@ def serve(home: Home, port: int) -> subprocess.Popen[str]:
 
 
 def kill(server: subprocess.Popen[str]) -> None:
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
+    if server.poll() is None:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def test_a_server_killed_in_the_middle_of_a_training(home: Home) -> None:
@@ -126,7 +127,7 @@ def test_a_server_killed_in_the_middle_of_a_training(home: Home) -> None:
         (version,) = client.search_model_versions("name = 'rankline'")
         assert version.run_id == run.info.run_id
     finally:
-        end(server)
+        kill(server)
 
 
 def check_whole(client: mlflow.MlflowClient, run: mlflow.entities.Run, facts: dict) -> None:

@@ -141,6 +141,9 @@ def test_an_insert_with_a_token_arrives_once(http_server, own, fault):
     own.insert("own.t", ids(20_000, 5), token="a:2")
     assert held(own) == (20_005, 20_005)
     assert len(http_server.log("INSERT INTO")) == 4
+    # By its token, not by its content: the same rows under another name are other rows.
+    own.insert("own.t", ids(20_000, 5), token="a:3")
+    assert held(own) == (20_010, 20_005)
 
 
 def test_an_insert_without_a_token_is_sent_once(http_server, own):
