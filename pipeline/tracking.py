@@ -51,9 +51,14 @@ def open_store(uri: str) -> None:
     address_of_store(uri)
     if uri.startswith(("http://", "https://")):
         _ping(uri)
-    with as_server_error(uri), locked_store(uri):
-        mlflow.set_tracking_uri(uri)
-        mlflow.MlflowClient().search_experiments(max_results=1)
+    try:
+        with as_server_error(uri), locked_store(uri):
+            mlflow.set_tracking_uri(uri)
+            mlflow.MlflowClient().search_experiments(max_results=1)
+    except ModuleNotFoundError as error:  # of a database's driver
+        raise RefusedError(
+            f"MLflow's store at {address_of_store(uri)} needs the package {error.name}: pip install it. {_HINT}"
+        ) from None
 
 
 @contextmanager
