@@ -44,11 +44,16 @@ def open_store(uri: str) -> None:
     if uri.startswith(("http://", "https://")):
         _ping(uri)
     # A server may say that it is well, and hang over the first question about its database.
-    with as_server_error(uri), locked_store(uri), impatient():
-        if (path := sqlite_path(uri)) is not None and path.parent.is_dir():
-            make_store(path)
-        mlflow.set_tracking_uri(uri)
-        mlflow.MlflowClient().search_experiments(max_results=1)
+    try:
+        with as_server_error(uri), locked_store(uri), impatient():
+            if (path := sqlite_path(uri)) is not None and path.parent.is_dir():
+                make_store(path)
+            mlflow.set_tracking_uri(uri)
+            mlflow.MlflowClient().search_experiments(max_results=1)
+    except ModuleNotFoundError as error:  # of a database's driver
+        raise RefusedError(
+            f"MLflow's store at {address_of_store(uri)} needs the package {error.name}: pip install it. {_HINT}"
+        ) from None
 
 
 @contextmanager
