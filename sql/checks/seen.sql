@@ -20,6 +20,12 @@ WHERE has(users.seen, rows.col)
 UNION ALL
 SELECT seen.user_id AS user_id, seen.item_id AS item_id, 'warehouse' AS seen_by
 FROM analytics.{seen:Identifier} AS seen
-LEFT SEMI JOIN analytics.{staged:Identifier} AS recommended
+LEFT SEMI JOIN
+(
+    -- Nothing to look up where the warehouse had nothing to say.
+    SELECT user_id, item_id
+    FROM analytics.{staged:Identifier}
+    WHERE (SELECT count() FROM analytics.{seen:Identifier}) > 0
+) AS recommended
     ON recommended.user_id = seen.user_id AND recommended.item_id = seen.item_id
 SETTINGS join_algorithm = 'grace_hash', max_bytes_in_join = 500000000
