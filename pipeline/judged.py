@@ -77,6 +77,7 @@ def read_judged(folder: Path, label: str) -> Judged:
         name, params = str(split["name"]), dict(split["params"])
         split_digest, data_digest = str(split["digest"]), str(summary["data_digest"])
         table = pq.read_table(folder / Path(PER_USER).name)
+        table.validate(full=True)  # a code past its dictionary would be read past its end
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise ArtifactError(f"The evaluation of {label} can't be read ({_reason(error)}); train again") from None
     if missing := [key for key in _KEYS if key not in table.column_names]:

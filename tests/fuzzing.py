@@ -96,7 +96,7 @@ COLUMNS: st.SearchStrategy[pa.Array] = st.one_of(
     _arrays(pa.timestamp("us", "UTC"), _WHOLE),
     _arrays(pa.timestamp("ms", "Europe/Berlin"), _WHOLE),
     _arrays(pa.date32(), st.integers(-(2**31), 2**31 - 1)),
-    _arrays(pa.date64(), _WHOLE.map(lambda n: n // 86_400_000 * 86_400_000)),
+    _arrays(pa.date64(), st.integers(-(2**60), 2**60).map(lambda n: n // 86_400_000 * 86_400_000)),
     _arrays(pa.time32("s"), st.integers(0, 86399)),
     _arrays(pa.duration("ms"), _WHOLE),
     _arrays(pa.month_day_nano_interval(), st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))),
@@ -109,6 +109,10 @@ COLUMNS: st.SearchStrategy[pa.Array] = st.one_of(
     _arrays(pa.int64(), st.integers(1, 3)).map(lambda a: a.dictionary_encode()),
     _arrays(pa.float64(), _REALS).map(lambda a: a.dictionary_encode()),
     _arrays(pa.bool_(), st.booleans()).map(lambda a: a.dictionary_encode()),
+    # Codes that point past their dictionary, as damaged Parquet has them.
+    st.lists(st.integers(-1, 3), min_size=1, max_size=6).map(
+        lambda codes: pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(["a", "b"]), safe=False)
+    ),
     _arrays(pa.int64(), st.integers(1, 3)).map(pc.run_end_encode),
     _arrays(pa.uuid(), st.binary(min_size=16, max_size=16)),
     # Text that was never checked to be UTF-8, as Parquet and ClickHouse may give it.

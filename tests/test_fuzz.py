@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from pipeline import sql
 from pipeline.artifact import FILES, FactorModel
-from pipeline.errors import UsageError
+from pipeline.errors import InputError, UsageError
 from pipeline.ids import IdMap
 from pipeline.judged import read_judged
 from pipeline.scorer import Scorer
@@ -147,6 +147,28 @@ def test_files_of_anything(folder, data, kind):
     path = folder / "anything"
     path.write_bytes(data)
     read_both(path, format=kind)
+
+
+@pytest.mark.parametrize(("opened", "closed"), [(b"[", b"]"), (b'{"a":', b"}")])
+@pytest.mark.parametrize("depth", [300, 100_000])
+def test_a_deep_line_after_many_flat_ones(folder, opened, closed, depth):
+    """Of a hundred thousand levels Arrow's parser, which reads such blocks, ends the process."""
+    good = b'{"user_id": 1, "item_id": 2, "rating": 3}\n'
+    deep = good.replace(b"3}", b'3, "x": ' + opened * depth + b"1" + closed * depth + b"}")
+    path = folder / "deep.jsonl"
+    path.write_bytes(good * 200 + deep + good)
+    found = outcome(lambda: read_file(path))
+    assert (found is None) == (depth > 1000)
+    assert found is None or found.n_rows == 202
+
+
+def test_a_file_with_everything_in_its_first_line(folder):
+    path = folder / "wide.csv"
+    path.write_bytes(b",".join(b"c%d" % i for i in range(90_000)) + b"\n1,2\n")
+    assert outcome(lambda: read_file(path)) is None
+    path.write_bytes(b"user_id,item_id" + b"," * 200_000 + b"\n1,2\n")
+    with pytest.raises(InputError, match="200,002 columns"):
+        read_file(path)
 
 
 @examples(50)
@@ -359,11 +381,11 @@ def test_evaluations_of_other_types(folder, evaluation, columns):
     for other, good in evaluation.items():
         (place / other).write_bytes(good)
     n = min(len(column) for column in columns.values())
+    table = pa.table({name: column.slice(0, n) for name, column in columns.items()})
     try:
-        pq.write_table(
-            pa.table({name: column.slice(0, n) for name, column in columns.items()}), place / "per_user.parquet"
-        )
+        table.validate(full=True)  # what writes a file would read past a broken column's end
+        pq.write_table(table, place / "per_user.parquet")
     except (pa.ArrowException, OverflowError):
-        return  # Parquet has not every type of Arrow
+        return  # and Parquet has not every type of Arrow
     found = outcome(lambda: read_judged(place, "rankline/2"))
     assert found is None or len(found) == found.n_train.size

@@ -105,9 +105,7 @@ def test_no_password_is_anywhere(home: Home, http_server: HttpServer, refusing: 
     cases: list[tuple[tuple[str, ...], dict[str, str], int]] = [
         (train, good, 0),
         (("rankline", "score", "--query", "my.sql", "--log-format", "json"), good, 0),
-        (("rankline", "sql", "SHOW DATABASES"), good, 0),
         (("rankline", "train", "--query", "bad.sql"), good, 4),
-        (("rankline", "sql", "SELECT nonsense FROM nowhere"), good, 4),
         (("rankline", "train", "--log-format", "json"), {"RANKLINE_WAREHOUSE": wrong + http_server.host}, 4),
         (("rankline", "sql", "SELECT 1", "--debug"), {"RANKLINE_WAREHOUSE": wrong + http_server.host}, 1),
         (("rankline", "sql", "SELECT 1"), {"RANKLINE_WAREHOUSE": f"{wrong}127.0.0.1:{free_port()}"}, 4),
@@ -124,7 +122,7 @@ def test_no_password_is_anywhere(home: Home, http_server: HttpServer, refusing: 
         "a database": f"postgresql://ann:{STORE}@127.0.0.1:{free_port()}/mlflow",
     }
     for name, uri in stores.items():
-        for debug in ((), ("--debug",)):
+        for debug in ((), ("--debug",)) if name == "refusing" else ((),):
             status = 1 if debug else 2 if name == "a slip" else 4
             cases.append((("rankline", "score", *debug), {**good, "MLFLOW_TRACKING_URI": uri}, status))
     user = {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": STORE}

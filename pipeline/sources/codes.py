@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.ids import MAX_ID_LENGTH, IdMap
-from pipeline.sources.values import is_text, plain, to_numpy
+from pipeline.sources.values import check_codes, is_text, plain, to_numpy
 
 __all__ = ["IdColumn"]
 
@@ -86,6 +86,7 @@ class IdColumn:
     def _read_text(self, column: pa.ChunkedArray) -> tuple[NDArray[Any], pa.Array | None, NDArray[np.bool_] | None]:
         self._expect("str")
         if pa.types.is_dictionary(column.type):
+            check_codes(column)
             encoded = column.unify_dictionaries().combine_chunks()
         else:
             # In one piece (64-bit offsets: it may pass 2 GB): of many, Arrow hashes every dictionary again.

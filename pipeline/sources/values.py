@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 
-__all__ = ["TimeColumn", "is_text", "plain", "read_scores", "to_numpy"]
+__all__ = ["TimeColumn", "check_codes", "is_text", "plain", "read_scores", "to_numpy"]
 
 _NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 _DATE = (
@@ -37,10 +37,20 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
+def check_codes(column: pa.ChunkedArray) -> None:
+    """Raise InputError where a code of a dictionary column points past its dictionary: Arrow would read on there."""
+    for chunk in column.chunks:
+        found = pc.min_max(chunk.indices).as_py()
+        if found["max"] is not None and not 0 <= found["min"] <= found["max"] < len(chunk.dictionary):
+            raise InputError("Codes of a dictionary have no value in it: the data is damaged, make or fetch it again")
+
+
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column without dictionary or extension type."""
+    """The column without dictionary or extension type. Raises InputError as `check_codes`."""
     while isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([c.storage for c in column.chunks], type=column.type.storage_type)
+    if pa.types.is_dictionary(column.type):
+        check_codes(column)
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
