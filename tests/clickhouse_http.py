@@ -56,7 +56,7 @@ class Server(ThreadingHTTPServer):
         self.user, self.password = user, password
         self.engine = chdb
         # Handles of single requests come and go: one stays, so that the engine does.
-        self.keeper = chdb.connect(folder)
+        self.keeper = chdb.connect(self.folder)
         self.lock = threading.Lock()
         self.rules: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
