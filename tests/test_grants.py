@@ -102,7 +102,6 @@ WRITING = (
     "CREATE FUNCTION f AS (x) -> x",
     "CREATE USER other",
     "GRANT SELECT ON *.* TO default",
-    "SYSTEM SHUTDOWN",
 )
 # What may create a table may create a view: the engine tells them not apart.
 OF_THE_WRITER = (
