@@ -13,10 +13,10 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 # `mlflow run --env-manager local` takes the first python it finds.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup train score ui test lint bench chaos peers clean
+.PHONY: help setup train score ui test test-long lint bench chaos peers clean
 
 help:  ## these lines
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv and install what is pinned
 
@@ -43,7 +43,10 @@ ui: $(STAMP)  ## the runs in a browser, on this machine alone
 	  mlflow ui --host 127.0.0.1 --port $$port --allowed-hosts localhost:$$port,127.0.0.1:$$port
 
 test: $(STAMP)  ## all set-up, then all tests
-	@python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@python -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
+
+test-long: $(STAMP)  ## the tests that take half a minute and more, which `make test` leaves out
+	@python -m pytest -n 2 --dist loadgroup -m long $(ARGS)
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo

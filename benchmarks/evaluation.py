@@ -69,25 +69,25 @@ def make(folder: Path, users: int, items: int, cells: int) -> None:
     split = holdout(Interactions(X.row, X.col, X.data, IdMap(np.arange(users)), IdMap(np.arange(items))), 0.2)
     for name, side in (("train", split.train), ("test", split.test)):
         np.savez(
-            folder / f"{name}.npz", users=side.users, items=side.items, scores=side.scores,
+            folder / f"{name}.npz", allow_pickle=False, users=side.users, items=side.items, scores=side.scores,
             user_ids=side.user_ids.values, item_ids=side.item_ids.values,
         )  # fmt: skip
     matrix = to_matrix(split.train).scores
     found = factorize(matrix, *start(matrix, K), max_iter=15)
-    np.savez(folder / "fitted.npz", W=found.W, H=np.ascontiguousarray(found.H))
+    np.savez(folder / "fitted.npz", allow_pickle=False, W=found.W, H=np.ascontiguousarray(found.H))
 
 
 def load(folder: Path, kind: str) -> tuple[Scorer, Split]:
     """What is judged, and by what."""
     sides = []
     for name in ("train", "test"):
-        with np.load(folder / f"{name}.npz") as x:
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as x:
             ids = IdMap(x["user_ids"]), IdMap(x["item_ids"])
             sides.append(Interactions(x["users"], x["items"], x["scores"], *ids))
     split = Split(*sides)
     matrix = to_matrix(split.train)
     if kind == "fitted":
-        with np.load(folder / "fitted.npz") as x:
+        with np.load(folder / "fitted.npz", allow_pickle=False) as x:
             W, H = x["W"], x["H"]
     else:
         rng = np.random.default_rng(0)

@@ -95,7 +95,7 @@ def read_json(file: BufferedReader, limit: int) -> Any:
         raise ArtifactError(f"it has {size:,} bytes, and the model's other files account for {limit:,} at most")
     try:
         file.seek(0)
-        text = file.read(limit + 1).decode("utf-8")
+        text = file.read(size + 1).decode("utf-8")
         return json.loads(text, parse_constant=_not_json, parse_float=_finite)
     except RecursionError:
         raise ArtifactError("it is nested too deep") from None

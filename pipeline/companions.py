@@ -66,7 +66,8 @@ class Companions:
         while arrived < expected:
             before = arrived
             try:
-                with self._warehouse.blocks(ordered, {**names, "n": arrived}) as blocks:
+                # It is open while all users are scored, which may take longer than any one query should.
+                with self._warehouse.blocks(ordered, {**names, "n": arrived}, **self._warehouse.unbounded) as blocks:
                     for block in blocks:
                         arrived += block.num_rows
                         yield _ids(block.column(0), self._user_kind), _ids(block.column(1), self._item_kind)

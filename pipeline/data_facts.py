@@ -165,16 +165,17 @@ def _beside(facts: Facts, x: Interactions, before: Before) -> Facts:
     known = None if before.filtered else before.n_interactions
     return replace(
         facts,
-        users=_moved(x.user_ids, before.users, before.filtered),
+        # No examples of users: one who was forgotten is gone, and is not to be written down again.
+        users=_moved(x.user_ids, before.users, before.filtered, examples=0),
         items=_moved(x.item_ids, before.items, before.filtered),
         n_before=known,
         shrink=1 - pairs / known if known else None,
     )
 
 
-def _moved(now: IdMap, before: IdMap, filtered: bool) -> Moved:
+def _moved(now: IdMap, before: IdMap, filtered: bool, examples: int = _EXAMPLES) -> Moved:
     gone = now.rows(before.values, missing="negative") < 0
     lost = int(np.count_nonzero(gone))
     gained = None if filtered else len(now) - (len(before) - lost)
-    examples = before.values[np.flatnonzero(gone)[:_EXAMPLES]].tolist()
-    return Moved(len(before), lost, gained, lost / len(before) if len(before) else 0.0, tuple(examples))
+    some = before.values[np.flatnonzero(gone)[:examples]].tolist()
+    return Moved(len(before), lost, gained, lost / len(before) if len(before) else 0.0, tuple(some))

@@ -105,8 +105,14 @@ def find_holders(
                 run_id = str(one.source_run_id or "")
                 of_run = tuple(versions.get(run_id, ()))
                 found.append(Holder(run_id, str(one.name), (_RECOMMENDER,), of_run, (one.model_id,), purged=True))
-    kept = tuple(path.parents[1] for path in sorted(unlogged.glob("*/model/metadata.json")) if _in_metadata(user, path))
-    return Holders(tuple(found), tuple(unread), tuple(running), kept)
+    kept = []
+    for path in sorted(unlogged.glob("*/model/metadata.json")):
+        try:
+            if _in_metadata(user, path):
+                kept.append(path.parents[1])
+        except (OSError, ValueError, TypeError, KeyError) as error:  # being written, or logged and gone
+            unread.append(f"{path.parents[1]} ({type(error).__name__})")
+    return Holders(tuple(found), tuple(unread), tuple(running), tuple(kept))
 
 
 def _runs(client: Any, experiments: list[str]) -> Iterator[Any]:

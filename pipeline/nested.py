@@ -13,6 +13,7 @@ from mlflow.entities import Metric, Param, RunTag
 from pipeline import __version__
 from pipeline.orphans import FAILURE
 from pipeline.owner import Owner
+from pipeline.patience import Patience
 from pipeline.tracking import PROCESS_TAG, Run, as_server_error, ending
 
 __all__ = ["abandoned", "log_picture", "log_step", "nested_run", "write_run"]
@@ -56,14 +57,14 @@ def write_run(
 
 
 @contextmanager
-def nested_run(parent: Run, uri: str, name: str) -> Iterator[Run]:
+def nested_run(parent: Run, uri: str, name: str, patience: Patience | None = None) -> Iterator[Run]:
     """A run below the one that is active, which ends as `tracking.start_run`'s does."""
     made = _tags(parent, name)
     with as_server_error(uri):
         # By its id: left to itself MLflow would take up the run of MLFLOW_RUN_ID, the parent, once more.
         child = mlflow.MlflowClient().create_run(parent.experiment_id, tags=made, run_name=name)
         active = mlflow.start_run(run_id=child.info.run_id, nested=True)
-    run = Run(active, uri)
+    run = Run(active, uri, patience)
     with ending(run, uri):
         yield run
 

@@ -38,9 +38,10 @@ def end_orphans(uri: str, say: Callable[[str], None] = lambda _: None) -> list[s
             owner = Owner.of(run.data.tags.get(PROCESS_TAG, ""))
             if owner is None or not owner.dead:
                 continue
-            # It may have ended the run and then itself since the list was read; the dead write no more.
+            # Since the list was read it may have ended the run and then itself, or another may have resumed it.
             now = client.get_run(run.info.run_id)
-            if now.info.status != "RUNNING":
+            owner = Owner.of(now.data.tags.get(PROCESS_TAG, ""))
+            if now.info.status != "RUNNING" or owner is None or not owner.dead:
                 continue
             if "failure" not in now.data.tags:
                 client.set_tag(run.info.run_id, "failure", FAILURE)

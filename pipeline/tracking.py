@@ -218,7 +218,12 @@ def resumed_run(uri: str, run_id: str, patience: Patience | None = None) -> Iter
     """A run of before, taken up again; it ends as `start_run`'s does. Raises InputError where there is none."""
     with as_server_error(uri):
         try:
-            active = mlflow.start_run(run_id=run_id, tags={PROCESS_TAG: Owner.me().text})
+            client = mlflow.MlflowClient()
+            if client.get_run(run_id).info.lifecycle_stage == "deleted":
+                raise InputError(f"The run {run_id} was deleted from the MLflow store")
+            # Before it is RUNNING again: whoever ends the runs of dead processes looks at both.
+            client.set_tag(run_id, PROCESS_TAG, Owner.me().text)
+            active = mlflow.start_run(run_id=run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise InputError(f"No run {run_id} in the MLflow store") from None

@@ -60,6 +60,7 @@ def test_a_limit_stops_before_the_fit_and_without_one_it_is_a_warning(trained_co
     assert home.runs()[0].data.tags["data_gate"] == "warned"
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_refused_with_what_would_and_that_works(home: Home) -> None:
     n_users = 150_000
     items = np.random.default_rng(0).integers(0, 500, n_users)

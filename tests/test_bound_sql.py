@@ -28,6 +28,12 @@ PUT_TOGETHER = {
         "ordered_seen",
     ): "wraps the user's own statement; names and casts are constants",
     ("pipeline/sql.py", "insert_seen"): "as ordered_seen; the table is bound",
+    ("pipeline/sql.py", "none_of"): "wraps the user's own statement",
+    ("pipeline/sql.py", "size_of"): "wraps the user's own statement",
+    (
+        "pipeline/erasure.py",
+        "clear_disk",
+    ): "a constant; the names in it are bound",
     ("pipeline/sources/sample.py", "is_empty"): "a constant table name",
     ("pipeline/sources/sample.py", "_there"): "names from a table of constants",
 }

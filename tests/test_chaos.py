@@ -60,6 +60,7 @@ def test_the_reader_sees_what_is_wrong(what: str) -> None:
         RIGHT.check(pa.table(rows))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_few_kills(tmp_path: Path) -> None:
     program = [sys.executable, str(ROOT / "tests" / "chaos.py"), "--kills", "3", "--embedded-share", "0.34"]

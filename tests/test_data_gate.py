@@ -59,7 +59,7 @@ def test_facts():
     assert (facts.score_min, facts.score_max) == (0.5, 5.0)
     assert (facts.oldest, facts.newest, facts.age_days) == ("1970-01-06T00:00:00.000", "1970-01-10T00:00:00.000", 1.5)
     assert (facts.users.before, facts.users.lost, facts.users.gained, facts.users.lost_share) == (4, 2, 1, 0.5)
-    assert facts.users.examples == (10, 11)
+    assert facts.users.examples == ()
     assert (facts.items.lost, facts.items.gained) == (0, 1)
     assert (facts.n_before, facts.shrink) == (8, 0.5)  # four pairs now
 
@@ -160,10 +160,10 @@ def test_another_source_is_told_and_not_held_against_the_data():
 def test_ids_of_text_and_ids_that_became_text():
     before = champion(["a", "b", "long-id"], ["x"])
     facts = look(data(["a", "b", "c"], ["x", "x", "y"]), before=before).facts
-    assert (facts.users.lost, facts.users.gained, facts.users.examples) == (1, 1, ("long-id",))
+    assert (facts.users.lost, facts.users.gained, facts.users.examples) == (1, 1, ())
     turned = look(data([str(n) for n in range(20)]), before=champion())
     assert turned.facts.users.lost_share == 1
-    assert "100 % of the champion's users are gone (20 of 20, such as 0, 1, 2, 3, 4)" in turned.words
+    assert "100 % of the champion's users are gone (20 of 20)" in turned.words
 
 
 def test_a_champion_that_left_users_out_does_not_tell_who_is_new():

@@ -226,6 +226,7 @@ def test_a_changed_artifact_is_3_and_the_table_stays(trained_copy: Home) -> None
     assert home.sql("SELECT * FROM analytics.recommendations ORDER BY user_id, rank") == before
 
 
+@pytest.mark.long
 def test_unknown_users_and_models(trained: Home) -> None:
     done = trained.rankline("recommend", "no-such-user")
     assert (done.returncode, "Unknown user 'no-such-user'" in one_line(done.stderr)) == (3, True)

@@ -349,6 +349,7 @@ def test_a_user_is_forgotten_and_no_later_batch_brings_them_back(trained_copy: H
     assert home.sql("SELECT count() FROM raw.ratings WHERE user_id = 7") == ["0"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_on_a_terminal_it_asks_first(home: Home) -> None:
     made = home.many(["init"], ["sql", "INSERT INTO raw.users VALUES (41), (42)"])

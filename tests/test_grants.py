@@ -116,6 +116,7 @@ OUTSIDE = (
 )
 
 
+@pytest.mark.long
 def test_the_reader_trains_and_writes_nothing_and_the_writer_publishes_and_nothing_more(home: Home) -> None:
     with served(home.folder, None) as dsn:
         done = home.rankline("sample", env={"RANKLINE_WAREHOUSE": dsn})

@@ -50,6 +50,7 @@ def test_from_another_folder_then_score(home: Home) -> None:
     assert scored.info.run_name == "score rankline/2"
 
 
+@pytest.mark.long
 def test_promote_and_rollback_by_their_entry_points(home: Home, rng: np.random.Generator, make_model) -> None:
     base = np.clip(rng.normal(0.3, 0.1, 120), 0, 1)
     for change in (0.0, 0.05):
@@ -131,6 +132,7 @@ def own_environments(home: Home) -> dict[str, str]:
     return {"MLFLOW_ENV_ROOT": str(home.folder / "environments")}
 
 
+@pytest.mark.long
 def test_an_environment_built_by_uv(home: Home) -> None:
     mlflow_run(home, str(ROOT), *QUICK, manager="uv", env=own_environments(home), timeout=600)
     assert home.runs()[0].info.status == "FINISHED"
@@ -156,6 +158,7 @@ def pyenv(home: Home) -> Path:
     return script.parent
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="conda.yaml asks for Python 3.11")
 def test_an_environment_built_by_virtualenv(home: Home, pyenv: Path) -> None:
     env = {**own_environments(home), "PATH": f"{pyenv}{os.pathsep}{home.env['PATH']}"}

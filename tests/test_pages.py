@@ -104,7 +104,7 @@ def test_with_a_judgement_its_verdict_is_the_headline(tmp_path: Path) -> None:
     names = ("model", "report", "found", "spec", "losses")
     judged = SimpleNamespace(**{name: getattr(trained, name) for name in names}, judgement=judgement)
     run, _ = logged(tmp_path, judged, chosen)  # type: ignore[arg-type]
-    assert "Better than most popular: NDCG@10 is 150% higher" in run.files["report.html"]
+    assert "Better than most popular: yes, +150 % [" in run.files["report.html"]
     assert "0.4321 – 0.5678" in run.files["report.html"]
 
 

@@ -258,7 +258,7 @@ def test_as_printed(here: Home, model: FactorModel, capsys: pytest.CaptureFixtur
     status, out, err = typed(capsys, "compare", run_id[:8], "rankline/2", "--json", "--log-format", "json")
     assert (status, json.loads(out)["b_is_better"], err) == (0, "no", "")
     status, out, err = typed(capsys, "compare", run_id[:8], "rankline/2", "--log-format", "json")
-    assert (out, json.loads(err)["metadata"]["b_is_better"]) == ("", "no")
+    assert (out, json.loads(err.splitlines()[-1])["metadata"]["b_is_better"]) == ("", "no")
 
     status, out, err = typed(
         capsys, "promote", "--force", "--reason", "a test", "--margin", "0.1", "--log-format", "json"

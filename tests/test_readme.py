@@ -113,6 +113,7 @@ def test_two_commands_then_a_look_then_other_parameters_then_the_artifacts(clone
     assert [row["rank"] for row in answer] == [1, 2, 3]
 
 
+@pytest.mark.long
 def test_let_it_search(clone: Path) -> None:
     (block,) = blocks("bash", "rankline tune")
     quick = block.replace("trials=40", "trials=2 -P max_iter=10").replace("--trials 40", "--trials 3 --max-iter 10")

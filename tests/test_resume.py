@@ -290,6 +290,7 @@ def test_a_short_failure_is_not_even_seen(home: Home, monkeypatch: pytest.Monkey
     assert list(settings.unlogged_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_searchs_winner_is_kept_and_ends_the_search(home: Home, settings: Settings) -> None:
     pytest.importorskip("optuna")
     read = ReadSpec(source="file", input=write_ratings(home.folder))

@@ -331,6 +331,7 @@ def test_serve_answers_with_the_recommender(trained: Home) -> None:
     assert [str(row["item_id"]) for row in answer[:3]] == published
 
 
+@pytest.mark.long
 def test_a_tracking_server(home: Home) -> None:
     port = free_port()
     server = home.start(

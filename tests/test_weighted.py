@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import math
 from types import SimpleNamespace
-from typing import ClassVar
 
 import naive_weighted as naive
 import numpy as np
@@ -20,7 +19,8 @@ from sklearn.exceptions import ConvergenceWarning
 from pipeline.crew import Crew
 from pipeline.errors import InputError, UsageError
 from pipeline.interactions import Interactions
-from pipeline.jobs.train import _log_model
+from pipeline.jobs.train import _fill
+from pipeline.kept import Draft
 from pipeline.matrix import to_matrix
 from pipeline.models import weighted_nmf
 from pipeline.models.weighted_nmf import WeightedNMF, fit_weighted, start_weighted
@@ -406,26 +406,16 @@ def test_what_is_trained_says_its_objective_and_folds_in(tmp_path):
     assert Objective.from_json(train(starred(), TrainSpec(alpha_W=0.01)).model.meta["objective"]).plain
 
 
-def test_the_scikit_learn_model_is_logged_of_its_own_objective_alone():
-    class Run:
-        id = "1"
-        logged: ClassVar[list[str]] = []
-
-        def folder(self, path):
-            self.logged += sorted(one.name for one in path.iterdir())
-
-        def sklearn_model(self, estimator):
-            self.logged.append(type(estimator).__name__)
-
-        def pyfunc_model(self, *_):
-            return "models:/1"
-
+def test_the_scikit_learn_model_is_kept_of_its_own_objective_alone(tmp_path):
+    read = SimpleNamespace(n_rows=1)
+    chosen = SimpleNamespace(source="file", query=None, where="ratings.csv", notes=(), read=read)
     for options in ({}, {"unobserved_weight": 0.5}):
-        Run.logged.clear()
-        chosen = SimpleNamespace(source="file", query=None)
-        assert _log_model(Run(), train(starred(), TrainSpec(max_iter=5, **options)), chosen) == "models:/1"
-        assert ("NMF" in Run.logged) == (not options)
-        assert "user_features.npy" in Run.logged
+        with Draft(tmp_path, "a" * 32, "a name", "a store", 0) as draft:
+            _fill(draft, train(starred(), TrainSpec(max_iter=5, **options)), chosen)
+            kept = draft.keep()
+        kept.close()
+        assert (kept.facts["estimator"] is not None) == (not options)
+        assert (kept.folder / "model" / "user_features.npy").is_file()
 
 
 def test_implicit_feedback_ranks():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,4 +36,8 @@ def unlogged(folder: Path) -> Iterator[Finding]:
     kept = sorted(path.parent for one in folders for path in one.glob("[!.]*/kept.json"))
     if kept:
         some = ", ".join(map(str, kept[:3])) + (" …" if len(kept) > 3 else "")
-        yield warn("unlogged", f"{len(kept)} training(s) not in MLflow yet: {some}", f"rankline resume {kept[0].name}")
+        yield warn(
+            "unlogged",
+            f"{len(kept)} training(s) not in MLflow yet: {some}",
+            f"rankline resume {shlex.quote(str(kept[0]))}",
+        )

@@ -38,7 +38,7 @@ def _compare(
     Wilcoxon's signed-rank test, and how much the lists overlap (mean Jaccard). Refused where the runs were
     trained on different data or judged by different splits.
     """
-    console = Console(log_format)
+    console = Console("text" if as_json else log_format)  # the object is all there is
     settings = settings_here()
     from pipeline import verdicts
     from pipeline.jobs.compare import compare_job

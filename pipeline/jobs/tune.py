@@ -6,16 +6,20 @@ import hashlib
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import nested, orphans, tracking
+from pipeline.errors import ServerError
 from pipeline.jobs.before_fit import Wanted
 from pipeline.jobs.reporter import Reporter
 from pipeline.jobs.train import TrainResult, as_asked, read_for, source_name, source_tags, train_in
 from pipeline.judge import ACCURACY, lift_metrics
+from pipeline.kept import kept_in
 from pipeline.settings import PROJECT_ROOT, Settings
 from pipeline.spec import ReadSpec, TrainSpec, TuneSpec
+from pipeline.store import impatient
 from pipeline.train import Stages
 from pipeline.tune import Trial, Tuned, tune
 from pipeline.tuning_page import command_of, history_picture, page, trials_table
@@ -44,7 +48,9 @@ def tune_job(
     start, stages, uri = time.perf_counter(), Stages(), settings.tracking_uri
     tracking.open_store(uri)
     orphans.end_orphans(uri, reporter.say)
-    with tracking.start_run(uri, experiment, PROJECT_ROOT) as run:
+    if waiting := kept_in(settings.unlogged_path):
+        reporter.say(f"{len(waiting)} earlier training(s) are kept and not logged yet: rankline resume logs them")
+    with tracking.start_run(uri, experiment, PROJECT_ROOT, settings.patience) as run:
         run.name_if_made_up(f"tune · {source_name(read_spec)}")
         run.params(as_asked(spec, tune_spec, read_spec))
         with stages("read"):
@@ -62,12 +68,13 @@ def tune_job(
                     progress=reporter.progress,
                 )
         except BaseException:  # Ctrl-C too: what was found by then is on the run's page, and goes on from there
-            log.write({})
+            with suppress(ServerError), impatient():  # what led here is what is said
+                log.write({})
             raise
         log.write(tuned.baselines)
         _log_found(run, tuned)
         reporter.say(_ended(tuned))
-        with nested.nested_run(run, uri, f"winner: trial {tuned.best.number}") as below:
+        with nested.nested_run(run, uri, f"winner: trial {tuned.best.number}", settings.patience) as below:
             below.params(as_asked(tuned.spec, read_spec))
             commit = tracking.git_commit(PROJECT_ROOT)
             below.tags({**source_tags(chosen), "git_commit": commit, "tuned_from": run.id})

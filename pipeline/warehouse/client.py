@@ -56,17 +56,24 @@ class Warehouse:
         path: str | None = None,
         patience: Patience | None = None,
         another: Callable[[], Any] | None = None,
+        bounded: bool = False,
     ) -> None:
         self._client = client
         self._path = path
         self._patience = patience or Patience(0)
         self._another = another
+        self._bounded = bounded
         self.address = address
 
     @property
     def embedded(self) -> bool:
         """Whether the engine runs in this process."""
         return self._path is not None
+
+    @property
+    def unbounded(self) -> dict[str, int]:
+        """Settings for a stream that is open as long as the work it feeds: our limit on a statement is none for it."""
+        return {"max_execution_time": 0} if self._bounded else {}
 
     def __enter__(self) -> Warehouse:
         return self

@@ -80,12 +80,16 @@ def connect(
 
     patience = patience or Patience()
     client = repeated(lambda: client_of(read_timeout), "opening it", patience, (ConnectionLostError, BusyError))
-    _bound(client, query_timeout)
-    return Warehouse(client, address, patience=patience, another=lambda: client_of(min(read_timeout, 5)))
+    bounded = _bound(client, query_timeout)
+    return Warehouse(
+        client, address, patience=patience, another=lambda: client_of(min(read_timeout, 5)), bounded=bounded
+    )
 
 
-def _bound(client: Any, seconds: int) -> None:
-    """Have the server end what takes longer, unless it has a limit already or lets nobody change it."""
+def _bound(client: Any, seconds: int) -> bool:
+    """Have the server end what takes longer, unless it has a limit already or lets nobody change it; whether it has."""
     there = client.server_settings.get("max_execution_time")
-    if seconds and (there is None or (str(there.value) == "0" and not int(there.readonly))):
-        client.set_client_setting("max_execution_time", seconds)
+    if not (seconds and (there is None or (str(there.value) == "0" and not int(there.readonly)))):
+        return False
+    client.set_client_setting("max_execution_time", seconds)
+    return True

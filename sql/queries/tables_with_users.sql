@@ -11,7 +11,7 @@ SELECT
             'recommendations', 'recommendations_previous', 'mart_user_movie_matrix'
         ))
         OR (tables.database = 'analytics' AND match(
-            tables.name, '^recommendations_(published|staged)_[0-9]{8}T[0-9]{9}_[0-9A-Za-z]+(_seen|_users|_items)?$'
+            tables.name, '^recommendations_(published|staged)_[0-9]+T[0-9]+_[0-9A-Za-z]+(_seen|_users|_items)?$'
         ))
     )               AS ours
 FROM system.tables AS tables
