@@ -142,15 +142,16 @@ class IdMap:
         """A typed or configured id as this map's kind: ``"17"`` is 17 where ids are integers."""
         if self.kind == "str":
             return str(text)
-        # Not all that int() takes: "1_0" is nobody's id.
-        return int(text) if re.fullmatch(r"-?\d+", str(text).strip(), re.ASCII) else text
+        # Not all that int() takes: "1_0" is nobody's id; nor what it would refuse, thousands of digits.
+        digits = str(text).strip()
+        return int(digits) if re.fullmatch(r"-?\d{1,30}", digits, re.ASCII) else text
 
     def parse_all(self, texts: Iterable[str | int]) -> NDArray[Any]:
         """`parse` for several; text that is no integer becomes an id that is in no integer map."""
         values = [self.parse(text) for text in texts]
         if self.kind == "int" and any(isinstance(value, str) for value in values):
             bad = next(value for value in values if isinstance(value, str))
-            raise InputError(f"Ids are integers in this model, got {bad!r}")
+            raise InputError(f"Ids are integers in this model, got {bad!r:.60}")
         try:
             return as_ids(np.array(values, dtype=str if self.kind == "str" else np.int64))
         except OverflowError:

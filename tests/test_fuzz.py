@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fuzzing import COLUMNS, TOKENS, outcome, spoilt, tables
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline import sql
@@ -252,7 +252,7 @@ def test_addresses_of_warehouses(data):
     dsn = data.decode("utf-8", errors="replace")
     shown = outcome(lambda: _refused_without(dsn, address_of))
     # What stands where a host stands is one: a password that was put there is shown.
-    assume(shown is None or f":{SECRET}@" in dsn)
+    assume(shown is None or (f":{SECRET}@" in dsn and dsn.count(SECRET) == 1))
     assert shown is None or SECRET not in shown
 
 
@@ -261,7 +261,7 @@ def test_addresses_of_warehouses(data):
 def test_addresses_of_stores(data):
     uri = data.decode("utf-8", errors="replace")
     shown = outcome(lambda: _refused_without(uri, address_of_store))
-    assume(shown is None or f":{SECRET}@" in uri)
+    assume(shown is None or (f":{SECRET}@" in uri and uri.count(SECRET) == 1))
     assert shown is None or SECRET not in shown
 
 
@@ -340,6 +340,9 @@ def test_metadata_of_other_values(folder, model, data):
 
 @examples(100)
 @given(st.text(max_size=30) | st.integers(), st.booleans())
+@example("0\x1f", True)
+@example("9" * 5000, True)
+@example("x" * 5000, True)
 def test_typed_ids(text, integers):
     ids = IdMap([1, 5, 2**62]) if integers else IdMap(["1", "a", "é"])
     outcome(lambda: ids.rows(ids.parse_all([text])))
