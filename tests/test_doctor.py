@@ -165,7 +165,7 @@ def test_trainings_that_were_never_logged_are_named(tmp_path: Path) -> None:
     (tmp_path / "unlogged" / "abc").mkdir(parents=True)
     (tmp_path / "unlogged" / "abc" / "kept.json").touch()
     (found,) = unlogged(tmp_path / "unlogged")
-    assert (found.status, found.todo) == ("warn", "rankline resume abc")
+    assert (found.status, found.todo) == ("warn", f"rankline resume {tmp_path / 'unlogged' / 'abc'}")
 
 
 def test_settings_that_can_not_be_are_findings_and_hide_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def check_whole(client: mlflow.MlflowClient, run: mlflow.entities.Run, facts: di
     assert [point.value for point in client.get_metric_history(run.info.run_id, "loss")] == facts["curves"]["loss"]
     top = {one.path for one in client.list_artifacts(run.info.run_id)}
     four = {"user_features.npy", "movie_features.npy", "seen.npz", "metadata.json"}
-    assert top == four | {"report.html", "pictures", "evaluation"}
+    assert top == four | {"data_gate.json", "report.html", "pictures", "evaluation"}
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.digest == facts["tags"]["data_digest"][:32]
     models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
@@ -240,7 +240,7 @@ def test_cut_off_anywhere_and_resumed_it_is_there_once(
     (version,) = client.search_model_versions("name = 'rankline'")
     assert (str(version.version), version.run_id) == (done.version, done.run_id)
     assert not folder.exists()
-    with pytest.raises(InputError, match=r"Nothing is kept as .* \(one that is logged is not kept any more\\)"):
+    with pytest.raises(InputError, match=r"Nothing is kept as .* \(one that is logged is not kept any more\)"):
         resume_job(done.run_id, settings, silent()[0])
     reporter, said = silent()
     assert resume_job(None, settings, reporter) == []
