@@ -1,4 +1,4 @@
-# The few commands there are; CI runs these and nothing else. `make help` lists them.
+# The commands of this project. CI runs only these. `make help` lists them.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -7,13 +7,15 @@ STAMP  := $(VENV)/.installed
 # Options for the job, e.g. make train ARGS="-P n_components=20"
 ARGS   ?=
 
-# One store for every command here, wherever it is typed from.
+# The MLflow store of every command here, whatever the working folder.
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_DISABLE_TELEMETRY ?= true
-# `mlflow run --env-manager local` takes the first python it finds.
+# Hide the INFO lines of MLflow; its warnings and errors are still shown.
+export MLFLOW_LOGGING_LEVEL ?= WARNING
+# `mlflow run --env-manager local` uses the first python in PATH.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup train score ui test test-long lint bench chaos peers clean
+.PHONY: help setup train score ui test test-fast lint mlproject bench chaos peers clean
 
 help:  ## these lines
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +26,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "error: Python 3.11 or newer is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "installing into $(VENV) (some 2 GB; minutes the first time, never again until the pins change)"
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@test -x $(VENV)/bin/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python .ci/install.py requirements.lock
+	@echo "installing rankline itself"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -33,23 +36,28 @@ train: $(STAMP)  ## sample (if the embedded warehouse is empty) -> model -> tabl
 	@version=$$(mktemp) && trap 'rm -f "$$version"' EXIT && \
 	RANKLINE_VERSION_FILE="$$version" mlflow run . --env-manager local --experiment-name rankline $(ARGS) && \
 	rankline score --model "$$(cat "$$version")" && \
-	rankline show --model "$$(cat "$$version")"
+	rankline show --no-metrics --model "$$(cat "$$version")"
 
 score: $(STAMP)  ## publish the champion's (else the newest version's) recommendations
 	@rankline score $(ARGS)
 
 ui: $(STAMP)  ## the runs in a browser, on this machine alone
-	@port=$(or $(PORT),5000); MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" \
+	@port=$(or $(PORT),5000); python -m pipeline.tracking.ui_address http://127.0.0.1:$$port & \
+	  port=$(or $(PORT),5000); MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" \
 	  mlflow ui --host 127.0.0.1 --port $$port --allowed-hosts localhost:$$port,127.0.0.1:$$port
 
 test: $(STAMP)  ## all set-up, then all tests
-	@python -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
+	@python -m pytest -n 3 --dist loadgroup --durations=20 $(ARGS)
 
-test-long: $(STAMP)  ## the tests that take half a minute and more, which `make test` leaves out
-	@python -m pytest -n 2 --dist loadgroup -m long $(ARGS)
+test-fast: $(STAMP)  ## the tests of the inner loop: no servers, no processes, few examples; about a minute
+	@HYPOTHESIS_PROFILE=quick python -m pytest -n 2 --dist loadgroup -m "not slow" \
+	  tests/data tests/evaluation tests/kernels tests/models tests/ranking tests/runtime tests/training tests/test_*.py $(ARGS)
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo
+
+mlproject: $(STAMP)  ## MLproject and docs/options.md, written anew from the options in pipeline/options
+	@python -m pipeline.cli.mlproject
 
 bench: $(STAMP)  ## side by side with the peers, on this machine (half an hour, draws loss-by-time.png; peers: make peers)
 	@for program in read_warehouse batch "solver --plot loss-by-time.png" memory topk evaluation weighted; do \
@@ -57,7 +65,7 @@ bench: $(STAMP)  ## side by side with the peers, on this machine (half an hour, 
 	  python benchmarks/$$name.py "$$@" || exit 1; done
 
 chaos: $(STAMP)  ## jobs killed at random moments under a reader's eyes, and started again (KILLS=20: some minutes)
-	@python tests/chaos.py --kills $(or $(KILLS),20) $(ARGS)
+	@python tests/chaos/chaos.py --kills $(or $(KILLS),20) $(ARGS)
 
 peers: $(STAMP)  ## install what `make bench` measures beside (1.5 GB; optional)
 	@python -m pip install -q --disable-pip-version-check -r benchmarks/peers.txt

@@ -2,10 +2,10 @@
 
     python benchmarks/batch.py [--users 100000] [--items 20000] [--runs 5]
 
-Peers in the same run: `argpartition` over blocks of a dense score matrix, masked user by user, which
-is what a notebook does; and the bare sgemm of the same blocks, which nothing that scores every item
-can go below (compiled kernels need not score them all: `benchmarks/topk.py` has them beside their peers). A process
-each, so that loading numba is in what the compiled way takes.
+Two peers run beside it. The first is what a notebook does: `argpartition` over blocks of a dense score matrix, masked
+user by user. The second is the matrix product (sgemm) of the same blocks alone, the lower bound of every method that
+scores all items. Compiled kernels do not score them all; `benchmarks/topk.py` compares those with their peers. Each
+runs in its own process, so the time of the compiled method includes loading numba.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ K, TOP, SEEN = 50, 10, 50
 
 
 def make(folder: str, users: int, items: int) -> None:
-    """Factors with the skew of fitted ones, and some 50 seen items a user, popular ones more often."""
-    from pipeline.artifact import FactorModel
-    from pipeline.ids import IdMap
+    """Factors as skewed as fitted ones, and about 50 seen items per user, more of them popular."""
+    from pipeline.data.id_map import IdMap
+    from pipeline.models.factor_model import FactorModel
 
     rng = np.random.default_rng(0)
     w = rng.gamma(0.3, 1.0, (users, K)).astype(np.float32)
@@ -47,9 +47,9 @@ class Nowhere:
 
 
 def ours(folder: str, compiled: bool | None = None) -> dict[str, float]:
-    from pipeline.artifact import FactorModel
-    from pipeline.batch import score_all
-    from pipeline.scorer import Scorer
+    from pipeline.models.factor_model import FactorModel
+    from pipeline.publishing.batch_scoring import score_all
+    from pipeline.ranking.scorer import Scorer
 
     start = time.perf_counter()
     scorer = Scorer(FactorModel.load(folder, mapped=True), compiled=compiled)
@@ -62,10 +62,10 @@ def ours(folder: str, compiled: bool | None = None) -> dict[str, float]:
 
 def job(folder: str, checked: bool = True) -> dict[str, float]:
     """The same into a table of the embedded engine, checked (or not) and published."""
-    from pipeline.batch import score_all
-    from pipeline.checks import Limits
-    from pipeline.scorer import Scorer
-    from pipeline.sinks import RecommendationsTable
+    from pipeline.publishing.batch_scoring import score_all
+    from pipeline.publishing.checks import PublishLimits
+    from pipeline.publishing.recommendations_table import RecommendationsTable
+    from pipeline.ranking.scorer import Scorer
     from pipeline.warehouse import connect
 
     scorer = Scorer.load(folder, mapped=True)
@@ -73,13 +73,13 @@ def job(folder: str, checked: bool = True) -> dict[str, float]:
         start, cpu = time.perf_counter(), time.process_time()
         table = RecommendationsTable(warehouse, "int", "int", "1", "run")
         score_all(scorer, table, TOP)
-        table.publish(scorer.model, Limits(TOP)) if checked else table.publish()
+        table.publish(scorer.model, PublishLimits(TOP)) if checked else table.publish()
         took = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
         return {**took, "mb": machine.peak_mb(), "rows": table.n_rows}
 
 
 def notebook(folder: str) -> dict[str, float]:
-    from pipeline.artifact import FactorModel
+    from pipeline.models.factor_model import FactorModel
 
     model = FactorModel.load(folder)
     start, cpu = time.perf_counter(), time.process_time()
@@ -97,7 +97,7 @@ def notebook(folder: str) -> dict[str, float]:
 
 
 def sgemm(folder: str) -> dict[str, float]:
-    from pipeline.artifact import FactorModel
+    from pipeline.models.factor_model import FactorModel
 
     model = FactorModel.load(folder)
     out = np.empty((400, len(model.items)), np.float32)
@@ -146,11 +146,11 @@ def main() -> None:
             {who: machine.in_child(__file__, ["--child", who, folder], 1)[0] for who in names}
             for _ in range(arguments.runs)
         ]
-        base = machine.median([one["ours"] for one in rounds], "seconds")
+        base = machine.median([measured["ours"] for measured in rounds], "seconds")
         print("| | seconds | CPU seconds | beside Rankline | peak MB |")
         print("|---|---|---|---|---|")
         for who, name in names.items():
-            results = [one[who] for one in rounds]
+            results = [measured[who] for measured in rounds]
             seconds = machine.median(results, "seconds")
             cpu, mb = machine.median(results, "cpu"), machine.median(results, "mb")
             print(f"| {name} | {seconds:.2f} | {cpu:.2f} | {seconds / base:.2f}× | {mb:,.0f} |")

@@ -1,9 +1,9 @@
-"""The estimate beside the truth: peak memory and seconds of real trainings, each in a process of its own.
+"""Estimated and measured peak memory and seconds of real trainings, each in its own process.
 
     python benchmarks/estimate.py [--quick] [--shape 100000x27000x10000000 --k 64 --holdout 0.2 --text]
 
-The estimated figures are those that the run itself has logged before its fit. The sample is read from an embedded
-warehouse, the others from Parquet. `seconds` is the last fit, `all` everything after the read.
+The estimates are those that the run logged before its fit. The sample is read from an embedded warehouse, the other
+data from Parquet. `seconds` is the time of the last fit, `all` that of everything after reading.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def make(path: Path, shape: str, text: bool) -> None:
     if text:
         ids = {name: pa.array([f"{n:08x}-0000-4000-8000-{n:012x}" for n in v.to_pylist()]) for name, v in ids.items()}
     scores = (rng.integers(1, 11, pairs.size) / 2).astype(np.float32)
-    at = rng.integers(1_600_000_000, 1_700_000_000, pairs.size)
-    pq.write_table(pa.table({**ids, "rating": scores, "timestamp": at}), path)
+    times = rng.integers(1_600_000_000, 1_700_000_000, pairs.size)
+    pq.write_table(pa.table({**ids, "rating": scores, "timestamp": times}), path)
 
 
 def run(folder: Path, case: Case) -> dict[str, float]:
@@ -88,7 +88,7 @@ def run(folder: Path, case: Case) -> dict[str, float]:
 
 
 def main() -> None:
-    """Each case, a line."""
+    """Print a line per case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small ones")
     parser.add_argument("--shape", help="users x items x interactions, instead of the list")
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--holdout", type=float, default=0.2)
     parser.add_argument("--text", action="store_true", help="ids are UUIDs")
     options = parser.parse_args()
-    one = Case(options.shape or "", options.k, options.holdout, options.text)
+    asked = Case(options.shape or "", options.k, options.holdout, options.text)
     print(machine.describe("numpy", "scipy", "numba", "mlflow"))
     print(f"load {os.getloadavg()[0]:.1f}\n")
     print(
@@ -105,15 +105,15 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
-        for case in (one,) if options.shape else QUICK if options.quick else CASES:
-            found = run(Path(scratch), case)
-            mb, peak = found["estimated_peak_mb"], found["peak_memory_mb"]
-            after = found["seconds_total"] - found["seconds_read"]
+        for case in (asked,) if options.shape else QUICK if options.quick else CASES:
+            metrics = run(Path(scratch), case)
+            mb, peak = metrics["cost/estimated_peak_mb"], metrics["cost/peak_memory_mb"]
+            after = metrics["cost/seconds_total"] - metrics["cost/seconds_read"]
             name = " ".join([case.shape, *(["text"] if case.text else []), *case.extra])
             print(
                 f"| {name} | {case.k} | {case.holdout:g} | {mb:,.0f} | {peak:,.0f} | {mb / peak:.2f} "
-                f"| {found['estimated_fit_seconds']:.1f} | {found['seconds_fit']:.1f} "
-                f"| {found['estimated_seconds']:.0f} | {after:.0f} |",
+                f"| {metrics['cost/estimated_fit_seconds']:.1f} | {metrics['cost/seconds_fit']:.1f} "
+                f"| {metrics['cost/estimated_seconds']:.0f} | {after:.0f} |",
                 flush=True,
             )
 

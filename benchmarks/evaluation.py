@@ -2,16 +2,16 @@
 
     python benchmarks/evaluation.py [--quick] [--users 100000] [--items 27000] [--cells 5000000] [--rounds 5]
 
-Data with the skew of real ratings (`solver.generate`), a fifth of each user's held out at random. Two models, as
-in `topk.py`: factors that our solver fitted to the training side, and uniform ones, whose lists are the same few
-items for all. To them comes one that has no model: lists drawn from the whole catalogue, the hardest case for
-diversity, where few pairs of items come twice.
+The data is as skewed as real ratings (`solver.generate`); a random fifth of each user's is held out. There are three
+kinds of lists: of factors that our solver fitted to the training side; of uniform factors, which give everybody the
+same few items; and lists drawn from the whole catalogue without a model. The last is the hardest case for diversity,
+because few pairs of items occur twice.
 
 Ranking is `Scorer.recommend_rows` of all users without what they have seen; evaluation is the whole of `evaluate`:
 the check for leaks, the same ranking (of one place more), precision, recall, hit rate, NDCG, MAP, MRR, novelty,
 diversity, popularity and recall by popularity band of each user, coverage, Gini, shares, lift, all by segment. Both
-in one process in turns, after one turn that does not count; CPU seconds stand beside wall seconds.
-Memory is of a process of its own: its peak while it evaluates less what stood before, once all was loaded.
+run alternately in one process, after one round that is not counted. CPU seconds are shown beside wall seconds.
+Memory is measured in another process: its peak during the evaluation minus what it held once all was loaded.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.artifact import FactorModel
-from pipeline.evaluate import evaluate
-from pipeline.ids import IdMap
-from pipeline.interactions import Interactions
-from pipeline.matrix import in_order, to_matrix
-from pipeline.scorer import Scorer, TopK
-from pipeline.significance import bootstrap_mean, lift_over_popular
-from pipeline.splits import Split, holdout
+from pipeline.data.id_map import IdMap
+from pipeline.data.interactions import Interactions
+from pipeline.data.matrix import to_matrix
+from pipeline.data.prepare import PreparedInteractions, prepare_interactions
+from pipeline.data.splits import Split, holdout
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.significance import bootstrap_mean, lift_over_popular
+from pipeline.models.factor_model import FactorModel
+from pipeline.ranking.scorer import Scorer, TopK
 
 K, TOP = 64, 10
 KINDS = ("fitted", "uniform", "any list")
@@ -63,27 +64,28 @@ def make(folder: Path, users: int, items: int, cells: int) -> None:
     """Both sides of the split, and the fitted factors, as files."""
     from solver import generate, start
 
-    from pipeline.solvers.nmf import factorize
+    from pipeline.models.solvers.nmf import factorize
 
     X = generate(users, items, cells).tocoo()
-    split = holdout(Interactions(X.row, X.col, X.data, IdMap(np.arange(users)), IdMap(np.arange(items))), 0.2)
+    x = Interactions(X.row, X.col, X.data, IdMap(np.arange(users)), IdMap(np.arange(items)))
+    split = holdout(prepare_interactions(x).interactions, 0.2)
     for name, side in (("train", split.train), ("test", split.test)):
         np.savez(
             folder / f"{name}.npz", allow_pickle=False, users=side.users, items=side.items, scores=side.scores,
             user_ids=side.user_ids.values, item_ids=side.item_ids.values,
         )  # fmt: skip
     matrix = to_matrix(split.train).scores
-    found = factorize(matrix, *start(matrix, K), max_iter=15)
-    np.savez(folder / "fitted.npz", allow_pickle=False, W=found.W, H=np.ascontiguousarray(found.H))
+    fitted = factorize(matrix, *start(matrix, K), max_iter=15)
+    np.savez(folder / "fitted.npz", allow_pickle=False, W=fitted.W, H=np.ascontiguousarray(fitted.H))
 
 
 def load(folder: Path, kind: str) -> tuple[Scorer, Split]:
-    """What is judged, and by what."""
+    """What is evaluated, and on what."""
     sides = []
     for name in ("train", "test"):
         with np.load(folder / f"{name}.npz", allow_pickle=False) as x:
             ids = IdMap(x["user_ids"]), IdMap(x["item_ids"])
-            sides.append(Interactions(x["users"], x["items"], x["scores"], *ids))
+            sides.append(PreparedInteractions(x["users"], x["items"], x["scores"], *ids))
     split = Split(*sides)
     matrix = to_matrix(split.train)
     if kind == "fitted":
@@ -107,7 +109,7 @@ def seconds(folder: Path, kind: str, rounds: int) -> dict[str, float]:
     """Medians of each task's wall and CPU seconds, in turns, and of the ratio of evaluation to ranking."""
     scorer, split = load(folder, kind)
     rows = np.arange(len(scorer.users))
-    kept = evaluate(scorer, split, (TOP,), compiled=True)  # and what is found once for a split: its digest
+    kept = evaluate(scorer, split, (TOP,), compiled=True)  # and computes what is cached per split: its digest
     tasks: dict[str, Callable[[], object]] = {
         "rank": lambda: scorer.recommend_rows(rows, TOP),
         "evaluate": lambda: evaluate(scorer, split, (TOP,), compiled=True),
@@ -123,22 +125,24 @@ def seconds(folder: Path, kind: str, rounds: int) -> dict[str, float]:
             if name in ("rank", "evaluate") or 0 < number <= 3:  # the others are slow
                 taken[name].append(timed(task))
     del taken["rank"][0], taken["evaluate"][0]
-    found = {"ratio": statistics.median(e / r for (e, _), (r, _) in zip(taken["evaluate"], taken["rank"], strict=True))}
+    figures = {
+        "ratio": statistics.median(e / r for (e, _), (r, _) in zip(taken["evaluate"], taken["rank"], strict=True))
+    }
     for name, times in taken.items():
-        found[name], found[f"{name}_cpu"] = (statistics.median(column) for column in zip(*times, strict=True))
-    return {**found, "items": float(round(kept.metrics[f"coverage_at_{TOP}"] * len(scorer.items)))}
+        figures[name], figures[f"{name}_cpu"] = (statistics.median(column) for column in zip(*times, strict=True))
+    return {**figures, "items": float(round(kept.metrics[f"coverage_at_{TOP}"] * len(scorer.items)))}
 
 
 def memory(folder: Path, kind: str) -> dict[str, float]:
-    """MB that stand before an evaluation, and what it adds at its peak."""
+    """MB held before an evaluation, and what its peak adds."""
     scorer, split = load(folder, kind)
-    some = in_order(Interactions.of(np.arange(40) % 8, np.arange(40) // 4))
+    some = prepare_interactions(Interactions.of(np.arange(40) % 8, np.arange(40) // 4)).interactions
     small = holdout(some, 0.4)
     matrix = to_matrix(small.train)
     ones = np.ones((len(matrix.users), K), np.float32), np.ones((K, len(matrix.items)), np.float32)
     evaluate(Scorer(FactorModel(*ones, matrix.users, matrix.items, matrix.scores), compiled=True), small, compiled=True)
     before = machine.now_mb()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is forgotten: making the split took more
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak: making the split took more
     evaluate(scorer, split, (TOP,), compiled=True)
     return {"before": before, "peak": machine.peak_mb()}
 
@@ -156,8 +160,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     if options.child:
         what, folder, kind = options.child
-        found = seconds(Path(folder), kind, options.rounds) if what == "seconds" else memory(Path(folder), kind)
-        print(json.dumps(found))
+        figures = seconds(Path(folder), kind, options.rounds) if what == "seconds" else memory(Path(folder), kind)
+        print(json.dumps(figures))
         return
     if options.quick:
         options.users, options.items, options.cells, options.rounds = 5_000, 3_000, 150_000, 1
@@ -171,23 +175,33 @@ def main() -> None:
         print("| lists | items in them | ranking s (CPU) | evaluation s (CPU) | ratio (CPU) | measured by numpy s |")
         print("|---|---|---|---|---|---|")
         for kind in KINDS:
-            (one,) = machine.in_child(__file__, ["--child", "seconds", scratch, kind, *rounds], 1)
-            times[kind] = one
+            (measured,) = machine.in_child(__file__, ["--child", "seconds", scratch, kind, *rounds], 1)
+            times[kind] = measured
             alone = kind == "any list"
-            ratio = "" if alone else f"{one['ratio']:.2f}× ({one['evaluate_cpu'] / one['rank_cpu']:.2f}×)"
-            rank = "" if alone else f"{one['rank']:.2f} ({one['rank_cpu']:.2f})"
-            cells = [kind, f"{one['items']:,.0f}", rank, f"{one['evaluate']:.2f} ({one['evaluate_cpu']:.2f})", ratio]
-            print("| " + " | ".join([*cells, f"{one['numpy']:.2f}"]) + " |", flush=True)
+            ratio = (
+                "" if alone else f"{measured['ratio']:.2f}× ({measured['evaluate_cpu'] / measured['rank_cpu']:.2f}×)"
+            )
+            rank = "" if alone else f"{measured['rank']:.2f} ({measured['rank_cpu']:.2f})"
+            cells = [
+                kind,
+                f"{measured['items']:,.0f}",
+                rank,
+                f"{measured['evaluate']:.2f} ({measured['evaluate_cpu']:.2f})",
+                ratio,
+            ]
+            print("| " + " | ".join([*cells, f"{measured['numpy']:.2f}"]) + " |", flush=True)
         fitted = times["fitted"]
         print(f"\nintervals (bootstrap): NDCG {fitted['interval']:.1f} s, lift over popular {fitted['lift']:.1f} s")
         print(f"load {os.getloadavg()[0]:.1f}\n\n| users | MB before | evaluation adds MB |\n|---|---|---|")
-        (found,) = machine.in_child(__file__, ["--child", "memory", scratch, "fitted"], 1)
-        print(f"| {options.users:,} | {found['before']:,.0f} | {found['peak'] - found['before']:,.0f} |", flush=True)
+        (figures,) = machine.in_child(__file__, ["--child", "memory", scratch, "fitted"], 1)
+        print(
+            f"| {options.users:,} | {figures['before']:,.0f} | {figures['peak'] - figures['before']:,.0f} |", flush=True
+        )
     for users in (options.users // 4, options.users // 2):
         with tempfile.TemporaryDirectory() as scratch:
             make(Path(scratch), users, options.items, options.cells * users // options.users)
-            (found,) = machine.in_child(__file__, ["--child", "memory", scratch, "fitted"], 1)
-        print(f"| {users:,} | {found['before']:,.0f} | {found['peak'] - found['before']:,.0f} |", flush=True)
+            (figures,) = machine.in_child(__file__, ["--child", "memory", scratch, "fitted"], 1)
+        print(f"| {users:,} | {figures['before']:,.0f} | {figures['peak'] - figures['before']:,.0f} |", flush=True)
 
 
 if __name__ == "__main__":

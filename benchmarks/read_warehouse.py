@@ -2,8 +2,8 @@
 
     python benchmarks/read_warehouse.py [--rows 10000000] [--runs 5]
 
-Peers, on the same table in the same run: the client's own data frame (`query_df`) turned into a
-matrix by pandas and scipy, which is what a notebook does.
+The peer reads the same table in the same run as a notebook does: the client's data frame (`query_df`), turned into a
+matrix by pandas and scipy.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 
 import machine
 
-# Users at random, items by a power law: a few are in most baskets.
+# Random users; items by a power law, so that a few items have most interactions.
 USER = "sipHash64(number, 1) % 300000"
 ITEM = "toUInt32(50000 * pow((sipHash64(number, 2) % 1000000) / 1000000., 3))"
 KINDS = {
     "integers": (f"toUInt32({USER})", ITEM),
     "UUIDs": tuple(
-        f"concat(lower(leftPad(hex(sipHash64({one}, 4)), 16, '0')), '-4000-8000-', leftPad(toString({one}), 9, '0'))"
-        for one in (USER, ITEM)
+        f"concat(lower(leftPad(hex(sipHash64({key}, 4)), 16, '0')), '-4000-8000-', leftPad(toString({key}), 9, '0'))"
+        for key in (USER, ITEM)
     ),
 }
 
@@ -41,10 +41,11 @@ def make(folder: str, rows: int, kind: str) -> None:
 
 def ours(folder: str) -> dict[str, float]:
     start = time.perf_counter()
-    from pipeline.matrix import aggregate, in_order, to_matrix
-    from pipeline.sources.warehouse import read_warehouse
-    from pipeline.sql import Sql
+    from pipeline.data.matrix import to_matrix
+    from pipeline.data.prepare import prepare_interactions
+    from pipeline.data.sources.warehouse import read_warehouse
     from pipeline.warehouse import connect
+    from pipeline.warehouse.sql import Sql
 
     imported = time.perf_counter()
     with connect(f"chdb://{folder}") as warehouse:
@@ -52,7 +53,7 @@ def ours(folder: str) -> dict[str, float]:
     seconds_read = time.perf_counter() - imported
     interactions = read.interactions
     del read
-    matrix = to_matrix(aggregate(in_order(interactions)))
+    matrix = to_matrix(prepare_interactions(interactions).interactions)
     end = time.perf_counter()
     return {"seconds": end - start, "read": seconds_read, "nnz": matrix.scores.nnz, "mb": machine.peak_mb()}
 
@@ -97,12 +98,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = str(Path(scratch) / "warehouse")
             machine.in_child(__file__, ["--child", "make", folder, str(arguments.rows), kind], 1)
-            mine = machine.in_child(__file__, ["--child", "ours", folder], arguments.runs)
+            fitted = machine.in_child(__file__, ["--child", "ours", folder], arguments.runs)
             peer = machine.in_child(__file__, ["--child", "notebook", folder], arguments.runs)
-            assert mine[0]["nnz"] == peer[0]["nnz"]
-            a, b = machine.median(mine, "seconds"), machine.median(peer, "seconds")
+            assert fitted[0]["nnz"] == peer[0]["nnz"]
+            a, b = machine.median(fitted, "seconds"), machine.median(peer, "seconds")
             print(
-                f"| {kind} | {a:.1f} ({machine.median(mine, 'read'):.1f}) | {machine.median(mine, 'mb'):,.0f} "
+                f"| {kind} | {a:.1f} ({machine.median(fitted, 'read'):.1f}) | {machine.median(fitted, 'mb'):,.0f} "
                 f"| {b:.1f} | {machine.median(peer, 'mb'):,.0f} | {b / a:.1f}× |"
             )
 

@@ -3,12 +3,11 @@
     python benchmarks/solver.py [--quick] [--sizes 10000x50000x1000000,…] [--data ratings.csv] [--k 64]
         [--plot loss.png]
 
-Both sides run in one process on the same matrix, one after the other, several times (the median is shown), each
-time from another start: how many iterations a path takes to a loss depends much on where it begins.
-scikit-learn's loss by iteration is not told, so its loss is taken from its factors in float64, and its time is
-that of its whole fit; ours is from the call to the first iteration whose loss is no higher, the transpose of X
-and all else included, compilation not (a small fit goes before). CPU seconds stand beside wall seconds: on a
-machine that others use they are the steadier of the two.
+Both run alternately in one process on the same matrix, several times, each time from another start, because the number
+of iterations to a given loss depends on the start. The median is shown. scikit-learn does not report its loss by
+iteration, so its loss is computed from its factors in float64, and its time is that of the whole fit. Our time runs
+from the call to the first iteration whose loss is no higher. It includes the transpose of X and excludes compilation
+(a small fit precedes it). CPU seconds, shown beside wall seconds, vary less on a shared machine.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import contextlib
 
-from pipeline.solvers.nmf import factorize
+from pipeline.models.solvers.nmf import factorize
 
 ITERATIONS = 50
 SIZES = "10000x50000x1000000,100000x100000x10000000,138000x27000x20000000"
@@ -45,7 +44,7 @@ class Reached(Exception):  # noqa: N818 - not an error: it ends the fit
 def generate(users: int, items: int, cells: int, seed: int = 0) -> sparse.csr_matrix:
     """Ratings 0.5–5 with the skew of real data: lognormal activity, Zipf popularity, 20 groups of taste.
 
-    A user's draws come half from what everybody likes and half from the items of their group.
+    Half of a user's items are drawn from all items, half from those of their group.
     """
     rng = np.random.default_rng(seed)
     groups = 20
@@ -57,7 +56,7 @@ def generate(users: int, items: int, cells: int, seed: int = 0) -> sparse.csr_ma
     ends = np.append(0, by_genre)[np.searchsorted(genre[order], np.arange(groups + 1))]
     keys = np.empty(0, np.int64)
     while keys.size < cells:
-        n = 2 * (cells - keys.size) + cells // 4  # draws repeat cells, the more so the fuller they are
+        n = 2 * (cells - keys.size) + cells // 4  # some draws repeat a cell, more of them as the matrix fills
         user = np.searchsorted(activity, rng.random(n) * activity[-1], side="right")
         anything = np.searchsorted(by_all, rng.random(n) * by_all[-1], side="right")
         low, high = ends[taste[user]], ends[taste[user] + 1]
@@ -132,7 +131,7 @@ def plot(curves: dict[str, tuple[list[float], list[float], list[float]]], file: 
     figure, axes = pyplot.subplots(1, len(curves), figsize=(5 * len(curves), 4), squeeze=False)
     for axis, (name, (seconds, losses, ours)) in zip(axes[0], curves.items(), strict=True):
         axis.plot([seconds[0] * (i + 1) / len(losses) for i in range(len(losses))], losses, label="scikit-learn cd")
-        axis.plot([one[0] for one in ours], [one[2] for one in ours], label="Rankline")
+        axis.plot([point[0] for point in ours], [point[2] for point in ours], label="Rankline")
         axis.set(title=name, xlabel="seconds", ylabel="‖X − WH‖", xscale="log")
         axis.set_ylim(min(losses[-1], ours[-1][2]) * 0.999, losses[2])
         axis.legend()

@@ -1,14 +1,15 @@
-"""Exact top-10 lists of all users, seen items left out, and one user folded in, beside the peers; k = 64, float32.
+"""Exact top-10 lists of all users without seen items, and one user folded in, compared with peers; k = 64, float32.
 
     python benchmarks/topk.py [--quick] [--users 100000] [--items 27000] [--cells 5000000] [--rounds 5]
 
-Two models: factors that our solver fitted to made-up ratings with the skew of real ones (`solver.generate`), and
-uniform ones, of which bounds rule nothing out. Everything runs in one process on all its cores, in turns, and the
-median round is shown, with CPU seconds beside wall seconds: on a machine that others use they are the steadier.
-The peers are implicit's `recommend` (which leaves seen items out too), faiss's exact IndexFlatIP (which leaves
-nothing out) and the bare product of the factors, which nothing that scores every item can go below.
-One user: their row from their items, then their ten best, in microseconds; implicit's `recalculate_user` and
-`recommend`, and scikit-learn's `transform`, which gives the row alone. A peer that is not installed is left out.
+There are two models: factors that our solver fitted to generated ratings as skewed as real ones (`solver.generate`),
+and uniform factors, where bounds rule out no item. All tasks run alternately in one process on all cores; the median
+round is shown. CPU seconds, shown beside wall seconds, vary less on a shared machine. The peers are implicit's
+`recommend` (which excludes seen items, too), faiss's exact IndexFlatIP (which excludes nothing), and the matrix product
+of the factors alone, the lower bound of every method that scores all items. For one user, the time is that of
+computing their factors from their items, then their ten best items, in microseconds. Its peers are implicit's
+`recalculate_user` and `recommend`, and scikit-learn's `transform`, which computes the factors alone. A peer that is
+not installed is skipped.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ from scipy import sparse
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.artifact import FactorModel
-from pipeline.ids import IdMap
-from pipeline.scorer import Scorer
+from pipeline.data.id_map import IdMap
+from pipeline.models.factor_model import FactorModel
+from pipeline.ranking.scorer import Scorer
 
 K, TOP = 64, 10
 Task = Callable[[], object]
 
 
 def fitted_model(users: int, items: int, cells: int) -> FactorModel:
-    """A model of 15 iterations on skewed data."""
+    """A model fitted in 15 iterations to skewed data."""
     from solver import generate, start
 
-    from pipeline.solvers.nmf import factorize
+    from pipeline.models.solvers.nmf import factorize
 
     X = generate(users, items, cells)
-    found = factorize(X, *start(X, K), max_iter=15)
-    return model_of(found.W, np.ascontiguousarray(found.H), X)
+    fitted = factorize(X, *start(X, K), max_iter=15)
+    return model_of(fitted.W, np.ascontiguousarray(fitted.H), X)
 
 
 def uniform_model(seen: sparse.csr_matrix) -> FactorModel:
-    """Factors between 0 and 1: every item of every block is in the running."""
+    """Random factors between 0 and 1, where bounds rule out no block of items."""
     rng = np.random.default_rng(0)
     users, items = seen.shape
     return model_of(rng.random((users, K), np.float32), rng.random((K, items), np.float32), seen)
@@ -60,7 +61,7 @@ def model_of(W: np.ndarray, H: np.ndarray, seen: sparse.csr_matrix) -> FactorMod
 
 
 def missing(package: str) -> bool:
-    """Says so where a peer is not there."""
+    """Whether a peer is not installed, which is printed."""
     if find_spec(package) is None:
         print(f"({package} is not installed: left out)")
         return True
@@ -68,7 +69,7 @@ def missing(package: str) -> bool:
 
 
 def ranking(model: FactorModel) -> dict[str, Task]:
-    """What makes everybody's lists, by name; each is run once first."""
+    """The tasks that rank for all users, by name. Each has run once."""
     rows = np.arange(len(model.users))
     W, H = model.user_factors, model.item_factors
     compiled, plain = Scorer(model, compiled=True), Scorer(model, compiled=False)
@@ -109,45 +110,45 @@ def als(model: FactorModel) -> object:
     return peer
 
 
-def time_lists(name: str, model: FactorModel, rounds: int) -> None:
-    """The table of everybody's lists."""
+def time_lists(kind: str, model: FactorModel, rounds: int) -> None:
+    """Print the table of lists of all users."""
     tasks = ranking(model)
-    taken: dict[str, list[tuple[float, float]]] = {one: [] for one in tasks}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in tasks}
     agree(tasks)
     for _ in range(rounds):
-        for one, task in tasks.items():
+        for name, task in tasks.items():
             wall, cpu = time.perf_counter(), time.process_time()
             task()
-            taken[one].append((time.perf_counter() - wall, time.process_time() - cpu))
+            taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     base = statistics.median(wall for wall, _ in taken["Rankline, compiled"])
-    print(f"\n{name} factors, load {os.getloadavg()[0]:.1f}\n")
+    print(f"\n{kind} factors, load {os.getloadavg()[0]:.1f}\n")
     print("| | seconds | CPU seconds | beside Rankline |")
     print("|---|---|---|---|")
-    for one, times in taken.items():
+    for name, times in taken.items():
         wall, cpu = (statistics.median(column) for column in zip(*times, strict=True))
-        print(f"| {one} | {wall:.2f} | {cpu:.2f} | {wall / base:.1f}× |", flush=True)
+        print(f"| {name} | {wall:.2f} | {cpu:.2f} | {wall / base:.1f}× |", flush=True)
 
 
 def agree(tasks: dict[str, Task]) -> None:
-    """Runs everything once, and holds the lists to be the same where they should be."""
-    found = {one: task() for one, task in tasks.items()}
-    ours, plain = found["Rankline, compiled"], found["Rankline, numpy"]
+    """Run each task once and check that those that must agree give the same lists."""
+    lists = {name: task() for name, task in tasks.items()}
+    ours, plain = lists["Rankline, compiled"], lists["Rankline, numpy"]
     if ours.items.tobytes() != plain.items.tobytes() or ours.scores.tobytes() != plain.scores.tobytes():
         raise SystemExit("the compiled lists are not numpy's")
-    peer = found.get("implicit `recommend`")
+    peer = lists.get("implicit `recommend`")
     if peer is not None and np.mean(peer[0] == ours.items) < 0.99:
         raise SystemExit("implicit's lists are others")
 
 
 def time_one_user(model: FactorModel, n: int) -> None:
-    """The table of one user at a time."""
+    """Print the table of one user at a time."""
     X = model.seen.astype(np.float32)
     rows = np.random.default_rng(1).permutation(len(model.users))[:n]
     histories = [X.indices[X.indptr[u] : X.indptr[u + 1]].tolist() for u in rows]
     scores = [X.data[X.indptr[u] : X.indptr[u + 1]].tolist() for u in rows]
     scorer = Scorer(model)
     scorer.prepare()
-    kept = [scorer.fold_in(*one) for one in zip(histories, scores, strict=True)]
+    kept = [scorer.fold_in(*history) for history in zip(histories, scores, strict=True)]
     came_back = sum(bool((w == model.user_factors[u]).all()) for u, w in zip(rows, kept, strict=True))
     tasks: dict[str, Callable[[int], object]] = {
         "Rankline `fold_in`": lambda i: scorer.fold_in(histories[i], scores[i]),
@@ -175,21 +176,21 @@ def time_one_user(model: FactorModel, n: int) -> None:
     print("| | p50 µs | p99 µs | p50 beside Rankline |")
     print("|---|---|---|---|")
     base: dict[bool, float] = {}
-    for one, task in tasks.items():
-        some = range(n if "Rankline" in one else n // 5)
+    for name, task in tasks.items():
+        some = range(n if "Rankline" in name else n // 5)
         times = []
         for i in some:
             start = time.perf_counter()
             task(i)
             times.append(1e6 * (time.perf_counter() - start))
         p50, p99 = np.percentile(times, [50, 99])
-        with_list = "+" in one
+        with_list = "+" in name
         base.setdefault(with_list, p50)
-        print(f"| {one} | {p50:,.0f} | {p99:,.0f} | {p50 / base[with_list]:.1f}× |", flush=True)
+        print(f"| {name} | {p50:,.0f} | {p99:,.0f} | {p50 / base[with_list]:.1f}× |", flush=True)
 
 
 def time_many_users(model: FactorModel, rounds: int) -> None:
-    """The table of everybody folded in at once."""
+    """Print the table of all users folded in at once."""
     X = model.seen.astype(np.float32)
     rows = np.arange(len(model.users))
     scorer = Scorer(model)
@@ -197,19 +198,19 @@ def time_many_users(model: FactorModel, rounds: int) -> None:
     if not missing("implicit"):
         peer = als(model)
         tasks["implicit `recalculate_user`"] = lambda: peer.recalculate_user(rows, X)
-    taken: dict[str, list[float]] = {one: [] for one in tasks}
+    taken: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 1):
-        for one, task in tasks.items():
+        for name, task in tasks.items():
             start = time.perf_counter()
             task()
             if number:
-                taken[one].append(time.perf_counter() - start)
+                taken[name].append(time.perf_counter() - start)
     print(f"\n{rows.size:,} users at once, load {os.getloadavg()[0]:.1f}\n")
     print("| | seconds | beside Rankline |")
     print("|---|---|---|")
-    medians = {one: statistics.median(times) for one, times in taken.items()}
-    for one, wall in medians.items():
-        print(f"| {one} | {wall:.2f} | {wall / medians['Rankline `fold_in_rows`']:.1f}× |", flush=True)
+    medians = {name: statistics.median(times) for name, times in taken.items()}
+    for name, wall in medians.items():
+        print(f"| {name} | {wall:.2f} | {wall / medians['Rankline `fold_in_rows`']:.1f}× |", flush=True)
 
 
 def main() -> None:

@@ -1,24 +1,23 @@
-"""The implicit-weighted objective by time: beside ALS of implicit and LensKit (unconstrained) and cmfrec (≥ 0).
+"""The loss of the implicit-weighted objective by time, compared with ALS of implicit, LensKit and cmfrec (≥ 0).
 
     python benchmarks/weighted.py [--quick] [--sizes 20000x10000x1000000,…] [--rounds 5] [--k 64] [--plot loss.png]
 
-measures beside whichever of `implicit`, `lenskit` and `cmfrec` are installed (`make peers`). All minimise
+runs those of `implicit`, `lenskit` and `cmfrec` that are installed (`make peers`). All minimise
 
     Σ_observed c·(1 − ŷ)² + Σ_others ŷ² + λ·(‖W‖² + ‖H‖²),   c = 10, λ = 1
 
-each in its own words: `implicit` takes values of c; `cmfrec` alpha and `lenskit` weight = c − 1; ours is divided by c
-(unobserved_weight = 1/c, alpha_W = alpha_H = λ/c, reg_exponent = 0). The loss is computed here for all, in float64,
-from their factors: the root of the sum above over c. Each runs float32 on all cores at the settings its makers call
-fastest: conjugate gradients and BLAS on one thread for implicit, coordinate descent (the only way it is
+each with its own parameters: `implicit` takes values of c; `cmfrec` alpha and `lenskit` weight = c − 1; ours is
+divided by c (unobserved_weight = 1/c, alpha_W = alpha_H = λ/c, reg_exponent = 0). The loss is computed here for all,
+in float64, from their factors: the root of the sum above over c. Each runs float32 on all cores at the settings its
+makers call fastest: conjugate gradients and BLAS on one thread for implicit, coordinate descent (the only way it is
 non-negative) for cmfrec.
 
-The factors of implicit and LensKit may be negative, so their loss goes lower than ours can: "equal loss" has two
-readings, and both are shown. *The same loss*: the seconds to our converged loss + 1 % and + 0.1 %, which an
-unconstrained solver reaches on its way. *Its own end*: the seconds to within 1 % and 0.1 % of the lowest loss that
-each has found (after 100 iterations of ours, 40 of implicit, 20 of LensKit). cmfrec tells nothing on its way: its
-loss after so many iterations, and our seconds to the same. Seconds are from the call, medians of the rounds;
-compilation, implicit's transpose and its start are left out. The ratio of CPU seconds stands beside: on a machine
-that others use it is the steadier.
+The factors of implicit and LensKit may be negative, so they reach a lower loss than ours can. Two comparisons are
+therefore shown. *The same loss*: the seconds to our converged loss + 1 % and + 0.1 %, which an unconstrained solver
+passes. *Its own end*: the seconds to within 1 % and 0.1 % of the lowest loss of each (after 100 iterations of ours, 40
+of implicit, 20 of LensKit). cmfrec reports no loss by iteration, so its loss after a number of iterations is compared
+with our seconds to that loss. Seconds count from the call and are medians of the rounds, without compilation and
+without implicit's transpose and start. The ratio of CPU seconds, also shown, varies less on a shared machine.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from machine import describe
 from solver import generate
 
+from pipeline.models.objective import Objective
+from pipeline.models.solvers.weighted import factorize_weighted
 from pipeline.models.weighted_nmf import start_weighted
-from pipeline.objective import Objective
-from pipeline.solvers.weighted import factorize_weighted
 
 SIZES, QUICK = "20000x10000x1000000", "3000x2000x100000"
 VALUE, PENALTY = 10.0, 1.0
@@ -56,7 +55,7 @@ Trace = list[tuple[float, float, float]]  # (wall seconds, CPU seconds, loss) af
 
 
 def liked(users: int, items: int, cells: int) -> sparse.csr_matrix:
-    """1 where `generate` has a rating."""
+    """A matrix with 1 where `generate` has a rating."""
     X = generate(users, items, cells)
     X.data[:] = 1
     return X
@@ -66,23 +65,23 @@ def loss_of(X: sparse.csr_matrix, W: np.ndarray, H: np.ndarray) -> float:
     """√(2L) in float64, without a dense array."""
     W, H = W.astype(np.float64), H.astype(np.float64)
     users = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
-    found = 0.0
-    for at in range(0, X.nnz, 100_000):
-        y = np.einsum("ij,ij->i", W[users[at : at + 100_000]], H.T[X.indices[at : at + 100_000]])
-        found += ((1 - y) ** 2 - OBJECTIVE.unobserved_weight * y * y).sum()
-    found += OBJECTIVE.unobserved_weight * np.vdot(W.T @ W, H @ H.T)
-    return float(np.sqrt(found + OBJECTIVE.alpha_W * ((W**2).sum() + (H**2).sum())))
+    total = 0.0
+    for start in range(0, X.nnz, 100_000):
+        y = np.einsum("ij,ij->i", W[users[start : start + 100_000]], H.T[X.indices[start : start + 100_000]])
+        total += ((1 - y) ** 2 - OBJECTIVE.unobserved_weight * y * y).sum()
+    total += OBJECTIVE.unobserved_weight * np.vdot(W.T @ W, H @ H.T)
+    return float(np.sqrt(total + OBJECTIVE.alpha_W * ((W**2).sum() + (H**2).sum())))
 
 
 def ours(X: sparse.csr_matrix, k: int, iterations: int) -> Trace:
     W, H = start_weighted(X, k, OBJECTIVE, 1)
     trace: Trace = []
     wall, cpu = time.perf_counter(), time.process_time()
-    found = factorize_weighted(
+    fitted = factorize_weighted(
         X, W, H, OBJECTIVE, max_iter=iterations, tol=0,
         on_iteration=lambda _, loss: trace.append((time.perf_counter() - wall, time.process_time() - cpu, loss)),
     )  # fmt: skip
-    assert abs(loss_of(X, found.W, found.H) / found.loss - 1) < 1e-5  # what is told is so
+    assert abs(loss_of(X, fitted.W, fitted.H) / fitted.loss - 1) < 1e-5  # the reported loss is right
     return trace
 
 
@@ -93,13 +92,13 @@ def implicit_als(X: sparse.csr_matrix, k: int, iterations: int) -> Trace:
         factors=k, regularization=PENALTY, use_cg=True, iterations=iterations, num_threads=CORES, random_state=1
     )
     trace: Trace = []
-    at = [time.process_time()]  # where its own work began again
+    resumed = [time.process_time()]  # where the solver continued
 
     def told(_: int, seconds: float, __: float | None) -> None:
         wall, cpu, _ = trace[-1] if trace else (0.0, 0.0, 0)
-        cpu += time.process_time() - at[0]
+        cpu += time.process_time() - resumed[0]
         trace.append((wall + seconds, cpu, loss_of(X, model.user_factors, model.item_factors.T)))
-        at[0] = time.process_time()
+        resumed[0] = time.process_time()
 
     model.fit(X * np.float32(VALUE), show_progress=False, callback=told)
     return trace
@@ -116,7 +115,7 @@ def lenskit_als(X: sparse.csr_matrix, k: int, iterations: int) -> Trace:
     model = ImplicitMFScorer(embedding_size=k, epochs=iterations, regularization=PENALTY, weight=VALUE - 1)
     trainer = model.create_trainer(data, TrainingOptions(rng=1))
     rows, cols = (np.asarray(v.ids(), np.int64) for v in (data.users, data.items))
-    # It may leave out users and items without a cell: those have no factors.
+    # Users and items without a cell may have no factors.
     W, H = np.zeros((X.shape[0], k), np.float32), np.zeros((k, X.shape[1]), np.float32)
     trace: Trace = []
     wall = cpu = 0.0
@@ -130,7 +129,7 @@ def lenskit_als(X: sparse.csr_matrix, k: int, iterations: int) -> Trace:
 
 
 def cmfrec(X: sparse.csr_matrix, k: int, iterations: int) -> tuple[float, float, float]:
-    """(wall seconds, CPU seconds, loss) of so many iterations."""
+    """(wall seconds, CPU seconds, loss) of a number of iterations."""
     from cmfrec import CMF_implicit
 
     model = CMF_implicit(
@@ -146,14 +145,14 @@ def cmfrec(X: sparse.csr_matrix, k: int, iterations: int) -> tuple[float, float,
 def until(traces: list[Trace], goal: float) -> tuple[float, float]:
     """Median (wall, CPU) seconds to a loss no higher than the goal; NaN where it is not reached."""
     nan = float("nan")
-    found = [next(((wall, cpu) for wall, cpu, loss in trace if loss <= goal), (nan, nan)) for trace in traces]
-    wall, cpu = (statistics.median(column) for column in zip(*found, strict=True))
+    times = [next(((wall, cpu) for wall, cpu, loss in trace if loss <= goal), (nan, nan)) for trace in traces]
+    wall, cpu = (statistics.median(column) for column in zip(*times, strict=True))
     return wall, cpu
 
 
-def row(name: str, theirs: tuple[float, float], mine: tuple[float, float]) -> None:
-    ratios = f"{theirs[0] / mine[0]:.2f}x | {theirs[1] / mine[1]:.2f}x"
-    print(f"| {name} | {theirs[0]:.3f} | {mine[0]:.3f} | {ratios} |", flush=True)
+def row(name: str, their_times: tuple[float, float], our_times: tuple[float, float]) -> None:
+    ratios = f"{their_times[0] / our_times[0]:.2f}x | {their_times[1] / our_times[1]:.2f}x"
+    print(f"| {name} | {their_times[0]:.3f} | {our_times[0]:.3f} | {ratios} |", flush=True)
 
 
 def main() -> None:
@@ -194,8 +193,8 @@ def main() -> None:
                 row(f"{peer}, each its own end + {share - 1:.1%}", *times)
         points = []
         for iterations in CMFREC if "cmfrec" in here else ():
-            found = [cmfrec(X, options.k, iterations) for _ in range(rounds)]
-            wall, cpu, goal = (statistics.median(column) for column in zip(*found, strict=True))
+            fits = [cmfrec(X, options.k, iterations) for _ in range(rounds)]
+            wall, cpu, goal = (statistics.median(column) for column in zip(*fits, strict=True))
             points.append((wall, cpu, goal))
             row(f"cmfrec non-negative, {iterations} iterations: {goal:.1f}", (wall, cpu), until(by["ours"], goal))
         if options.plot:

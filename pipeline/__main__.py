@@ -1,5 +1,5 @@
 """``python -m pipeline`` is ``rankline``."""
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 
 main()

@@ -7,9 +7,11 @@
     │   ├── BadRowsError
     │   ├── TooLittleDataError
     │   ├── SplitError                     a split that can't be made of these interactions
-    │   │   └── LeakageError                   a candidate or its training side knows what it is judged by
+    │   │   └── LeakageError                   a model or its training side has held-out interactions
     │   ├── NotPromotedError               the gate does not hold: the champion stays
+    │   ├── MissingRunError                a run that MLflow does not have, or has no more
     │   ├── ArtifactError                  another format, a wrong checksum, a missing file
+    │   │   └── EvaluationError            4   a run's evaluation is there and can't be read
     │   ├── CheckFailedError               a check of the rows to be published: they are not
     │   ├── DataGateError                  the data is past a limit: nothing is trained on it
     │   ├── DoesNotFitError                it needs more memory than there is
@@ -25,6 +27,7 @@
         │   └── ConnectionLostError            the answer never came, whether or not the statement ran
         │       └── TimedOutError                  not in time: it may be running still
         └── LockedError                    the embedded warehouse, or the published tables, are in use
+            └── LockLostError                  this process stood still, and another took the published tables over
 
 A message is one line: what happened, where, and what to do next. It never holds a password.
 An interrupted command ends with 130.
@@ -42,10 +45,13 @@ __all__ = [
     "ConnectionLostError",
     "DataGateError",
     "DoesNotFitError",
+    "EvaluationError",
     "InputError",
     "LeakageError",
+    "LockLostError",
     "LockedError",
     "MissingColumnsError",
+    "MissingRunError",
     "NotFittedError",
     "NotPromotedError",
     "QueryError",
@@ -99,24 +105,29 @@ class InputError(RanklineError, ValueError):
 class MissingColumnsError(InputError):
     """Required columns are not there; the message names those that were found."""
 
-    def __init__(self, missing: Sequence[str], found: Sequence[str], where: str = "") -> None:
+    def __init__(self, missing: Sequence[str], columns: Sequence[str], where: str = "", hint: str = "") -> None:
         place = f" in {where}" if where else ""
         # A file with a hundred thousand columns, or with all of its text in the first line, would make a page of it.
         some = ", ".join(
-            repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…") for name in found[:_SHOWN]
+            repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…") for name in columns[:_SHOWN]
         )
-        more = f", … {len(found)} in all" if len(found) > _SHOWN else ""
+        more = f", … {len(columns)} in all" if len(columns) > _SHOWN else ""
         super().__init__(
             f"Missing required columns: {list(missing)}{place} (found: [{some}{more}]). "
-            "Name them with --user-column, --item-column, …, or alias them in the query."
+            + (
+                "Name it with --event-column."  # of files alone
+                if list(missing) == ["event"]
+                else "Name them with --user-column, --item-column, …, or alias them in the query."
+            )
+            + (f" {hint}" if hint else "")
         )
         self.missing = list(missing)
-        self.found = list(found)
-        self.where = where
+        self.columns = list(columns)
+        self.where, self.hint = where, hint
 
-    def __reduce__(self) -> tuple[type[MissingColumnsError], tuple[list[str], list[str], str]]:
+    def __reduce__(self) -> tuple[type[MissingColumnsError], tuple[list[str], list[str], str, str]]:
         # Pickle would pass the message alone, and a worker process could not send this back.
-        return type(self), (self.missing, self.found, self.where)
+        return type(self), (self.missing, self.columns, self.where, self.hint)
 
 
 class BadRowsError(InputError):
@@ -132,15 +143,28 @@ class SplitError(InputError):
 
 
 class LeakageError(SplitError):
-    """The training side, or a model that is judged, knows what it is judged by."""
+    """The training side, or a model, has interactions that are held out."""
 
 
 class NotPromotedError(InputError):
     """A version did not pass the gate; the champion stays."""
 
 
+class MissingRunError(InputError):
+    """A run that MLflow's store does not have, or has no more."""
+
+
 class ArtifactError(InputError):
     """Model artifacts of another format, with a wrong checksum, or with a file missing."""
+
+
+class EvaluationError(ArtifactError):
+    """The evaluation of a run is there and can't be read.
+
+    Its own exit status: a schedule must not take it for "the champion stays", which is 3.
+    """
+
+    exit_status = 4
 
 
 class CheckFailedError(InputError):
@@ -215,3 +239,7 @@ class TimedOutError(ConnectionLostError):
 
 class LockedError(ServerError):
     """The embedded warehouse, or the published tables, are in use by another process."""
+
+
+class LockLostError(LockedError):
+    """The lock on the published tables was lost: this process stood still for too long, and others went on."""

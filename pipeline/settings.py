@@ -2,85 +2,123 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import date
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from pydantic import BeforeValidator, Field, FiniteFloat, PositiveInt, SecretStr
+from pydantic import BeforeValidator, Field, PositiveInt, PrivateAttr, SecretStr, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.data_gate import Limits
+from pipeline.config import ConfigFile
 from pipeline.errors import UsageError
-from pipeline.patience import Patience
+from pipeline.options import DataLimits, Names
+from pipeline.runtime.installation import CHECKOUT, PROJECT_ROOT
+from pipeline.runtime.retry import RetryPolicy
+from pipeline.runtime.sqlite_address import sqlite_path
 
-__all__ = ["PROJECT_ROOT", "Settings", "address_of_store", "without_secrets"]
-
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
-
-_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-_Days = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+__all__ = ["CHECKOUT", "PROJECT_ROOT", "Settings"]
 
 
 def _day(value: object) -> date:
-    """A day as it is typed; left to itself, pydantic takes 2020 for seconds since 1970."""
+    """Parse an ISO date. Without this validator pydantic reads 2020 as seconds since 1970."""
     try:
         return date.fromisoformat(str(value))
     except ValueError:
         raise ValueError("it is a day such as 2020-01-31") from None
 
 
-class Settings(BaseSettings):
-    """What does not belong to one command.
+def _limit_fields() -> Mapping[str, Any]:
+    """A setting for each field of `DataLimits`, with its type and bounds: ``limit_min_users`` for ``min_users``."""
+    hints = get_type_hints(DataLimits, include_extras=True)
+    day = Annotated[date, BeforeValidator(_day)]
+    return {
+        f"limit_{limit.name}": (day | None if hints[limit.name] == date | None else hints[limit.name], None)
+        for limit in fields(DataLimits)
+    }
 
-    A password is part of `warehouse`, so that is no option of the command line (a process list
-    shows those) and prints as stars.
+
+_LONGEST = 10_000_000  # seconds, some four months; sockets and servers take no 10**20
+
+if TYPE_CHECKING:
+    _WithLimits = BaseSettings
+else:
+    _WithLimits = create_model("_WithLimits", __base__=BaseSettings, **_limit_fields())
+
+
+class Settings(_WithLimits):
+    """Settings that all commands share.
+
+    `warehouse` may hold a password. It is therefore no command-line option, which a process list would show,
+    and it prints as stars.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RANKLINE_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RANKLINE_", frozen=True, extra="ignore", env_ignore_empty=True, allow_inf_nan=False
+    )
 
     warehouse: SecretStr | None = None
-    connect_timeout: int = 10
-    read_timeout: int = 300
-    # The warehouse under fire: how long one statement may take there, how often and how long we try again.
-    query_timeout: Annotated[int, Field(ge=0)] = 3600
-    retries: Annotated[int, Field(ge=0)] = 5
-    retry_seconds: Annotated[float, Field(ge=0)] = 60.0
+    connect_timeout: Annotated[int, Field(ge=1, le=_LONGEST)] = 10
+    read_timeout: Annotated[int, Field(ge=1, le=_LONGEST)] = 300
+    # Seconds that one statement may take in the warehouse; how often and for how long a failed one is retried.
+    query_timeout: Annotated[int, Field(ge=1, le=_LONGEST)] = 3600
+    retries: Annotated[int, Field(ge=0, le=1000)] = 5
+    retry_seconds: Annotated[float, Field(ge=0, le=_LONGEST)] = 60.0
 
-    # What data must keep to before a fit (data_gate.Limits has the meanings; None: no limit), and what memory there is.
-    limit_min_interactions: PositiveInt | None = None
-    limit_min_users: PositiveInt | None = None
-    limit_min_items: PositiveInt | None = None
-    limit_min_score: FiniteFloat | None = None
-    limit_max_score: FiniteFloat | None = None
-    limit_max_bad_share: _Share | None = None
-    limit_max_duplicate_share: _Share | None = None
-    limit_max_age_days: _Days | None = None
-    limit_max_future_days: _Days | None = None
-    limit_earliest: Annotated[date, BeforeValidator(_day)] | None = None
-    limit_max_users_lost: _Share | None = None
-    limit_max_items_lost: _Share | None = None
-    limit_max_shrink: _Share | None = None
+    # Locks: seconds without a sign of life until others take the publishing lock over, and to wait for a store's file.
+    lock_expiry: Annotated[float, Field(ge=1, le=_LONGEST)] = 60.0
+    lock_timeout: Annotated[float, Field(gt=0, le=_LONGEST)] = 60.0
+
+    # The file with the snapshot of the rules about items, instead of one beside the store.
+    rules: Path | None = None
+
+    # A memory limit set by the user, instead of the detected one.
     memory_limit_mb: PositiveInt | None = None
 
+    _config: ConfigFile | None = PrivateAttr(default=None)
+    _names: Names = PrivateAttr(default=Names())
+
+    @classmethod
+    def with_config(cls, config: ConfigFile | None) -> Settings:
+        """Settings from the environment. Limits of the data gate that it does not set come from the file."""
+        limits = {} if config is None else config.values_of(DataLimits)
+        in_environment = {name.upper() for name, value in os.environ.items() if value}
+        values = {f"limit_{name}": value for name, value in limits.items()}
+        settings = cls(**{n: v for n, v in values.items() if f"RANKLINE_{n.upper()}" not in in_environment})
+        settings._config = config
+        return settings
+
     @property
-    def data_limits(self) -> Limits:
-        """The limits that are set. Raises UsageError for a RANKLINE_LIMIT_… that is none: a typo guards nothing."""
-        known = {f"RANKLINE_LIMIT_{one.name.upper()}" for one in fields(Limits)}
+    def config(self) -> ConfigFile | None:
+        """The ``rankline.yaml`` named by ``--config``, if any."""
+        return self._config
+
+    def named(self, names: Names) -> Settings:
+        """The same settings, for the model of this name."""
+        settings = self.model_copy()
+        settings._names = names
+        return settings
+
+    @property
+    def names(self) -> Names:
+        """The model that the command is about, and what belongs to it."""
+        return self._names
+
+    @property
+    def data_limits(self) -> DataLimits:
+        """The limits of the data gate. Raises UsageError for an unknown RANKLINE_LIMIT_… variable, such as a typo."""
+        known = {f"RANKLINE_LIMIT_{limit.name.upper()}" for limit in fields(DataLimits)}
         if unknown := sorted(
             name for name in os.environ if name.upper().startswith("RANKLINE_LIMIT_") and name.upper() not in known
         ):
             raise UsageError(f"{', '.join(unknown)} is no limit; there are {', '.join(sorted(known))}")
-        return Limits(**{one.name: getattr(self, f"limit_{one.name}") for one in fields(Limits)})
+        return DataLimits(**{limit.name: getattr(self, f"limit_{limit.name}") for limit in fields(DataLimits)})
 
     @property
     def warehouse_dsn(self) -> str:
-        """The DSN asked for, else the embedded warehouse under the project root."""
+        """The configured DSN, else the embedded warehouse under the project root."""
         if self.warehouse is None:
             return f"chdb://{PROJECT_ROOT / 'data' / 'warehouse'}"
         return self.warehouse.get_secret_value()
@@ -92,57 +130,30 @@ class Settings(BaseSettings):
 
     @property
     def tuning_path(self) -> Path:
-        """Where searches keep their trials: ``tuning.db`` beside a store in a file, else under the project root."""
-        return self._beside_store / "tuning.db"
+        """The file with the trials of searches: ``tuning.db`` beside a store in a file, else under the project root.
+
+        A model of another name has a file of its own: ``tuning_NAME.db``.
+        """
+        return self._beside_store / ("tuning.db" if self.names.is_default else f"tuning_{self.names.name}.db")
 
     @property
     def unlogged_path(self) -> Path:
-        """Where trainings are kept until they are logged: ``unlogged`` beside a store in a file, or as above."""
+        """The folder of runs that MLflow has not accepted yet: ``unlogged``, in the same folder as `tuning_path`."""
         return self._beside_store / "unlogged"
 
     @property
-    def patience(self) -> Patience:
-        """How often, and for how long, what is safe to repeat is tried again."""
-        return Patience(self.retries, self.retry_seconds)
+    def rules_path(self) -> Path:
+        """The snapshot of the rules that `score` and `rules push` write: ``rules.json``, else ``rules_NAME.json``."""
+        return self.rules or self._beside_store / (
+            "rules.json" if self.names.is_default else f"rules_{self.names.name}.json"
+        )
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """How often and for how long a call that is safe to repeat is retried."""
+        return RetryPolicy(self.retries, self.retry_seconds)
 
     @property
     def _beside_store(self) -> Path:
-        prefix, store = "sqlite:///", self.tracking_uri
-        return Path(store.removeprefix(prefix)).resolve().parent if store.startswith(prefix) else PROJECT_ROOT
-
-
-def address_of_store(uri: str) -> str:
-    """MLflow's tracking URI without user and password. Raises UsageError, which repeats none of it."""
-    try:
-        parts = urlsplit(uri)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        raise UsageError(
-            "MLFLOW_TRACKING_URI is no valid address; write http://host:5000, and %2F for a / in a password"
-        ) from None
-    if not parts.hostname:
-        # A file; or an address with a slip in it, or with its password among the options.
-        return uri if parts.scheme in ("sqlite", "file") else re.sub(r":.*@", ":…@", uri.split("?", 1)[0])
-    if "@" in parts.path + parts.query + parts.fragment:
-        # What stands before the / would be taken for host and port, and shown.
-        raise UsageError("MLFLOW_TRACKING_URI: write / ? # and @ in a user or password as %2F %3F %23 and %40")
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
-
-
-def without_secrets(text: str) -> str:
-    """The text with the environment's passwords taken out: a server, or what stands before it, may repeat them."""
-    for user, secret in _secrets():
-        basic = base64.b64encode(f"{user}:{secret}".encode()).decode().rstrip("=")
-        for spelling in (basic, secret, quote(secret, safe="")):
-            text = text.replace(spelling, "…")
-    return text
-
-
-def _secrets() -> Iterator[tuple[str, str]]:
-    """(user, password), the longest first; what is shorter than four characters would be found everywhere."""
-    found = {(os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))}
-    found.add(("", os.environ.get("MLFLOW_TRACKING_TOKEN", "")))
-    for name in ("MLFLOW_TRACKING_URI", "RANKLINE_WAREHOUSE"):
-        if match := re.search(r"//([^/@:]*):(.*)@", os.environ.get(name, "")):
-            found |= {(match[1], match[2]), (unquote(match[1]), unquote(match[2]))}
-    yield from sorted((one for one in found if len(one[1]) > 3), key=lambda one: -len(one[1]))
+        path = sqlite_path(self.tracking_uri)
+        return path.parent if path is not None else PROJECT_ROOT

@@ -12,18 +12,34 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.artifact import FactorModel
-from pipeline.ids import IdMap
-from pipeline.interactions import Interactions
-from pipeline.matrix import UserItems, aggregate, in_order, to_matrix
+from pipeline.data.id_map import IdMap
+from pipeline.data.interactions import Interactions
+from pipeline.data.matrix import UserItems, to_matrix
+from pipeline.data.prepare import PreparedInteractions, prepare_interactions
+from pipeline.models.factor_model import FactorModel
 
 SEED = 20240229
 
+# The commands that tests start compile the package once, and not each anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # The same examples in every run: a failure is a bug in the change, not the luck of the day.
 settings.register_profile("rankline", deadline=None, derandomize=True, max_examples=100)
-# To look for new ones, some minutes: HYPOTHESIS_PROFILE=long pytest tests/test_fuzz.py
+# For `make test-fast`.
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=10)
+# To look for new ones, some minutes: HYPOTHESIS_PROFILE=long pytest tests/e2e/test_fuzz.py
 settings.register_profile("long", deadline=None, max_examples=2_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "rankline"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest first: a long test that begins last leaves the other cores idle."""
+
+    def order(item: pytest.Item) -> tuple[float, bool]:
+        takes = item.get_closest_marker("takes")
+        return (-takes.args[0] if takes else 0, item.get_closest_marker("slow") is None)
+
+    items.sort(key=order)
 
 
 @pytest.fixture
@@ -49,7 +65,7 @@ class Checkerboard:
     """
 
     n: int
-    interactions: Interactions
+    interactions: PreparedInteractions
     matrix: UserItems
     model: FactorModel
     answer: NDArray[np.int32]
@@ -60,8 +76,8 @@ def make_checkerboard(n: int = 20) -> Checkerboard:
     u, i = np.nonzero(np.add.outer(np.arange(n), np.arange(n)) % 2 == 0)
     u, i = u[u != i], i[u != i]
     names = np.array([f"item-{col:03d}" for col in range(n)])
-    x = Interactions.of(10 * u, names[i])
-    matrix = to_matrix(aggregate(in_order(x)))
+    x = prepare_interactions(Interactions.of(10 * u, names[i])).interactions
+    matrix = to_matrix(x)
     colour = np.arange(n) % 2
     w = np.eye(2, dtype=np.float32)[colour]
     model = FactorModel(w, np.ascontiguousarray(w.T), matrix.users, matrix.items, matrix.scores)

@@ -19,7 +19,9 @@ STATUS = {
     "SplitError": 3,
     "LeakageError": 3,
     "NotPromotedError": 3,
+    "MissingRunError": 3,
     "ArtifactError": 3,
+    "EvaluationError": 4,
     "UnknownUserError": 3,
     "UnknownItemError": 3,
     "RowRangeError": 3,
@@ -35,6 +37,7 @@ STATUS = {
     "DataGateError": 3,
     "DoesNotFitError": 3,
     "LockedError": 4,
+    "LockLostError": 4,
 }
 
 
@@ -58,13 +61,13 @@ def test_the_tree_in_the_docstring_is_the_tree():
     parents: list[str] = []
     drawn = {}
     for line in errors.__doc__.splitlines():
-        found = re.match(r"    ([ │├└─]*)(\w+Error)\b *(\d)?", line)
-        if found:
-            depth = len(found[1]) // 4
-            parents[depth:] = [found[2]]
-            drawn[found[2]] = parents[depth - 1] if depth else None
-            if found[3]:
-                assert getattr(errors, found[2]).exit_status == int(found[3])
+        match = re.match(r"    ([ │├└─]*)(\w+Error)\b *(\d)?", line)
+        if match:
+            depth = len(match[1]) // 4
+            parents[depth:] = [match[2]]
+            drawn[match[2]] = parents[depth - 1] if depth else None
+            if match[3]:
+                assert getattr(errors, match[2]).exit_status == int(match[3])
     assert drawn == {
         name: None if name == "RanklineError" else getattr(errors, name).__bases__[0].__name__ for name in STATUS
     }
@@ -105,7 +108,7 @@ def test_missing_columns_message():
     assert str(error).startswith("Missing required columns: ['user_id', 'item_id']")
     assert "found: ['a', 'b']" in str(error)
     assert "--user-column" in str(error)
-    assert (error.missing, error.found) == (["user_id", "item_id"], ["a", "b"])
+    assert (error.missing, error.columns) == (["user_id", "item_id"], ["a", "b"])
     # Any sequence, shown as a list; and where it was looked for.
     error = errors.MissingColumnsError(("user_id",), (), "x.csv")
     assert str(error).startswith("Missing required columns: ['user_id'] in x.csv (found: [])")

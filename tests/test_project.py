@@ -13,18 +13,20 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from pipeline.cli import app
-from pipeline.spec import ReadSpec, ScoreSpec, TrainSpec, TuneSpec
+from pipeline.cli.main import app
+from pipeline.cli.mlproject import mlproject
+from pipeline.cli.options_page import options_page
+from pipeline.options import Names, ReadOptions, ScoreOptions, TrainOptions, TuneOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
-FILE_OPTIONS = {"input", "format", "user_column", "item_column", "rating_column", "timestamp_column"}
+FILE_OPTIONS = {"input", "format", "event_column", "event_weights", "separator", "header", "encoding"}
 
 
 def defaults(*specs: type, without: set[str] = frozenset()) -> dict[str, str]:
     """Name → default as `mlflow run` would log it."""
-    found = {f.name: "none" if f.default is None else str(f.default) for spec in specs for f in fields(spec)}
-    return {name: value for name, value in found.items() if name not in without}
+    by_name = {f.name: "none" if f.default is None else str(f.default) for spec in specs for f in fields(spec)}
+    return {name: value for name, value in by_name.items() if name not in without}
 
 
 def parameters(entry_point: str) -> dict[str, Any]:
@@ -34,35 +36,55 @@ def parameters(entry_point: str) -> dict[str, Any]:
     }
 
 
+def test_mlproject_is_what_make_mlproject_writes() -> None:
+    assert (ROOT / "MLproject").read_text() == mlproject(), "run make mlproject"
+    assert len(mlproject().splitlines()) <= 160
+
+
+def test_mlflow_reads_it_as_it_is_meant() -> None:
+    from mlflow.projects._project_spec import load_project
+
+    project = load_project(str(ROOT))
+    for name in MLPROJECT["entry_points"]:
+        read = project.get_entry_point(name).parameters
+        assert {
+            entry.name: entry.type if entry.type != "string" else str(entry.default) for entry in read.values()
+        } == (parameters(name))
+
+
 def test_main_has_every_option_with_its_default_as_python_prints_it() -> None:
-    assert parameters("main") == defaults(TrainSpec, ReadSpec, without=FILE_OPTIONS)
+    assert parameters("main") == defaults(Names, TrainOptions, ReadOptions, without=FILE_OPTIONS)
 
 
 def test_files_has_them_too_and_needs_an_input() -> None:
-    expected = {**defaults(TrainSpec, ReadSpec), "input": "path", "source": "file"}
+    expected = {**defaults(Names, TrainOptions, ReadOptions), "input": "path", "source": "file"}
     assert parameters("files") == expected
 
 
 def test_score_has_every_option() -> None:
-    assert parameters("score") == defaults(ScoreSpec)
+    assert parameters("score") == defaults(Names, ScoreOptions)
 
 
 def test_tune_has_what_train_has_and_its_own() -> None:
-    assert parameters("tune") == defaults(TrainSpec, TuneSpec, ReadSpec, without=FILE_OPTIONS)
-    assert parameters("tune_files") == {**defaults(TrainSpec, TuneSpec, ReadSpec), "input": "path", "source": "file"}
+    assert parameters("tune") == defaults(Names, TrainOptions, TuneOptions, ReadOptions, without=FILE_OPTIONS)
+    assert parameters("tune_files") == {
+        **defaults(Names, TrainOptions, TuneOptions, ReadOptions),
+        "input": "path",
+        "source": "file",
+    }
 
 
 @pytest.mark.parametrize(("entry_point", "own"), [("promote", {"model"}), ("rollback", set())])
 def test_promote_and_rollback_have_the_defaults_of_their_commands(entry_point: str, own: set[str]) -> None:
-    options = {one.name: one for one in get_command(app).commands[entry_point].params}
+    options = {parameter.name: parameter for parameter in get_command(app).commands[entry_point].params}
     assert parameters(entry_point) == {
         name: "none" if options[name].default is None else str(options[name].default)
         for name in parameters(entry_point)
     }
     # By force nobody promotes in passing.
     apart = {"promote": {"force", "reason"}, "rollback": {"table", "keep"}}[entry_point]
-    assert set(options) - set(parameters(entry_point)) - {"log_format", "debug", "help"} == apart
-    assert {name for name, one in options.items() if one.param_type_name == "argument"} == own
+    assert set(options) - set(parameters(entry_point)) - {"as_json", "log_format", "debug", "help", "config"} == apart
+    assert {name for name, parameter in options.items() if parameter.param_type_name == "argument"} == own
 
 
 @pytest.mark.parametrize("entry_point", list(MLPROJECT["entry_points"]))
@@ -80,11 +102,17 @@ def test_every_parameter_is_passed_on(entry_point: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "specs"),
-    [("train", (TrainSpec, ReadSpec)), ("tune", (TrainSpec, TuneSpec, ReadSpec)), ("score", (ScoreSpec,))],
+    [
+        ("train", (TrainOptions, ReadOptions)),
+        ("tune", (TrainOptions, TuneOptions, ReadOptions)),
+        ("score", (ScoreOptions,)),
+    ],
 )
-def test_help_shows_every_option_its_variable_and_its_default(command: str, specs: tuple[type, ...]) -> None:
+def test_help_shows_every_option_and_its_default_and_the_rule_of_the_variables(
+    command: str, specs: tuple[type, ...]
+) -> None:
     shown = subprocess.run(
-        [sys.executable, "-m", "pipeline", command, "--help"],
+        [sys.executable, "-m", "pipeline", command, "--help-all"],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -94,21 +122,41 @@ def test_help_shows_every_option_its_variable_and_its_default(command: str, spec
     for name, default in defaults(*specs).items():
         option = "--" + name.replace("_", "-")
         line = next(line for line in shown.splitlines() if re.search(rf"{option}\s", line))
-        assert f"RANKLINE_{name.upper()}" in shown
-        assert f"[default: {default}]" in re.sub(r"\s+", " ", line + shown.split(option, 1)[1][:700])
-    assert "Example:" in shown
+        if default != "none":
+            assert f"[default: {default}]" in re.sub(r"\s+", " ", line + shown.split(option, 1)[1][:700])
+    assert f"Examples:\n  rankline {command}" in shown
+    assert "Each option may come from the environment: --max-iter from RANKLINE_MAX_ITER." in shown
+    assert "env var" not in shown
 
 
-def test_readme_names_every_option() -> None:
+def test_every_option_of_these_classes_comes_from_its_variable() -> None:
+    for command, specs in (("train", (TrainOptions, ReadOptions)), ("score", (ScoreOptions,))):
+        variables = {
+            parameter.name: getattr(parameter, "envvar", None)
+            for parameter in get_command(app).commands[command].params
+        }
+        for name in defaults(*specs):
+            assert variables[name] == f"RANKLINE_{name.upper()}"
+
+
+def test_the_page_of_options_is_what_make_mlproject_writes() -> None:
+    page = options_page()
+    assert (ROOT / "docs" / "options.md").read_text() == page, "run make mlproject"
+    assert "| `max_iter` | 200 | INTEGER | Most iterations. " in page
+
+
+def test_the_readme_is_short_and_names_every_command() -> None:
     readme = (ROOT / "README.md").read_text()
-    table = readme[readme.index("## Options") : readme.index("## Metrics")]
-    for spec in (TrainSpec, ReadSpec):
-        for name in (f.name for f in fields(spec)):
-            assert f"`--{name.replace('_', '-')}`" in table
-    for name in ("model", "k", "unknown", "max-coverage-drop", "max-fallback", "accept-changes", "keep"):
-        assert f"`score --{name}`" in table
-    for one in fields(TuneSpec):
-        assert f"`tune --{one.name}`" in table
+    assert len(readme.splitlines()) <= 200
+    table = readme[readme.index("## Commands") : readme.index("## When something breaks")]
+    for name in get_command(app).commands:
+        assert re.search(rf"`{name}\b", table), name
+
+
+def test_every_link_of_the_pages_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_mlflow_folder_is_no_package_and_names_nothing_that_python_imports() -> None:
@@ -122,7 +170,7 @@ def test_conda_and_lock_pin_the_same_versions() -> None:
     pins = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
     lock = (ROOT / "requirements.lock").read_text()
     assert "python=3.11" in pins
-    for pin in next(one["pip"] for one in pins if isinstance(one, dict)):
+    for pin in next(entry["pip"] for entry in pins if isinstance(entry, dict)):
         assert re.search(rf"^{re.escape(pin)}(?: |$)", lock, re.MULTILINE), pin
     assert "://" not in lock
 
@@ -135,7 +183,7 @@ def test_every_locked_package_has_hashes() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from pipeline import cli\n"
+        "import sys; from pipeline.cli import main as cli\n"
         "try: cli.main(['--help'])\n"
         "except SystemExit: pass\n"
         "names = 'optuna numpy scipy pandas mlflow sklearn pyarrow pydantic clickhouse_connect numba'\n"

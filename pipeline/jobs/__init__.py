@@ -1,1 +1,1 @@
-"""The wiring, readable from top to bottom: what each command does with the rooms below, a file each."""
+"""The steps of each command, one module per command, built from the packages below."""

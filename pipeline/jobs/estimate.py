@@ -1,62 +1,72 @@
-"""`estimate`: what a training would need, without one."""
+"""`estimate`: the memory and time that a training would need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.data_facts import n_duplicates
-from pipeline.estimate import Estimate, Plan, Size, estimate
-from pipeline.free_memory import Room, memory_room
-from pipeline.jobs.before_fit import Wanted, busy, check_reading, kept_by, program_of, refusal
-from pipeline.jobs.reporter import Reporter
+from pipeline.data.profile import n_duplicates
+from pipeline.data.sources.row_counts import RowCount
+from pipeline.errors import UsageError
+from pipeline.jobs.inputs import read_interactions
+from pipeline.jobs.preflight import TrainingRequest, check_reading, program_of, refusal, sizes_of
+from pipeline.models.footprint import Plan, Size
+from pipeline.options import ReadOptions, TrainOptions
+from pipeline.runtime.cpus import busy
+from pipeline.runtime.memory import MemoryLimit, memory_limit
+from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
-from pipeline.sources.choice import read_interactions
-from pipeline.sources.counts import Counted
-from pipeline.spec import ReadSpec, TrainSpec
+from pipeline.training.estimate import Estimate, estimate
+from pipeline.training.train import checked_algorithm
 
-__all__ = ["Preview", "estimate_job"]
+__all__ = ["EstimateResult", "estimate_job"]
 
-_STORE = 115 << 20  # bytes that MLflow's client takes once a run is open, which here it is not
+_STORE = 115 << 20  # bytes of MLflow's client in a training; `estimate` itself opens no run
 
 
 @dataclass(frozen=True)
-class Preview:
+class EstimateResult:
     """Attributes
     ----------
-    exact : whether the data was read; else the warehouse counted it, to some 1 %
-    refusal : why it does not fit, and what would; "" where it does
+    exact : whether the data was read; else the warehouse counted it, with an error of about 1 %
+    refusal : why it does not fit into memory, and what would; "" where it fits
     """
 
     size: Size
     plan: Plan
-    found: Estimate
-    room: Room | None
+    estimate: Estimate
+    room: MemoryLimit | None
     exact: bool
     refusal: str
 
 
-class _CountsAreEnough(Exception):  # noqa: N818 - no error: what is asked for is known without a read
-    def __init__(self, counted: Counted) -> None:
+class _CountsAreEnough(Exception):  # noqa: N818 - no error: it ends the read, since the counts suffice
+    def __init__(self, counted: RowCount) -> None:
         super().__init__()
         self.counted = counted
 
 
-def estimate_job(spec: TrainSpec, read_spec: ReadSpec, settings: Settings, reporter: Reporter) -> Preview:
-    """What `train` would need with these options.
+def estimate_job(spec: TrainOptions, read_spec: ReadOptions, settings: Settings, reporter: Reporter) -> EstimateResult:
+    """Estimate what `train` would need with these options.
 
-    A large table of the warehouse is counted where it lies; all else is read, where reading fits (DoesNotFitError).
-    No run is opened.
+    A large table is counted in the warehouse; all other data is read. Raises DoesNotFitError where reading alone
+    needs too much memory. No run is opened.
     """
+    if spec.is_auto:
+        raise UsageError(
+            "estimate is for one model: name it with --algorithm. (train --algorithm auto leaves out what does not fit "
+            "into memory, and takes --budget-minutes to choose among the others.)"
+        )
+    checked_algorithm(spec)
     check = check_reading(settings)
 
-    def before(counted: Counted) -> None:
+    def before(counted: RowCount) -> None:
         if counted.n_users is not None:
             raise _CountsAreEnough(counted)
         check(counted)
 
     reporter.progress("count", 0, None)
-    kept: Callable[[int], Size] | None = None
+    size_for: Callable[[int], Size] | None = None
     try:
         chosen = read_interactions(
             read_spec, settings, reporter.say, lambda done, total: reporter.progress("read", done, total), before
@@ -65,16 +75,17 @@ def estimate_job(spec: TrainSpec, read_spec: ReadSpec, settings: Settings, repor
         size, already = _as_size(enough.counted), 0
     else:
         x = chosen.read.interactions
-        kept = kept_by(x, n_duplicates(x))
-        size = kept(spec.min_interactions or 0)
+        size_for = sizes_of(x, n_duplicates(x))
+        size = size_for(spec.min_interactions or 0)
         already = size.read
-    room = memory_room(settings.memory_limit_mb)
-    plan, program = Wanted(spec).plan(size), program_of(room, already) + _STORE
-    found = estimate(size, plan, program, busy())
-    return Preview(size, plan, found, room, kept is not None, refusal(found, size, plan, program, room, kept))
+    room = memory_limit(settings.memory_limit_mb)
+    plan, program = TrainingRequest(spec).plan(size), program_of(room, already) + _STORE
+    estimated = estimate(size, plan, program, busy())
+    sentence = refusal(estimated, size, plan, program, room, size_for)
+    return EstimateResult(size, plan, estimated, room, size_for is not None, sentence)
 
 
-def _as_size(counted: Counted) -> Size:
+def _as_size(counted: RowCount) -> Size:
     return Size(
         counted.n_rows, counted.n_cells or counted.n_rows, counted.n_users or 0, counted.n_items or 0,
         counted.times is not False, counted.user_id_bytes, counted.item_id_bytes,

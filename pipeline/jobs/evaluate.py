@@ -1,196 +1,285 @@
-"""`evaluate`: fit models to one file and judge them by another, as published tables are made; no MLflow."""
+"""`evaluate`: fits models to a training file and evaluates them on a test file, without MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.data.interactions import Interactions
+from pipeline.data.prepare import Preparation, PreparedInteractions, content_digest, prepare_interactions
+from pipeline.data.sources.files import read_file
+from pipeline.data.splits import Split
 from pipeline.errors import InputError, LeakageError
-from pipeline.evaluate import evaluate
-from pipeline.evaluate_spec import EvaluateSpec, ModelName
-from pipeline.interactions import Interactions
-from pipeline.jobs.reporter import Reporter
-from pipeline.matrix import aggregate, content_digest, filter_users, in_order, to_matrix
-from pipeline.models.item_knn import ItemKNNRanker, fit_item_knn
-from pipeline.models.popular import popular_model, recent_model
-from pipeline.ranker import Ranker
-from pipeline.report import Report
-from pipeline.sampled import Negatives, evaluate_sampled, sample_negatives
-from pipeline.scorer import Scorer
-from pipeline.sources.blocks import Columns
-from pipeline.sources.negatives import read_negatives
-from pipeline.sources.protocol import Files, as_one_kind, read_rows
-from pipeline.spec import TrainSpec
-from pipeline.splits import Split
-from pipeline.train import train
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.files import Files, as_training_has_them
+from pipeline.evaluation.negatives_file import read_negatives
+from pipeline.evaluation.results import Report
+from pipeline.evaluation.sampled_negatives import Negatives, evaluate_sampled, sample_negatives
+from pipeline.jobs.evaluate_result import EvaluateResult
+from pipeline.jobs.evaluated_models import fit_setting, rating_metrics, rating_sentence
+from pipeline.jobs.inputs import columns_of, form_of
+from pipeline.jobs.model_settings import ModelSetting, settings_of
+from pipeline.models import registry
+from pipeline.options import EvaluateOptions, TrainOptions
+from pipeline.ranking.protocols import Ranker
+from pipeline.runtime.progress import Reporter
 
 __all__ = ["EvaluateResult", "evaluate_job"]
 
-
-@dataclass(frozen=True)
-class EvaluateResult:
-    """Attributes
-    ----------
-    protocol : ``full``, ``given negatives`` or ``sampled negatives``
-    ks : lengths of lists, ascending
-    metrics : model → metric → value, finite; the models in the order they were asked for
-    facts : n_users and n_held_out that were judged, digests of the data and of the split, the seed where one was used
-    """
-
-    protocol: str
-    ks: tuple[int, ...]
-    metrics: dict[str, dict[str, float]]
-    facts: dict[str, Any]
-
-    def as_json(self) -> dict[str, Any]:
-        """The first model's metrics at the top level, all models' under ``models``."""
-        first = next(iter(self.metrics))
-        about = {"model": first, "protocol": self.protocol, "k": list(self.ks), **self.facts}
-        return {**about, **self.metrics[first], "models": self.metrics}
+_KINDS = {"int": "integers", "str": "text"}
 
 
 def evaluate_job(
-    files: EvaluateSpec, spec: TrainSpec, models: Sequence[ModelName], ks: tuple[int, ...], reporter: Reporter
+    files: EvaluateOptions,
+    spec: TrainOptions,
+    models: Sequence[str],
+    ks: tuple[int, ...],
+    reporter: Reporter,
+    exclude_seen_negatives: bool = False,
 ) -> EvaluateResult:
-    """Read the files, fit each model to the training side alone, and judge all on the same split.
+    """Read the files, fit each model to the training side alone, and evaluate all on the same split.
+
+    With several folds or repeats the metrics are means over all of them, with their spread.
+
+    Parameters
+    ----------
+    models : as of `settings_of`
+    exclude_seen_negatives : leave out given negatives that their user has in training
 
     Raises
     ------
+    UsageError
+        For an unknown model, or an option that a model does not have.
     InputError
-        Files that can't be used, or where no user of the test file is known to training.
+        A file can't be used, or no user of the test file is in the training file.
     LeakageError
-        Where the two files share a pair.
+        A user-item pair is in both files.
     """
-    read = _read(files, reporter)
-    known = in_order(read.train)
-    kept = filter_users(aggregate(known, spec.duplicates), spec.min_interactions, spec.max_interactions)
-    for sentence in _counted(files, known, kept):
+    settings = settings_of(models, spec, reporter)
+    results = []
+    for of_fold in files.of_folds():
+        read = _read(of_fold, reporter)
+        for sides in [read] if files.folds is None else _folds_of(read.train, files.folds, spec):
+            for seed in range(spec.random_state, spec.random_state + files.repeats):
+                seeded = tuple(setting.seeded(seed) for setting in settings)
+                evaluation = _Evaluating(of_fold, replace(spec, random_state=seed), ks, reporter)
+                results.append(_evaluate(evaluation, sides, seeded, exclude_seen_negatives))
+    return results[0] if len(results) == 1 else EvaluateResult.mean_of(results)
+
+
+class _Evaluating(NamedTuple):
+    """What all steps of one evaluation share."""
+
+    files: EvaluateOptions
+    spec: TrainOptions
+    ks: tuple[int, ...]
+    reporter: Reporter
+
+
+def _folds_of(x: Interactions, n: int, spec: TrainOptions) -> Iterator[Files]:
+    """Both sides of each fold: every interaction is in the test side of one, drawn by the seed."""
+    prepared = prepare_interactions(x, spec.duplicates, spec.min_interactions, spec.max_interactions).interactions
+    fold = np.random.default_rng(spec.random_state).permutation(len(prepared)) % n
+    for number in range(n):
+        yield Files(prepared.take(fold != number).compact(), prepared.take(fold == number).compact(), None)
+
+
+def _evaluate(
+    evaluation: _Evaluating, read: Files, settings: tuple[ModelSetting, ...], exclude_seen_negatives: bool
+) -> EvaluateResult:
+    """Fit and evaluate the models on one split with one seed."""
+    files, spec, ks, reporter = evaluation
+    training = prepare_interactions(read.train, spec.duplicates, spec.min_interactions, spec.max_interactions)
+    for sentence in _counted(files, training):
         reporter.say(sentence)
-    split = _split(files, kept, aggregate(in_order(read.test)))
+    split = _split(files, training.interactions, prepare_interactions(read.test).interactions)
     negatives = read.negatives
     if files.negatives is not None:
         reporter.progress("negatives", 0, None)
         negatives = sample_negatives(split, files.negatives, spec.random_state)
-    judged = _judged(files, split, negatives, reporter)
-    if "recent" in models and split.train.at is None:
-        reporter.say(f"recent ranks as popular does: {files.train} has no times")
+    rated = split  # also what its user did not like
+    split, negatives = _relevant(files, split, negatives, reporter)
+    if files.negatives_file is not None and negatives is not None:
+        negatives = _not_seen(negatives, split, exclude_seen_negatives, reporter)
+    counts = _evaluated(files, split, negatives, reporter)
+    for setting in settings:
+        if setting.algorithm.needs.times and split.train.at is None:
+            reporter.say(f"{setting.label} ranks as {registry.POPULAR} does: {files.train_name} has no times")
 
+    clipped = files.clip == "yes"
+    if sentence := rating_sentence(settings, rated, clipped):
+        reporter.say(sentence)
     metrics: dict[str, dict[str, float]] = {}
-    said: dict[str, tuple[str, ...]] = {}
-    for name in models:
-        reporter.progress(f"fit {name}", 0, None)
-        ranker = _fitted(name, split, spec, reporter)
-        found = _measured(ranker, split, negatives, ks, name, reporter)
-        said[name] = found.messages
-        metrics[name] = {key: value for key, value in found.metrics.items() if key != "n_users"}
-    _say(said, reporter)
+    messages: dict[str, tuple[str, ...]] = {}
+    fits: dict[str, Mapping[str, Any]] = {}
+    for setting in settings:
+        reporter.progress(f"fit {setting.label}", 0, None)
+        ranker, fits[setting.label] = fit_setting(setting, split, spec, reporter)
+        report = _measured(ranker, split, negatives, ks, setting.label, reporter)
+        messages[setting.label] = report.messages
+        ranking = {key: value for key, value in report.metrics.items() if key != "n_users"}
+        metrics[setting.label] = {**ranking, **rating_metrics(setting, ranker, rated, clipped)}
+    _say(messages, reporter)
     protocol = "full" if negatives is None else "given negatives" if files.negatives is None else "sampled negatives"
     facts: dict[str, Any] = {
-        "n_users": judged.users,
-        "n_held_out": judged.interactions,
+        "n_users": counts.users,
+        "n_held_out": counts.interactions,
         "train_digest": content_digest(split.train),
         "split_digest": split.digest,
+        "fits": fits,
     }
-    if files.negatives is not None or "nmf" in models:
+    if files.negatives is not None or any(setting.algorithm.stepped for setting in settings):
         facts["random_state"] = spec.random_state
     return EvaluateResult(protocol, ks, metrics, facts)
 
 
-def _read(files: EvaluateSpec, reporter: Reporter) -> Files:
-    columns = Columns(files.user_column, files.item_column, files.rating_column, files.timestamp_column)
+def _not_seen(negatives: Negatives, split: Split, exclude: bool, reporter: Reporter) -> Negatives:
+    """Count the given negatives that their user has in training, and leave them out if asked to."""
+    seen = negatives.known_to(split.train)
+    if not (n := int(np.count_nonzero(seen))):
+        return negatives
+    counted = f"{n:,} of {seen.size:,} given negatives are items that their user has in training"
+    if not exclude:
+        reporter.say(f"{counted}: held-out items are ranked among them too (--exclude-seen-negatives leaves them out)")
+        return negatives
+    reporter.say(f"{counted}: they are left out")
+    return negatives.without(seen)
 
+
+def _read(files: EvaluateOptions, reporter: Reporter) -> Files:
     def rows(option: str) -> Interactions:
-        path = getattr(files, option)
-        told: Callable[[int], None] = lambda n: reporter.progress(f"read {option}", n, None)  # noqa: E731  a line, used once
-        read = read_rows(path, columns, files.format, files.on_bad_rows, told, option=f"--{option}")
+        given, name = getattr(files, option), getattr(files, f"{option}_name")
+        progress: Callable[[int], None] = lambda n: reporter.progress(f"read {option}", n, None)  # noqa: E731
+        read = read_file(
+            given if isinstance(given, tuple) else (given,),
+            columns_of(files),
+            files.format,
+            files.on_bad_rows,
+            progress,
+            form=form_of(files),
+            option=f"--{option}",
+        )
+        if read.columns is not None:
+            reporter.say(f"columns of {name}: {read.columns.sentence}")
+        for note in read.notes:
+            reporter.say(note)
         if read.n_bad:
-            reporter.say(f"{read.n_bad} bad row(s) of {read.n_rows} in {path} left out")
+            reporter.say(f"{read.n_bad} bad row(s) of {read.n_rows} in {name} left out")
         return read.interactions
 
-    train_side, test = rows("train"), rows("test")
+    train_side = rows("train")
+    if files.folds is not None:
+        return Files(train_side, train_side, None)
+    test = rows("test")
     negatives = read_negatives(files.negatives_file) if files.negatives_file is not None else None
-    return as_one_kind(train_side, test, negatives)
+    alike = as_training_has_them(train_side, test, negatives)
+    for what, known, other, converted in (
+        ("user", train_side.user_ids, test.user_ids, alike.test.user_ids),
+        ("item", train_side.item_ids, test.item_ids, alike.test.item_ids),
+    ):
+        if len(known) and len(other) and not bool((known.rows(converted.values, missing="negative") >= 0).any()):
+            raise InputError(
+                f"No {what} of {files.test_name} has a row in {files.train_name}: are they of the same data? "
+                f"Its {what} ids are {_KINDS[other.kind]} such as {str(other.values[0])[:40]!r}, those of the "
+                f"training file {_KINDS[known.kind]} such as {str(known.values[0])[:40]!r}"
+            )
+    return alike
 
 
-def _counted(files: EvaluateSpec, read: Interactions, kept: Interactions) -> list[str]:
-    """What became of training rows that no model sees."""
-    if len(kept) == len(read):
+def _counted(files: EvaluateOptions, training: Preparation) -> list[str]:
+    """A message where some training rows are not used: duplicates, or users outside of the bounds."""
+    n = len(training.interactions)
+    if n == training.n_read:
         return []
-    users = len(read.user_ids) - len(kept.user_ids)
     return [
-        f"{len(kept):,} of {len(read):,} rows of {files.train} are learned from: the others repeat a user and item "
-        f"(--duplicates), or are of {users:,} users with fewer or more than asked for"
+        f"{n:,} of {training.n_read:,} rows of {files.train_name} are learned from: the others repeat a user and item "
+        f"(--duplicates), or are of {training.n_users_left_out:,} users with fewer or more than asked for"
     ]
 
 
-def _split(files: EvaluateSpec, train_side: Interactions, test: Interactions) -> Split:
+def _split(files: EvaluateOptions, train_side: PreparedInteractions, test: PreparedInteractions) -> Split:
     if not len(train_side):
         raise InputError(
-            f"No user of {files.train} is left to learn from: widen --min-interactions, --max-interactions"
+            f"No user of {files.train_name} is left to learn from: widen --min-interactions, --max-interactions"
         )
     try:
         return Split(train_side, test)
     except LeakageError as error:
         raise LeakageError(
-            f"{error}: {files.test} holds pairs that {files.train} has too, and a model is not judged by what it "
-            "learned from. Take them out of one of the files."
+            f"{error}: {files.test_name} holds pairs that {files.train_name} has too, and a model is not measured by "
+            "what it learned from. Take them out of one of the files."
         ) from None
 
 
-class _Judged(NamedTuple):
+def _relevant(
+    files: EvaluateOptions, split: Split, negatives: Negatives | None, reporter: Reporter
+) -> tuple[Split, Negatives | None]:
+    """The split with the relevant interactions alone held out, and their negatives.
+
+    An item of the test file that its user did not like is drawn as no negative; among all items it is a wrong answer.
+    """
+    if files.relevant_from is None:
+        return split, negatives
+    test = split.test
+    relevant = test.scores >= files.relevant_from
+    if not relevant.any():
+        raise InputError(
+            f"No row of {files.test} has a score of at least {files.relevant_from:g} (the largest is "
+            f"{test.scores.max():g}): lower --relevant-from"
+        )
+    reporter.say(
+        f"{np.count_nonzero(relevant):,} of {len(test):,} held-out interactions are relevant: their score is at least "
+        f"{files.relevant_from:g}"
+    )
+    of_relevant = Split(split.train, test.take(relevant))
+    return of_relevant, negatives and negatives.of(of_relevant.test)
+
+
+class _Evaluated(NamedTuple):
     users: int
     interactions: int
 
 
-def _judged(files: EvaluateSpec, split: Split, negatives: Negatives | None, reporter: Reporter) -> _Judged:
-    """How many are judged; the same for every model, since all of them know the whole training side."""
+def _evaluated(files: EvaluateOptions, split: Split, negatives: Negatives | None, reporter: Reporter) -> _Evaluated:
+    """The numbers of evaluated users and interactions. All models share them, since all know every training user."""
     users = split.test.user_ids.values[split.test.users] if negatives is None else negatives.users
     users = users[split.train.user_ids.rows(users, missing="negative") >= 0]
     if not users.size:
         raise InputError(
-            f"No user of {files.negatives_file or files.test} has a row in {files.train}: are they of the same data?"
+            f"No user of {files.negatives_file or files.test_name} has a row in {files.train_name}: are they of the "
+            "same data?"
         )
     if negatives is not None and (n := len(split.test) - negatives.users.size) > 0:
         reporter.say(f"{n:,} held-out interactions are left out: {files.negatives_file} has no line for them")
-    return _Judged(int(np.unique(users).size), int(users.size))
+    return _Evaluated(int(np.unique(users).size), int(users.size))
 
 
-def _say(said: dict[str, tuple[str, ...]], reporter: Reporter) -> None:
-    """What holds of every model once, the rest with the model's name."""
-    every = set.intersection(*(set(messages) for messages in said.values()))
-    for message in dict.fromkeys(message for messages in said.values() for message in messages if message in every):
+def _say(messages: dict[str, tuple[str, ...]], reporter: Reporter) -> None:
+    """Report a message of all models once, and every other message with its model's name."""
+    common = set.intersection(*(set(of_model) for of_model in messages.values()))
+    for message in dict.fromkeys(
+        message for of_model in messages.values() for message in of_model if message in common
+    ):
         reporter.say(message)
-    for name, messages in said.items():
-        for message in messages:
-            if message not in every:
+    for name, of_model in messages.items():
+        for message in of_model:
+            if message not in common:
                 reporter.say(f"{name}: {message}")
-
-
-def _fitted(name: ModelName, split: Split, spec: TrainSpec, reporter: Reporter) -> Ranker:
-    """Of the training side alone."""
-    if name == "nmf":
-        trained = train(split.train, replace(spec, holdout=0.0), reporter.progress)
-        for message in trained.report.messages:
-            if "--holdout" not in message:
-                reporter.say(message)
-        return Scorer(trained.model)
-    matrix = to_matrix(split.train, "none", spec.min_data)
-    if name == "item-knn":
-        return ItemKNNRanker(fit_item_knn(matrix))
-    if name == "recent":
-        return Scorer(recent_model(matrix, split.train), source="recent")
-    return Scorer(popular_model(matrix), source="popular")
 
 
 def _measured(
     ranker: Ranker, split: Split, negatives: Negatives | None, ks: tuple[int, ...], name: str, reporter: Reporter
 ) -> Report:
     if negatives is not None:
-        reporter.progress(f"judge {name}", 0, None)
+        reporter.progress(f"evaluate {name}", 0, None)
         return evaluate_sampled(ranker, split, negatives, ks)
-    return evaluate(
-        ranker, split, ks, progress=lambda stage, done, total, note="": reporter.progress(f"judge {name}", done, total)
-    ).report("")
+    evaluation = evaluate(
+        ranker,
+        split,
+        ks,
+        progress=lambda stage, done, total, note="": reporter.progress(f"evaluate {name}", done, total),
+    )
+    return Report(evaluation.metrics, evaluation.messages)

@@ -1,4 +1,4 @@
-"""`forget`: a user's rows are deleted, later batches leave them out, and who still holds them is named."""
+"""`forget`: deletes a user's rows, excludes the user from later lists, and names the runs that still contain them."""
 
 from __future__ import annotations
 
@@ -6,50 +6,51 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pipeline import forgotten, shelf, sql, tracking
-from pipeline.champions import champion
-from pipeline.erasure import NOTES, Place, clear_disk, erase, look
+from pipeline.data.id_map import MAX_ID_LENGTH
 from pipeline.errors import InputError, ServerError, UsageError
-from pipeline.forgotten import Forgotten
-from pipeline.holders import FAILURE, Holders, find_holders
-from pipeline.ids import MAX_ID_LENGTH
-from pipeline.jobs.reporter import Reporter
-from pipeline.lease import holding
-from pipeline.registry import MODEL_NAME
-from pipeline.settings import Settings, address_of_store
-from pipeline.sources.choice import open_warehouse
+from pipeline.jobs.inputs import open_warehouse
+from pipeline.publishing import published_tables, suppressed_users
+from pipeline.publishing.erasure import NOTES, UserRows, clear_disk, erase, find_user_rows
+from pipeline.publishing.lock import publish_locks
+from pipeline.publishing.suppressed_users import SuppressedUsers
+from pipeline.runtime.progress import Reporter
+from pipeline.runtime.redact import address_of_store
+from pipeline.settings import Settings
+from pipeline.tracking import run
+from pipeline.tracking.champion import champion
+from pipeline.tracking.user_search import FAILURE, UserRecords, find_user_records
 from pipeline.warehouse import Warehouse
 
-__all__ = ["Forgetting", "count_job", "forget_again_job", "forget_job", "lift_job", "purge_commands"]
+__all__ = ["ForgetResult", "count_job", "forget_again_job", "forget_job", "lift_job", "purge_commands"]
 
 
 @dataclass(frozen=True)
-class Forgetting:
-    """What a forgetting found and did. The user's id is no part of it: it goes into logs.
+class ForgetResult:
+    """What a forgetting found and deleted. It does not hold the user's id, since it goes into logs.
 
     Attributes
     ----------
-    address : of the warehouse
+    address : the warehouse's address
     before : tables that had rows of the user
-    left : those that have still, since their rows are not ours to delete
-    deleted : whether rows were to be deleted (a dry run only counts)
-    already : whether the user was forgotten before
-    holders : runs whose artifacts have the user; None where they were not looked for
-    champion : the version that is champion, "" for none
+    left : tables that still have rows of the user, which this command must not delete
+    deleted : False for a dry run, which only counts rows
+    already : whether the user had been forgotten before
+    holders : runs whose artifacts contain the user; None where they were not searched
+    champions : the versions of those runs that are champions of their models
     store : MLflow's tracking URI, without user and password
     """
 
     address: str
-    before: tuple[Place, ...]
-    left: tuple[Place, ...]
+    before: tuple[UserRows, ...]
+    left: tuple[UserRows, ...]
     deleted: bool
     already: bool = False
-    holders: Holders | None = None
-    champion: str = ""
+    holders: UserRecords | None = None
+    champions: tuple[str, ...] = ()
     store: str = ""
 
     def check(self) -> None:
-        """Raises InputError where a table of Rankline's still shows the user."""
+        """Raise InputError where a table of Rankline still shows the user, ServerError where runs can't be read."""
         stuck = [place for place in self.left if place.ours]
         if self.deleted and stuck:
             where = ", ".join(f"{place.table} ({place.engine}, {place.n_rows:,} rows)" for place in stuck)
@@ -57,54 +58,62 @@ class Forgetting:
                 f"The user is still in {where} in {self.address}: rows came in meanwhile, or are another table's that "
                 "it shows; delete them where they come from, and run the command again"
             )
+        if self.holders is not None and (unread := self.holders.unread):
+            raise ServerError(
+                f"{'The rows are deleted, but what' if self.deleted else 'What'} these hold is not known: "
+                f"{'; '.join(unread[:3])}{f' and {len(unread) - 3} more' if len(unread) > 3 else ''} in {self.store}. "
+                "Run the command again where they can be read"
+            )
 
 
 def count_job(user: str | None, settings: Settings) -> tuple[int, str]:
-    """How many rows a forgetting (None: of everybody on the list, again) would delete, and in which warehouse."""
+    """How many rows a forgetting would delete, and the warehouse's address. None: for every forgotten user again."""
     if user is not None:
         _check_id(user)
     with open_warehouse(settings) as warehouse:
-        there = forgotten.read_forgotten(warehouse)
-        those = there if user is None else Forgotten.just(user, there)
-        return sum(place.n_rows for place in look(warehouse, those) if place.deletable), warehouse.address
+        suppressed = suppressed_users.read_suppressed_users(warehouse)
+        users = suppressed if user is None else SuppressedUsers.just(user, suppressed)
+        return sum(place.n_rows for place in find_user_rows(warehouse, users) if place.deletable), warehouse.address
 
 
-def forget_job(user: str, settings: Settings, reporter: Reporter, dry_run: bool = False) -> Forgetting:
-    """Forget a user: delete their rows, put their digest on the list, and find the runs that hold them.
+def forget_job(user: str, settings: Settings, reporter: Reporter, dry_run: bool = False) -> ForgetResult:
+    """Forget a user: delete their rows, add their digest to the list, and find the runs that contain them.
 
-    Stopped anywhere and run again, it finishes; a second time there is nothing left, which is no fault.
+    It may be repeated after an interrupt. Forgetting a forgotten user again is no error.
 
     Parameters
     ----------
     user : the id as text, as the tables show it
-    dry_run : count and name, change nothing
+    dry_run : only count rows and name tables and runs
 
     Raises
     ------
     UsageError
-        Where the id can be none.
+        The text can't be an id.
     InputError
-        Where nobody of that id is known, or was forgotten: a misspelt id must not pass for a forgotten user.
+        The id is unknown and was not forgotten before: a misspelt id must not count as a forgotten user.
     ServerError
-        Where a server fails. The warehouse comes first: where MLflow fails, that part is done.
+        A server fails. Where MLflow fails, the rows in the warehouse are already deleted.
     """
     _check_id(user)
     with open_warehouse(settings) as warehouse:
-        there = forgotten.read_forgotten(warehouse)
-        one, already = Forgotten.just(user, there), user in there
-        before = look(warehouse, one)
-        result = Forgetting(warehouse.address, tuple(before), tuple(before), not dry_run, already)
+        suppressed = suppressed_users.read_suppressed_users(warehouse)
+        just_user, already = SuppressedUsers.just(user, suppressed), user in suppressed
+        before = find_user_rows(warehouse, just_user)
+        result = ForgetResult(warehouse.address, tuple(before), tuple(before), not dry_run, already)
         if not before and not already:
-            # Artifacts may have a user whom the tables do not.
+            # Artifacts may contain a user who is in no table.
             result = _with_holders(result, user, settings, reporter)
-            if result.holders is not None and not (result.holders.found or result.holders.kept):
+            if result.holders is not None and not (result.holders.runs or result.holders.pending):
+                unread = "; ".join(result.holders.unread)
                 raise InputError(
                     f"Nobody of that id is known: no table of raw or analytics in {warehouse.address} has such a "
                     f"user_id, and no run in {result.store}; write the id as `rankline sql` shows it"
+                    f"{f'. Not read: {unread}' if unread else ''}"
                 )
         if dry_run:
             return _with_holders(result, user, settings, reporter)
-        left = _forget(warehouse, user, one, reporter)
+        left = _forget(warehouse, user, settings, reporter)
         result = replace(result, left=tuple(left))
     try:
         return _with_holders(result, user, settings, reporter)
@@ -114,89 +123,102 @@ def forget_job(user: str, settings: Settings, reporter: Reporter, dry_run: bool 
         ) from None
 
 
-def forget_again_job(settings: Settings, reporter: Reporter, dry_run: bool = False) -> Forgetting:
-    """Delete what has come back of everybody on the list, as a table that is loaded anew brings them."""
+def forget_again_job(settings: Settings, reporter: Reporter, dry_run: bool = False) -> ForgetResult:
+    """Delete rows of forgotten users that came back, for example when a table was loaded again."""
     with open_warehouse(settings) as warehouse:
-        everybody = forgotten.read_forgotten(warehouse)
-        before = look(warehouse, everybody) if everybody else []
-        left = _delete(warehouse, lambda: everybody, reporter) if everybody and not dry_run else before
-        return Forgetting(warehouse.address, tuple(before), tuple(left), not dry_run, True)
+        suppressed = suppressed_users.read_suppressed_users(warehouse)
+        before = find_user_rows(warehouse, suppressed) if suppressed else []
+        left = _delete(warehouse, lambda: suppressed, settings, reporter) if suppressed and not dry_run else before
+        return ForgetResult(warehouse.address, tuple(before), tuple(left), not dry_run, True)
 
 
 def lift_job(user: str, settings: Settings) -> bool:
-    """Take the user off the list, since they came back of their own will; whether they were on it."""
+    """Remove a user who came back from the list; returns whether they were on it."""
     _check_id(user)
-    with open_warehouse(settings) as warehouse, holding(warehouse, "forgetting"):
-        return forgotten.lift(warehouse, user)
+    with open_warehouse(settings) as warehouse:
+        names = published_tables.published_names(warehouse)
+        with publish_locks(warehouse, "forgetting", names, expiry=settings.lock_expiry):
+            return suppressed_users.lift(warehouse, user)
 
 
 def _check_id(user: str) -> None:
-    # Typed bytes that are no UTF-8 arrive as lone surrogates.
-    if not user or len(user) > MAX_ID_LENGTH or any("\ud800" <= one <= "\udfff" for one in user):
+    # Python decodes arguments that are not UTF-8 with lone surrogates.
+    if not user or len(user) > MAX_ID_LENGTH or any("\ud800" <= character <= "\udfff" for character in user):
         raise UsageError(f"A user's id is text of 1 to {MAX_ID_LENGTH} characters")
 
 
-def _forget(warehouse: Warehouse, user: str, one: Forgotten, reporter: Reporter) -> list[Place]:
-    def listed() -> Forgotten:
-        # On the list first: a batch that begins now leaves the user out, and a kill here is made good by another try.
-        return forgotten.add(warehouse, user)
+def _forget(warehouse: Warehouse, user: str, settings: Settings, reporter: Reporter) -> list[UserRows]:
+    def listed() -> SuppressedUsers:
+        # Add the user to the list first: scoring that starts now excludes them. After a kill, run the command again.
+        return suppressed_users.add(warehouse, user)
 
-    return _delete(warehouse, listed, reporter)
+    return _delete(warehouse, listed, settings, reporter)
 
 
-def _delete(warehouse: Warehouse, users: Callable[[], Forgotten], reporter: Reporter) -> list[Place]:
-    """Delete under the lock of the published tables, so that no set moves meanwhile; returns what is left."""
-    with holding(warehouse, "forgetting", reporter.say) as lease:
-        those = users()
-        places = look(warehouse, those)
+def _delete(
+    warehouse: Warehouse, users: Callable[[], SuppressedUsers], settings: Settings, reporter: Reporter
+) -> list[UserRows]:
+    """Delete the rows under the locks of all published tables; returns the tables that still have rows."""
+    with publish_locks(
+        warehouse, "forgetting", published_tables.published_names(warehouse), reporter.say, settings.lock_expiry
+    ) as lock:
+        suppressed = users()
+        places = find_user_rows(warehouse, suppressed)
         reporter.progress("forget", 0, len(places))
-        erase(warehouse, lease, places, those, lambda done, total: reporter.progress("forget", done, total))
+        erase(warehouse, lock, places, suppressed, lambda done, total: reporter.progress("forget", done, total))
         if on_disk := clear_disk(warehouse):
             reporter.say(f"what was deleted of {', '.join(on_disk)} is still on disk: run the command again")
-        left = look(warehouse, those)
+        left = find_user_rows(warehouse, suppressed)
         if n_rows := sum(place.n_rows for place in places if place.deletable and place.table != NOTES):
-            for name in ("ddl/02_analytics", "ddl/publications"):
-                warehouse.ddl(sql.load(name).text)
+            published_tables.create_log(warehouse)
             tables = ", ".join(place.table for place in places if place.deletable)
-            shelf.log_event(warehouse, "forgot", "", "", "", 0, n_rows, f"{len(those)} user(s), from {tables}")
+            published_tables.log_event(
+                warehouse, "forgot", n_rows=n_rows, note=f"{len(suppressed)} user(s), from {tables}"
+            )
     return left
 
 
-def _with_holders(result: Forgetting, user: str, settings: Settings, reporter: Reporter) -> Forgetting:
+def _with_holders(result: ForgetResult, user: str, settings: Settings, reporter: Reporter) -> ForgetResult:
     if result.holders is not None:
         return result
-    tracking.open_store(settings.tracking_uri)
-    found = find_holders(
-        user, settings.tuning_path.with_name("unlogged"), lambda done, total: reporter.progress("runs", done, total)
+    run.open_or_make_store(settings.tracking_uri, reporter.say)
+    records = find_user_records(
+        user, settings.unlogged_path, lambda done, total: reporter.progress("runs", done, total)
     )
-    reigning = champion()
+    versions = [version for record in records.runs for version in record.versions]
+    champions = [champion(model) for model in sorted({version.rpartition("/")[0] for version in versions})]
     return replace(
         result,
-        holders=found,
-        champion=reigning.version if reigning is not None else "",
+        holders=records,
+        champions=tuple(
+            version_now.label for version_now in champions if version_now is not None and version_now.label in versions
+        ),
         store=address_of_store(settings.tracking_uri),
     )
 
 
-def purge_commands(result: Forgetting) -> list[str]:
-    """What takes the user out of the tracking store for good: runs, their versions and logged models."""
+def purge_commands(result: ForgetResult) -> list[str]:
+    """Commands that remove the user from MLflow for good: they delete runs, versions and logged models."""
     if result.holders is None:
         return []
-    held = [one for one in result.holders.found if one.files != (FAILURE,)]
-    runs = [one for one in held if not one.purged]
-    models = [model for one in held for model in one.models]
-    calls = [f"c.delete_model_version('{MODEL_NAME}', '{version}')" for one in held for version in one.versions]
+    held = [record for record in result.holders.runs if record.files != (FAILURE,)]
+    runs = [record for record in held if not record.purged]
+    models = [model for record in held for model in record.models]
+    versions = [version.rpartition("/") for record in held for version in record.versions]
+    calls = [f"c.delete_model_version({model!r}, '{number}')" for model, _, number in versions]
     calls += [f"c.delete_logged_model('{model}')" for model in models]
-    calls += [f"c.delete_run('{one.run_id}')" for one in runs if not one.deleted]
-    calls += [f"c.delete_tag('{one.run_id}', '{FAILURE}')" for one in result.holders.found if one.files == (FAILURE,)]
+    calls += [f"c.delete_run('{record.run_id}')" for record in runs if not record.deleted]
+    calls += [
+        f"c.delete_tag('{record.run_id}', '{FAILURE}')" for record in result.holders.runs if record.files == (FAILURE,)
+    ]
     lines = [f'python -c "import mlflow; c = mlflow.MlflowClient(); {"; ".join(calls)}"'] if calls else []
     if held:
-        # Deleting alone leaves the files: for a while in which it could be undone.
-        options = [f"--run-ids {','.join(one.run_id for one in runs)}"] if runs else []
+        # Deleting is reversible and leaves the files; gc removes them.
+        options = [f"--run-ids {','.join(record.run_id for record in runs)}"] if runs else []
         options += [f"--logged-model-ids {','.join(models)}"] if models else []
-        # A server's own store is known to who runs it.
+        # Only the server's operator knows the address of its store.
         store = "<the server's>" if result.store.startswith(("http://", "https://")) else result.store
         lines.append(f"mlflow gc {' '.join(options)} --backend-store-uri {store}")
-    if result.holders.kept:
-        lines.append("rm -r " + " ".join(shlex.quote(str(folder)) for folder in result.holders.kept))
+    if result.holders.pending:
+        lines.append("rm -r " + " ".join(shlex.quote(str(folder)) for folder in result.holders.pending))
     return lines

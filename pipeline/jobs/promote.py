@@ -1,21 +1,27 @@
-"""`promote` and `rollback`: the gate, and the alias it guards."""
+"""`promote`: runs the promotion gate and moves the alias `champion`."""
 
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline import champions, registry, tracking
-from pipeline.artifact import FactorModel
-from pipeline.errors import ArtifactError, InputError, UsageError
-from pipeline.jobs.reporter import Reporter
-from pipeline.promotion import ARTIFACTS, Candidate, Decision, Gate, decide
-from pipeline.runs import Named, evaluation_of, find_run
-from pipeline.settings import PROJECT_ROOT, Settings
+from pipeline.errors import ArtifactError, InputError, MissingRunError, ServerError, UsageError
+from pipeline.evaluation.promotion_gate import ARTIFACTS, Candidate, Decision, Gate, decide
+from pipeline.jobs.load_model import check_run
+from pipeline.models.registry import find
+from pipeline.models.saved_model import load_saved_model, model_name
+from pipeline.options import Names
+from pipeline.runtime.progress import Reporter
+from pipeline.settings import CHECKOUT, Settings
+from pipeline.tracking import champion as champions
+from pipeline.tracking import model_page, registry
+from pipeline.tracking import run as tracking
+from pipeline.tracking.lookup import RunRef, evaluation_of, find_run
 
-__all__ = ["PromoteResult", "RollbackResult", "promote_job", "rollback_job"]
+__all__ = ["PromoteResult", "find_version", "promote_job", "refresh_page", "why_unusable"]
 
 _TRIES = 5
 
@@ -25,8 +31,8 @@ class PromoteResult:
     """Attributes
     ----------
     version, before : e.g. ``rankline/3``; `before` is "" where there was no champion
-    outcome : ``already``: it is the champion, and nothing was judged
-    decision : what the gate found, also where it was overruled
+    outcome : ``already`` means that the version is the champion, so the gate did not run
+    decision : the gate's result, also where --force overruled it
     """
 
     version: str
@@ -36,32 +42,23 @@ class PromoteResult:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class RollbackResult:
-    """The champion now, the one before, and versions that were passed over since they are deleted."""
-
-    version: str
-    before: str
-    reason: str
-    deleted: tuple[str, ...]
-
-
 def promote_job(
     model: str | None, gate: Gate, force: bool, reason: str | None, settings: Settings, reporter: Reporter
 ) -> PromoteResult:
-    """Judge a version beside the champion and move the alias if the gate holds; either way that is written down.
+    """Compare a version with the champion, and move the alias if it passes the gate. Both outcomes are recorded.
 
     Parameters
     ----------
-    model : the version, see `runs.find_run`; a run stands for the version it registered; None: the newest
-    force : overrule the gate, for a `reason`; damaged artifacts it does not overrule
+    model : the version, see `lookup.find_run`; a run means the version it registered; None means the newest
+    force : overrule the gate, for a `reason`; damaged artifacts are refused all the same
     """
     reason = " ".join((reason or "").split())
     if force and not reason:
-        raise UsageError("--force needs --reason: why this version is promoted against the gate is recorded with it")
+        raise UsageError("--force needs --reason TEXT: the reason is recorded with the version")
     tracking.open_store(settings.tracking_uri)
-    with tracking.run_of_mlflow(settings.tracking_uri, PROJECT_ROOT) as given:
-        result = _promoted(_version(model), gate, force, reason, reporter)
+    with tracking.run_of_mlflow(settings.tracking_uri, CHECKOUT) as given:
+        run = find_version(model, settings.names)
+        result = _promoted(run, settings.names.model, gate, force, reason, reporter)
         if given is not None:
             given.name_if_made_up(f"promote {result.version}")
             reasons = "\n".join(result.decision.reasons)
@@ -69,21 +66,21 @@ def promote_job(
     return result
 
 
-def _promoted(run: Named, gate: Gate, force: bool, reason: str, reporter: Reporter) -> PromoteResult:
+def _promoted(run: RunRef, model: str, gate: Gate, force: bool, reason: str, reporter: Reporter) -> PromoteResult:
     label, number = run.label, run.version
     for _ in range(_TRIES):
-        champion = champions.champion()
+        champion = champions.champion(model)
         if champion is not None and champion.version == number:
             return PromoteResult(label, label, "already", Decision(()))
-        decision = _judge(run, champion, gate, reporter)
+        decision = _decision(run, model, champion, gate, reporter)
         forced = force and not decision.promote
         before = champion.label if champion is not None else ""
         if not (decision.promote or forced) or any(check.name == ARTIFACTS for check in decision.failed):
-            champions.tag(number, {"promotion": "refused", "promotion_reasons": "\n".join(decision.reasons)})
+            champions.tag(number, {"promotion": "refused", "promotion_reasons": "\n".join(decision.reasons)}, model)
             return PromoteResult(label, before, "refused", decision)
         outcome: Literal["promoted", "forced"] = "forced" if forced else "promoted"
         instead_of = champion.version if champion is not None else ""
-        at = champions.crown(number, instead_of=instead_of, how=outcome, reason=reason)
+        at = champions.promote(number, instead_of=instead_of, how=outcome, reason=reason, model=model)
         if at is None:
             reporter.say(f"{label} is not champion yet: another version became it meanwhile, the one to beat now")
             continue
@@ -95,79 +92,87 @@ def _promoted(run: Named, gate: Gate, force: bool, reason: str, reporter: Report
                 "promotion_reason": reason,
                 "promoted_at": at.isoformat(timespec="seconds"),
                 "champion_before": instead_of,
-                "rolled_back_at": "",  # whoever promotes it again has overruled that
+                "rolled_back_at": "",  # promoting it again overrules that
             },
+            model,
         )
+        refresh_page(model)
         return PromoteResult(label, before, outcome, decision, reason)
-    raise InputError(f"{label} is not promoted: the champion changed {_TRIES} times while it was judged; try again")
+    raise InputError(f"{label} is not promoted: the champion changed {_TRIES} times during the checks; try again")
 
 
-def _judge(run: Named, champion: registry.ModelVersion | None, gate: Gate, reporter: Reporter) -> Decision:
-    beside = f" beside {champion.label}, the champion" if champion is not None else ": no version is champion yet"
-    reporter.say(f"judging {run.label}{beside}")
-    tags = champions.tags_of(run.version)
+def _decision(
+    run: RunRef, model: str, champion: registry.ModelVersion | None, gate: Gate, reporter: Reporter
+) -> Decision:
+    compared_with = (
+        f" with {champion.label}, the champion"
+        if champion is not None
+        else " with most popular: no version is champion yet"
+    )
+    reporter.say(f"comparing {run.label}{compared_with}")
+    tags = champions.tags_of(run.version, model)
+    if champion is not None:
+        _say_if_other_source(tags.get("source_name"), champion, model, reporter)
     rolled_back = ""
     if when := tags.get("rolled_back_at"):
         why = f" ({tags['rollback_reason']})" if tags.get("rollback_reason") else ""
         rolled_back = f"rolled back before: at {when}{why}; --force --reason … if it is fit again"
-    candidate = Candidate(evaluation_of(run), _fault(run), rolled_back, tags.get("interrupted", ""))
+    candidate = Candidate(
+        evaluation_of(run), why_unusable(run, model), rolled_back, tags.get("interrupted", ""), _impersonal(run, model)
+    )
     if champion is None:
         return decide(candidate, None, gate)
-    reigning = Named(champion.run_id, champion.label, "", champion.version)
-    return decide(candidate, evaluation_of(reigning) if champion.run_id else None, gate, reigning=champion.label)
+    reigning = RunRef(champion.run_id, champion.label, "", champion.version)
+    try:
+        evaluation, lost = evaluation_of(reigning) if champion.run_id else None, ""
+    except MissingRunError as error:  # deleted for good: no reason for that champion to stay for ever
+        evaluation, lost = None, str(error)
+    return decide(candidate, evaluation, gate, reigning=champion.label, lost=lost)
 
 
-def _version(model: str | None) -> Named:
-    """The version asked for, with its run."""
-    text = f"{registry.MODEL_NAME}/{model}" if model is not None and model.isdecimal() and len(model) < 7 else model
-    run = find_run(registry.MODEL_NAME if text is None else text)
-    if run.version and not run.label.startswith(f"{registry.MODEL_NAME}/"):
-        raise InputError(f"{run.label} is no version of {registry.MODEL_NAME!r}")
-    number = run.version or champions.version_of_run(run.run_id)
-    return Named(run.run_id, f"{registry.MODEL_NAME}/{number}", run.name, number)
+def _say_if_other_source(source: str | None, champion: registry.ModelVersion, model: str, reporter: Reporter) -> None:
+    others = champions.tags_of(champion.version, model).get("source_name")
+    if source and others and source != others:
+        reporter.say(
+            f"this version was trained on another source ({source}) than the champion ({others}); "
+            "publishing it will need --accept-changes yes"
+        )
 
 
-def _fault(run: Named) -> str:
+def find_version(model: str | None, names: Names) -> RunRef:
+    """The version asked for, with its run. Raises InputError where it is another registered model's."""
+    registered = names.model
+    text = f"{registered}/{model}" if model is not None and registry.is_number(model) else model
+    run = find_run(registered if text is None else text, registered)
+    if run.version and not run.label.startswith(f"{registered}/"):
+        raise InputError(f"{run.label} is no version of {registered!r}: --name says of which model")
+    number = run.version or champions.version_of_run(run.run_id, registered)
+    return RunRef(run.run_id, f"{registered}/{number}", run.name, number)
+
+
+def why_unusable(run: RunRef, model: str) -> str:
     """What is wrong with the version's artifacts, "" where they load and their checksums hold."""
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
         try:
-            version = registry.ModelVersion(registry.MODEL_NAME, run.version, run.run_id, "")
-            FactorModel.load(registry.download(version, Path(scratch)), mapped=True)
+            version = registry.ModelVersion(model, run.version, run.run_id, "")
+            check_run(load_saved_model(registry.download(version, Path(scratch)), mapped=True), version)
         except ArtifactError as error:
             return str(error)
     return ""
 
 
-def rollback_job(reason: str | None, settings: Settings, reporter: Reporter) -> RollbackResult:
-    """Give the alias back to the champion before, if its artifacts are whole.
-
-    Raises InputError where there is none, ArtifactError where it is damaged.
-    """
-    reason = " ".join((reason or "").split())
-    tracking.open_store(settings.tracking_uri)
-    with tracking.run_of_mlflow(settings.tracking_uri, PROJECT_ROOT) as given:
-        result = _rolled_back(reason)
-        if given is not None:
-            given.name_if_made_up(f"rollback to {result.version}")
-            given.tags(
-                {"promotion": "champion again", "champion_before": result.before, "rollback_reason": reason or None}
-            )
-    return result
+def _impersonal(run: RunRef, model: str) -> str:
+    """What the version's model is called where it gives everybody the same list, "" where it does not."""
+    with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
+        try:
+            version = registry.ModelVersion(model, run.version, run.run_id, "")
+            saved = load_saved_model(registry.download(version, Path(scratch)), mapped=True)
+        except ArtifactError:
+            return ""
+        return find(model_name(saved)).display_name if saved.kind == "popularity" else ""
 
 
-def _rolled_back(reason: str) -> RollbackResult:
-    change, deleted = champions.roll_back(reason, _check_whole)
-    at = change.at.isoformat(timespec="seconds")
-    champions.tag(change.before, {"promotion": "rolled back", "rolled_back_at": at, "rollback_reason": reason})
-    champions.tag(change.version, {"promotion": "champion again", "promoted_at": at})
-    label = f"{registry.MODEL_NAME}/"
-    return RollbackResult(label + change.version, label + change.before, reason, tuple(deleted))
-
-
-def _check_whole(version: str) -> None:
-    """Raise ArtifactError where the version could not be scored with."""
-    if fault := _fault(_version(f"{registry.MODEL_NAME}/{version}")):
-        raise ArtifactError(
-            f"The champion before, {registry.MODEL_NAME}/{version}, can't take over: {fault}. "
-            "Name another: rankline promote MODEL --force --reason …"
-        )
+def refresh_page(model: str) -> None:
+    """The text on the model's page names the champion; the change itself is made, whatever becomes of it."""
+    with suppress(ServerError):
+        model_page.refresh(model)

@@ -1,4 +1,4 @@
-"""`resume`: what was trained while the store was away goes into its run."""
+"""`resume`: logs pending runs, whose training ended while MLflow was not available."""
 
 from __future__ import annotations
 
@@ -6,84 +6,88 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import tracking
 from pipeline.errors import InputError, LockedError
-from pipeline.jobs.reporter import Reporter
-from pipeline.kept import Kept, find_kept, kept_in, open_kept
-from pipeline.recording import record, register
-from pipeline.settings import Settings, address_of_store
+from pipeline.evaluation.metric_names import current_names
+from pipeline.options.names import DEFAULT_NAME
+from pipeline.runtime.progress import Reporter
+from pipeline.runtime.redact import address_of_store
+from pipeline.settings import Settings
+from pipeline.tracking import run as tracking
+from pipeline.tracking.outbox import PendingRun, find_pending, open_pending, pending_in
+from pipeline.tracking.upload import record, register
 
-__all__ = ["Resumed", "resume_job"]
+__all__ = ["ResumeResult", "resume_job"]
 
 
 @dataclass(frozen=True)
-class Resumed:
-    """A run that is logged now, and the version it made."""
+class ResumeResult:
+    """A run that was logged, and the version of the model that it registered."""
 
     run_id: str
     name: str
     version: str
+    model: str = DEFAULT_NAME
 
 
-def resume_job(which: str | None, settings: Settings, reporter: Reporter) -> list[Resumed]:
-    """Log what is kept into the runs it is of, which end FINISHED; done twice or cut off and done again, once.
+def resume_job(which: str | None, settings: Settings, reporter: Reporter) -> list[ResumeResult]:
+    """Log pending runs, which end FINISHED. It may be repeated after an interrupt: nothing is logged twice.
 
     Parameters
     ----------
-    which : a folder, or the beginning of a run's id; None: all that is kept
+    which : a folder, or the beginning of a run's id; None: all pending runs
 
     Raises
     ------
     InputError
-        Nothing is kept under that name, or the store has no such run.
+        No pending run has that name, or MLflow's store has no such run.
     ArtifactError
-        What is kept is not as it was written.
+        A file of the pending run was changed.
     ServerError
-        The store fails again; what is kept stays.
+        The store failed again; the pending run stays.
     """
     root = settings.unlogged_path
-    folders = kept_in(root) if which is None else [find_kept(which, root)]
+    folders = pending_in(root) if which is None else [find_pending(which, root)]
     if not folders:
-        reporter.say(f"nothing is kept in {root}: all that was trained is logged")
+        reporter.say(f"nothing to log: {root} holds no training")
         return []
-    tracking.open_store(settings.tracking_uri)
-    done, wrong = [], None
+    tracking.open_or_make_store(settings.tracking_uri, reporter.say)
+    results, first_error = [], None
     for folder in folders:
         try:
-            done.append(_resume(folder, settings, reporter))
+            results.append(_resume(folder, settings, reporter))
         except (InputError, LockedError) as error:
             if which is not None:
                 raise
-            # One that is damaged must not hold up the others.
+            # A damaged pending run must not stop the others.
             reporter.say(str(error))
-            wrong = wrong or error
-    if wrong is not None:
-        raise wrong
-    return done
+            first_error = first_error or error
+    if first_error is not None:
+        raise first_error
+    return results
 
 
-def _resume(folder: Path, settings: Settings, reporter: Reporter) -> Resumed:
-    kept = open_kept(folder)
+def _resume(folder: Path, settings: Settings, reporter: Reporter) -> ResumeResult:
+    pending_run = open_pending(folder)
     try:
         reporter.progress("log", 0, None)
         try:
-            return _logged(kept, settings)
+            return _logged(pending_run, settings)
         except InputError as error:
-            here, there = address_of_store(settings.tracking_uri), kept.facts["store"]
-            hint = f": it began in {there}, and MLFLOW_TRACKING_URI names {here}" if here != there else ""
+            current, original = address_of_store(settings.tracking_uri), pending_run.facts["store"]
+            hint = f": it began in {original}, and MLFLOW_TRACKING_URI names {current}" if current != original else ""
             raise type(error)(f"{error}{hint}; what was trained stays in {folder}") from None
     finally:
-        kept.close()
+        pending_run.close()
 
 
-def _logged(kept: Kept, settings: Settings) -> Resumed:
-    with tracking.resumed_run(settings.tracking_uri, kept.run_id, settings.patience) as run:
-        model_uri = record(run, kept)
-        run.metrics(kept.facts["late_metrics"], int(kept.facts["at_ms"]))
-        version = register(run, kept, model_uri)
+def _logged(pending_run: PendingRun, settings: Settings) -> ResumeResult:
+    with tracking.resumed_run(settings.tracking_uri, pending_run.run_id, settings.retry_policy) as run:
+        model_uri = record(run, pending_run)
+        run.metrics(current_names(pending_run.facts["late_metrics"]), int(pending_run.facts["at_ms"]))
+        version = register(run, pending_run, model_uri)
         run.untag("failure")
         run.tags({"resumed_at": datetime.now(UTC).isoformat(timespec="seconds")})
         tracking.finish_parent(run, version)
         run.finish()
-    kept.remove()
-    return Resumed(run.id, str(kept.facts["name"]), version)
+    pending_run.remove()
+    return ResumeResult(run.id, str(pending_run.facts["name"]), version, pending_run.registered_model)

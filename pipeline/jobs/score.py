@@ -1,55 +1,70 @@
-"""`score`: rank for every user and publish."""
+"""`score`: ranks items for every user and publishes the table."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from pipeline import orphans, tracking
-from pipeline.batch import BatchSummary, score_all
-from pipeline.checks import Limits
-from pipeline.errors import CheckFailedError, ServerError
-from pipeline.forgotten import read_forgotten
-from pipeline.jobs.model import loaded
-from pipeline.jobs.reporter import Reporter
-from pipeline.settings import PROJECT_ROOT, Settings
-from pipeline.sinks import PUBLISHED, Outcome, RecommendationsTable
-from pipeline.sources.choice import open_warehouse
-from pipeline.sources.warehouse import MART, interactions_query
-from pipeline.spec import ScoreSpec
-from pipeline.sql import Sql, read_query
+from pipeline.data.sources.warehouse import MART, interactions_query
+from pipeline.errors import CheckFailedError, InputError, ServerError
+from pipeline.jobs.inputs import open_warehouse
+from pipeline.jobs.load_model import loaded
+from pipeline.jobs.preflight import check_scoring
+from pipeline.jobs.rules import write_snapshot
+from pipeline.options import ScoreOptions
+from pipeline.publishing.batch_scoring import BatchSummary, score_all
+from pipeline.publishing.checks import PublishLimits
+from pipeline.publishing.recommendations_table import PublishResult, RecommendationsTable
+from pipeline.publishing.rules import read_rules
+from pipeline.publishing.suppressed_users import read_suppressed_users
+from pipeline.ranking.scorer import Scorer
+from pipeline.runtime.progress import Reporter
+from pipeline.settings import CHECKOUT, Settings
+from pipeline.tracking import run as tracking
+from pipeline.tracking import stale_runs
 from pipeline.warehouse import Warehouse
+from pipeline.warehouse.sql import Sql, read_query
 
 __all__ = ["ScoreResult", "score_job"]
 
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """What a scoring left."""
+    """The published table, its model, and the counts of the scoring."""
 
     model: str
     table: str
     address: str
     summary: BatchSummary
-    outcome: Outcome
+    outcome: PublishResult
     seconds: float
 
 
-def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreResult:
-    """Rank for every user of the model and publish the table; whatever fails, the old table stays."""
-    start = time.perf_counter()
+def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> ScoreResult:
+    """Rank items for every user of the model and publish the table. If anything fails, the old table stays."""
+    start, names = time.perf_counter(), settings.names
     tracking.open_store(settings.tracking_uri)
-    orphans.end_orphans(settings.tracking_uri, reporter.say)
-    with _run_of_mlflow(settings) as run, loaded(spec.model, reporter, mapped=True) as (scorer, version):
+    stale_runs.end_stale_runs(settings.tracking_uri, reporter.say)
+    with (
+        tracking.run_of_mlflow(settings.tracking_uri, CHECKOUT) as run,
+        loaded(spec.model, reporter, names.model, mapped=True) as (scorer, version),
+    ):
         with open_warehouse(settings) as warehouse:
+            check_scoring(scorer.model, spec.k, settings)
             seen = _seen_query(spec, warehouse, scorer.model.meta.get("source"), reporter)
             table = RecommendationsTable(
-                warehouse, scorer.users.kind, scorer.items.kind, version.version, version.run_id
+                warehouse,
+                scorer.users.kind,
+                scorer.items.kind,
+                version.number_of(names.model),
+                version.run_id,
+                names,
+                str(scorer.model.meta.get("source_name") or ""),
             )
             try:
+                rules = read_rules(warehouse, names)
+                scorer = scorer.under(rules, table.generated_at_ms)
+                _check_rules(scorer)
                 reporter.progress("score", 0, len(scorer.users), "users")
                 summary = score_all(
                     scorer,
@@ -57,63 +72,68 @@ def score_job(spec: ScoreSpec, settings: Settings, reporter: Reporter) -> ScoreR
                     spec.k,
                     seen_now=() if seen is None else table.seen_now(seen),
                     unknown_popular=spec.unknown == "popular",
-                    forgotten=read_forgotten(warehouse).mask,
+                    forgotten=read_suppressed_users(warehouse).mask,
                     progress=lambda done, total: reporter.progress("score", done, total, "users"),
                 )
                 reporter.progress("publish", 0, None)
-                outcome = table.publish(scorer.model, _limits(spec), spec.keep, reporter.say)
+                outcome = table.publish(scorer.model, _limits(spec), spec.keep, reporter.say, settings.lock_expiry)
             except CheckFailedError as error:
                 if run is not None:
                     run.tags({"failed_check": error.check, "staged_table": f"analytics.{table.staged}"})
                 raise
-            except BaseException:  # Ctrl-C too: no staged table is left behind
+            except BaseException:  # Ctrl-C, too: drop the staged table
                 _discard(table, reporter)
                 raise
+            write_snapshot(rules, settings, reporter)
             seconds = time.perf_counter() - start
-            result = ScoreResult(version.label, PUBLISHED, warehouse.address, summary, outcome, seconds)
+            result = ScoreResult(version.label, names.table, warehouse.address, summary, outcome, seconds)
         for sentence in outcome.notes:
             reporter.say(sentence)
         if summary.n_forgotten:
             reporter.say(
                 f"{summary.n_forgotten:,} user(s) who were forgotten are left out; a newer model has them no more"
             )
+        if scorer.hidden is not None:
+            n_hidden = int(scorer.hidden.sum())
+            reporter.say(f"{n_hidden:,} of {len(scorer.items):,} items are left out by rules ({rules.digest[:12]})")
         for failed in outcome.accepted:
-            reporter.say(f"published all the same, as --accept-changes says: {failed}")
+            reporter.say(f"published in spite of a failed check (--accept-changes yes): {failed}")
         if run is not None:
             run.name_if_made_up(f"score {version.label}")
-            run.params({name: value for name, value in asdict(spec).items() if value is not None})
+            run.params({name: value for name, value in asdict(spec).items() if value is not None} | asdict(names))
             run.tags({"model_version": version.version, "scored_run": version.run_id, "published": outcome.action})
+            run.tags({"rules_digest": rules.digest if rules.rules else None})
             run.tags({"accepted_changes": "; ".join(outcome.accepted) or None})
-            run.metrics({"n_users": summary.n_users, "n_rows": summary.n_rows, "seconds_total": result.seconds})
+            run.metrics({"n_users": summary.n_users, "n_rows": summary.n_rows, "cost/seconds_total": result.seconds})
         return result
 
 
-@contextmanager
-def _run_of_mlflow(settings: Settings) -> Iterator[tracking.Run | None]:
-    """The run that `mlflow run` has opened; the command on its own makes none."""
-    if os.environ.get("MLFLOW_RUN_ID") is None:
-        yield None
-        return
-    with tracking.start_run(settings.tracking_uri, "rankline", PROJECT_ROOT) as run:
-        yield run
+def _check_rules(scorer: Scorer) -> None:
+    if scorer.hidden is not None and scorer.hidden.all():
+        raise InputError(
+            f"The rules leave out all {len(scorer.items):,} items of the model: nothing is published, and the table "
+            "stays as it is. `rankline rules show` lists them"
+        )
 
 
-def _limits(spec: ScoreSpec) -> Limits:
-    return Limits(
+def _limits(spec: ScoreOptions) -> PublishLimits:
+    return PublishLimits(
         spec.k, spec.unknown == "popular", spec.max_coverage_drop, spec.max_fallback, spec.accept_changes == "yes"
     )
 
 
-def _seen_query(spec: ScoreSpec, warehouse: Warehouse, source: object, reporter: Reporter) -> Sql | None:
-    """The query that says what is seen by now, None where the warehouse has nothing to say."""
+def _seen_query(spec: ScoreOptions, warehouse: Warehouse, source: object, reporter: Reporter) -> Sql | None:
+    """The query for the interactions up to now; None where the warehouse has none for this model."""
     if spec.query is not None:
-        return read_query(spec.query)
+        return interactions_query(warehouse, read_query(spec.query), spec.user_column, spec.item_column)
     if source == "file":
-        # The warehouse's users may be other people with the same ids.
-        reporter.say("the model was trained on a file: what it has as seen is left out; --query adds a warehouse's")
+        # The same ids may mean other users in the warehouse.
+        reporter.say(
+            "the model was trained on a file: only what it has as seen is left out; --query adds a warehouse's"
+        )
         return None
     if warehouse.engine(MART) is None:
-        reporter.say(f"{MART} is not there: what the model's artifact has as seen is left out, nothing else")
+        reporter.say(f"{MART} does not exist, so only the items that the model has as seen are left out")
         return None
     return interactions_query(warehouse, None)
 

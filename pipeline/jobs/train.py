@@ -1,4 +1,4 @@
-"""`train`: read, train, and record everything in one MLflow run."""
+"""`train`: reads the data, trains, and logs everything to one MLflow run."""
 
 from __future__ import annotations
 
@@ -9,34 +9,47 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import orphans, tracking
-from pipeline.beside import side_by_side, verdict_in_words
+from pipeline.config import FILE_NAME
 from pipeline.errors import RanklineError
-from pipeline.jobs.before_fit import Wanted, check_data, check_memory, check_reading
-from pipeline.jobs.pages import log_pages
-from pipeline.jobs.reporter import Reporter
-from pipeline.judge import Judgement
-from pipeline.judgement_files import write_judgement
-from pipeline.kept import Draft, Kept, kept_in
-from pipeline.patience import AGAIN
-from pipeline.recording import record, register
-from pipeline.settings import PROJECT_ROOT, Settings, address_of_store
-from pipeline.sources.choice import Chosen, read_interactions
-from pipeline.spec import ReadSpec, TrainSpec
-from pipeline.train import Stages, Trained, train
+from pipeline.evaluation.holdout import HoldoutEvaluation
+from pipeline.evaluation.metric_names import seconds_by_stage
+from pipeline.evaluation.storage import write_evaluation
+from pipeline.jobs.choose import choose_model, fill_choice
+from pipeline.jobs.inputs import LoadedInput
+from pipeline.jobs.item_texts import item_texts
+from pipeline.jobs.preflight import TrainingRequest, check_data, check_memory, read_source
+from pipeline.jobs.run_pages import champion_evaluation, log_pages
+from pipeline.jobs.run_texts import run_description, run_name, source_label, version_description
+from pipeline.models import registry
+from pipeline.models.base import Algorithm
+from pipeline.models.saved_model import ItemTexts
+from pipeline.options import ReadOptions, TrainOptions
+from pipeline.options.base import as_text
+from pipeline.runtime.progress import Reporter
+from pipeline.runtime.redact import address_of_store
+from pipeline.runtime.retry import AGAIN
+from pipeline.settings import CHECKOUT, Settings
+from pipeline.tracking import run as tracking
+from pipeline.tracking import stale_runs
+from pipeline.tracking.outbox import PendingRun, PendingRunWriter, pending_in
+from pipeline.tracking.upload import record, register
+from pipeline.training.choice import Choice
+from pipeline.training.search import check_holdout
+from pipeline.training.study import check_optuna
+from pipeline.training.train import Stages, Trained, checked_algorithm, train
 
-__all__ = ["TrainResult", "as_asked", "read_for", "source_name", "source_tags", "train_in", "train_job"]
+__all__ = ["TrainResult", "TrainingJob", "as_asked", "read_for", "tag_source", "train_in", "train_job"]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """What a training left: the run, the registered version, and what was measured.
+    """The run of a training, the registered version, and its metrics.
 
-    `better_than_popular` is yes, no or unclear; None where that was not measured.
+    `better_than_popular` is ``yes``, ``no`` or ``unclear``; None where it was not measured.
     """
 
     run_id: str
@@ -45,221 +58,228 @@ class TrainResult:
     metrics: dict[str, float]
     messages: tuple[str, ...]
     facts: dict[str, Any]
-    chosen: Chosen
+    chosen: LoadedInput
     better_than_popular: str | None = None
+    algorithm: Algorithm = registry.DEFAULT
+    choice: Choice | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingJob:
+    """The context that all steps of a training share.
+
+    Attributes
+    ----------
+    run : the open MLflow run
+    start : the start of the command, by `time.perf_counter`
+    stages : the duration of each stage
+    """
+
+    run: tracking.Run
+    read_spec: ReadOptions
+    settings: Settings
+    reporter: Reporter
+    start: float
+    stages: Stages = field(default_factory=Stages)
 
 
 def train_job(
-    spec: TrainSpec, read_spec: ReadSpec, settings: Settings, reporter: Reporter, experiment: str = "rankline"
+    spec: TrainOptions, read_spec: ReadOptions, settings: Settings, reporter: Reporter, experiment: str = "rankline"
 ) -> TrainResult:
-    """Read, train, and record everything in one MLflow run; the last step registers the model."""
+    """Read the data, train, and log everything to one MLflow run. The last step registers the model."""
     start = time.perf_counter()
-    tracking.open_store(settings.tracking_uri)
-    orphans.end_orphans(settings.tracking_uri, reporter.say)
-    if waiting := kept_in(settings.unlogged_path):
-        reporter.say(f"{len(waiting)} earlier training(s) are kept and not logged yet: rankline resume logs them")
-    with tracking.start_run(settings.tracking_uri, experiment, PROJECT_ROOT, settings.patience) as run:
-        run.name_if_made_up(f"NMF k={spec.n_components} · {source_name(read_spec)}")
-        run.params(as_asked(spec, read_spec))
-        stages = Stages()
-        with stages("read"):
-            chosen = read_for(run, Wanted(spec), read_spec, settings, reporter)
-        return train_in(run, chosen, spec, read_spec, settings, reporter, stages, start)
+    label = "auto" if spec.is_auto else checked_algorithm(spec).label(spec)
+    if spec.is_auto:
+        check_optuna()
+        check_holdout(spec)
+    tracking.open_or_make_store(settings.tracking_uri, reporter.say)
+    stale_runs.end_stale_runs(settings.tracking_uri, reporter.say)
+    if pending := pending_in(settings.unlogged_path):
+        reporter.say(
+            f"{len(pending)} earlier training(s) are saved but not in MLflow yet: rankline resume uploads them"
+        )
+    with tracking.start_run(settings.tracking_uri, experiment, CHECKOUT, settings.retry_policy) as run:
+        run.name_if_made_up(f"{label} · {source_label(read_spec)}")
+        run.params(as_asked(settings.names, spec, read_spec))
+        if settings.config is not None:
+            run.tags({"config": settings.config.in_one_line})
+        job = TrainingJob(run, read_spec, settings, reporter, start)
+        with job.stages("read"):
+            chosen = read_for(run, TrainingRequest(spec), read_spec, settings, reporter)
+        if not spec.is_auto:
+            return train_in(job, chosen, spec)
+        with job.stages("choose"):
+            choice = choose_model(chosen.read.interactions, spec, settings, reporter)
+        return train_in(job, chosen, choice.spec, choice)
 
 
-def read_for(run: tracking.Run, wanted: Wanted, read_spec: ReadSpec, settings: Settings, reporter: Reporter) -> Chosen:
-    """The interactions, and on the run where they are from, what was left out, and what the data gate says of them.
+def read_for(
+    run: tracking.Run, wanted: TrainingRequest, read_spec: ReadOptions, settings: Settings, reporter: Reporter
+) -> LoadedInput:
+    """Read the interactions. Log their source, the bad rows and the result of the data gate to the run.
 
-    Raises DataGateError for data past a limit, DoesNotFitError where what is wanted needs more memory than is free.
+    Raises DataGateError for data past a limit, DoesNotFitError where the request needs more memory than is free.
     """
     limits = settings.data_limits
-    reporter.progress("read", 0, None)
-    chosen = read_interactions(
-        read_spec,
-        settings,
-        reporter.say,
-        lambda done, total: reporter.progress("read", done, total),
-        check_reading(settings),
-    )
-    run.tags(source_tags(chosen))
+    chosen = read_source(read_spec, settings, reporter)
+    tag_source(run, chosen)
     if chosen.read.n_bad:
         reporter.say(f"{chosen.read.n_bad} bad row(s) of {chosen.read.n_rows} left out; bad_rows.json has a sample")
         run.text("bad_rows.json", json.dumps(chosen.read.bad_rows, indent=1, ensure_ascii=False))
-        run.metrics({"n_bad_rows": chosen.read.n_bad})
-    facts = check_data(run, chosen, limits, reporter).facts
+        run.metrics_later({"data/n_bad_rows": chosen.read.n_bad})
+    facts = check_data(run, chosen, limits, reporter, model=settings.names.model).facts
+    reporter.say(
+        f"read {facts.n_interactions:,} interactions of {facts.n_users:,} users and {facts.n_items:,} items "
+        f"from {chosen.where}"
+    )
     check_memory(run, chosen.read.interactions, facts.n_duplicates, wanted, settings, reporter)
     return chosen
 
 
-def train_in(
-    run: tracking.Run,
-    chosen: Chosen,
-    spec: TrainSpec,
-    read_spec: ReadSpec,
-    settings: Settings,
-    reporter: Reporter,
-    stages: Stages,
-    start: float,
-) -> TrainResult:
-    """Train on what was read, record everything in the run, and register the model.
-
-    `start` is when the command began, on `time.perf_counter`'s clock; `stages` has what was done since.
-    """
-    trained = train(chosen.read.interactions, spec, reporter.progress)
+def train_in(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, choice: Choice | None = None) -> TrainResult:
+    """Train on the data, log everything to the job's run, and register the model."""
+    run = job.run
+    trained = replace(train(chosen.read.interactions, spec, job.reporter.progress), choice=choice)
     for message in trained.report.messages:
-        reporter.say(message)
+        job.reporter.say(message)
 
-    with _kept(run, trained, chosen, read_spec, settings, reporter, stages, start) as kept:
-        with stages("log"):
-            reporter.progress("log", 0, None)
-            model_uri = record(run, kept)
-        seconds = _seconds(stages, trained, start)
-        run.metrics({**seconds, "peak_memory_mb": _peak_memory_mb()})
-        version = register(run, kept, model_uri)
+    with _saved_locally(job, trained, chosen) as pending_run:
+        with job.stages("log"):
+            job.reporter.progress("log", 0, None)
+            model_uri = record(run, pending_run)
+        seconds = _seconds(job, trained)
+        run.metrics({**seconds, "cost/peak_memory_mb": _peak_memory_mb()})
+        version = register(run, pending_run, model_uri)
         run.finish()
     return TrainResult(
         run.id,
-        str(kept.facts["name"]),
+        str(pending_run.facts["name"]),
         version,
         dict(trained.report.metrics),
         trained.report.messages,
-        {**trained.found, **seconds},
+        {**trained.facts, **seconds},
         chosen,
-        kept.facts["version_tags"].get("better_than_popular"),
+        pending_run.facts["version_tags"].get("better_than_popular"),
+        trained.algorithm,
+        choice,
     )
 
 
 @contextmanager
-def _kept(
-    run: tracking.Run,
-    trained: Trained,
-    chosen: Chosen,
-    read_spec: ReadSpec,
-    settings: Settings,
-    reporter: Reporter,
-    stages: Stages,
-    start: float,
-) -> Iterator[Kept]:
-    """What was trained, written to this machine before anything is logged: taken away when the block has logged it.
+def _saved_locally(job: TrainingJob, trained: Trained, chosen: LoadedInput) -> Iterator[PendingRun]:
+    """The run, saved locally until MLflow accepts it: the block logs it, and then the local copy is deleted.
 
-    Where the block fails it stays, and the error says where it is and how it is logged later.
+    If the block fails, the copy stays, and the error says where it is and how to log it later.
     """
-    name = run.name_for(_run_name(trained, read_spec, chosen))
+    run, settings, reporter, stages = job.run, job.settings, job.reporter, job.stages
+    name = run.name_for(run_name(trained, job.read_spec, chosen))
     store = address_of_store(settings.tracking_uri)
-    with Draft(settings.unlogged_path, run.id, name, store, int(time.time() * 1000)) as draft:
+    at_ms, model = int(time.time() * 1000), settings.names.model
+    with PendingRunWriter(settings.unlogged_path, run.id, name, store, at_ms, model) as writer:
         with stages("pages"):
             reporter.progress("pages", 0, None)
-            log_pages(draft, trained, chosen, settings, reporter)
+            log_pages(writer, trained, chosen, settings, reporter, champion_evaluation(model, reporter))
+            texts = item_texts(trained.model.items, chosen, settings, reporter)
         with stages("log"):
             if name != run.name:
-                draft.rename()
-            _fill(draft, trained, chosen)
-            draft.metrics({**_seconds(stages, trained, start), "peak_memory_mb": _peak_memory_mb()}, late=True)
-            kept = draft.keep()
+                writer.rename()
+            page = f"#/experiments/{run.experiment_id}/runs/{run.id}/artifacts/report.html"
+            _fill(writer, trained, chosen, page, texts)
+            if settings.config is not None:
+                writer.text(FILE_NAME, settings.config.text)
+            writer.metrics(run.held())
+            writer.tags(run.held_tags())
+            writer.metrics({**_seconds(job, trained), "cost/peak_memory_mb": _peak_memory_mb()}, late=True)
+            pending_run = writer.keep()
     try:
-        yield kept
+        yield pending_run
     except BaseException as error:
-        kept.close()
-        where = (
-            f"what was trained is kept in {kept.folder}; log it with: rankline resume {shlex.quote(str(kept.folder))}"
-        )
+        pending_run.close()
+        folder = pending_run.folder
+        where = f"the trained model is saved in {folder}; upload it with: rankline resume {shlex.quote(str(folder))}"
         if isinstance(error, RanklineError):
             error.args = (f"{str(error).removesuffix(AGAIN)}; {where}",)
         else:
             reporter.say(where)
         raise
-    kept.remove()
+    pending_run.remove()
 
 
-def _fill(draft: Draft, trained: Trained, chosen: Chosen) -> None:
-    """Everything that the run is to hold; `recording.record` logs it."""
-    facts = {"run_id": draft.id, "source": chosen.source, "query_digest": chosen.query.digest if chosen.query else None}
-    replace(trained.model, meta={**trained.model.meta, **facts}).save(draft.model)
-    if trained.spec.plain:
-        # The rest of the estimator are the factors, and the curve of the loss.
-        params = trained.spec.estimator_params(trained.model.n_components)
-        draft.estimator(params, trained.fitted.converged, trained.fitted.error)
-    if trained.judgement is not None:
+def _fill(
+    writer: PendingRunWriter, trained: Trained, chosen: LoadedInput, report: str, texts: ItemTexts | None = None
+) -> None:
+    """Write everything that `upload.record` will log. `report` is the address of the report in the UI."""
+    facts = {
+        "run_id": writer.id,
+        "source": chosen.source,
+        "source_name": chosen.name,
+        "query_digest": chosen.query.digest if chosen.query else None,
+    }
+    replace(trained.model, meta={**trained.model.meta, **facts}).save(writer.model, texts)
+    if (facts_of_estimator := trained.fitted.estimator) is not None:
+        # The factors and the loss curve, which complete the estimator, are saved anyway.
+        writer.estimator(facts_of_estimator.params, facts_of_estimator.converged, facts_of_estimator.error)
+    if trained.evaluation is not None:
         with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
-            written = write_judgement(trained.judgement, trained.data_digest, Path(scratch) / "evaluation")
-            draft.folder(written, "evaluation")
-    draft.params(trained.found)
-    judged = _judged_tags(trained.judgement)
+            folder = write_evaluation(trained.evaluation, trained.data_digest, Path(scratch) / "evaluation")
+            writer.folder(folder, "evaluation")
+    writer.params(trained.facts)
+    if trained.choice is not None:
+        fill_choice(writer, trained.choice)
+    verdict = _verdict_tags(trained.evaluation)
     if trained.interrupted:
-        judged["interrupted"] = ", ".join(trained.interrupted)
-    draft.tags({"data_digest": trained.data_digest, **judged})
-    draft.tags({"data_digest": trained.data_digest, **judged}, of_the_version=True)
-    where = {"kind": chosen.source, "rows": str(chosen.read.n_rows)}
-    draft.dataset("interactions", trained.data_digest, chosen.where, where)
-    draft.metrics(trained.report.metrics)
-    draft.curve("loss", trained.losses.tolist())
-    draft.describe(_description(trained, chosen))
+        verdict = {"interrupted": ", ".join(trained.interrupted), **verdict}
+    # The UI shows tags in the order of setting: the verdict first, digests last.
+    tags = {**verdict, "source_name": chosen.name, "data_digest": trained.data_digest}
+    writer.tags(tags)
+    writer.tags(tags, of_the_version=True)
+    source_tags = {"kind": chosen.source, "rows": str(chosen.read.n_rows)}
+    writer.dataset("interactions", trained.data_digest, chosen.where, source_tags)
+    writer.metrics(trained.report.metrics)
+    if trained.losses.size:
+        writer.curve("loss", trained.losses.tolist())
+    writer.describe(run_description(trained, chosen), of_the_version=version_description(trained, report))
 
 
-def _seconds(stages: Stages, trained: Trained, start: float) -> dict[str, float]:
-    """What each stage took, and all of it until now, by their logged names."""
-    seconds = {**stages.seconds, **trained.seconds, "total": time.perf_counter() - start}
-    return {f"seconds_{name}": value for name, value in seconds.items()}
+def _seconds(job: TrainingJob, trained: Trained) -> dict[str, float]:
+    """The duration of each stage and in total so far, by metric name."""
+    seconds = {**job.stages.seconds, **trained.seconds, "total": time.perf_counter() - job.start}
+    return seconds_by_stage(seconds)
 
 
-def _judged_tags(judgement: Judgement | None) -> dict[str, str]:
-    """What was judged by, and the verdict: on the run and on the version."""
-    if judgement is None:
+def _verdict_tags(evaluation: HoldoutEvaluation | None) -> dict[str, str]:
+    """Tags of the run and of the version with the verdict and the split of the evaluation."""
+    if evaluation is None:
         return {}
-    tags = {"split": judgement.split_in_words, "split_digest": judgement.split.digest}
-    better = judgement.better_than_popular
-    return tags if better is None else {**tags, "better_than_popular": better}
+    better = evaluation.better_than_popular
+    tags = {} if better is None else {"better_than_popular": str(better)}
+    return {**tags, "split": evaluation.split_in_words, "split_digest": evaluation.split.digest}
 
 
 def as_asked(*specs: Any) -> dict[str, Any]:
-    """Every option, spelled as MLproject spells it (`mlflow run` logs them itself, as typed)."""
+    """All options as run parameters, in the spelling of MLproject (`mlflow run` logs them as typed)."""
     values = {name: value for spec in specs for name, value in asdict(spec).items()}
-    return {name: "none" if value is None else value for name, value in values.items()}
-
-
-def source_tags(chosen: Chosen) -> dict[str, str | None]:
-    """Where the interactions are from, on the run."""
     return {
+        name: as_text(value) if value is None or isinstance(value, tuple) else value for name, value in values.items()
+    }
+
+
+def tag_source(run: tracking.Run, chosen: LoadedInput) -> None:
+    """Tag the run with the source of its interactions."""
+    tags = {
         "source": chosen.source,
         "source_address": chosen.where,
         "source_note": " · ".join(chosen.notes) or None,
         "fallback": "file" if chosen.fell_back else None,
         "query": chosen.query.name if chosen.query else None,
-        "query_digest": chosen.query.digest if chosen.query else None,
+        "columns": chosen.read.columns.sentence if chosen.read.columns else None,
     }
-
-
-def source_name(spec: ReadSpec) -> str:
-    """What is read, short enough for a run's name."""
-    path = spec.query or (spec.input if spec.source != "warehouse" else None)
-    return path.name if path is not None else "warehouse"
-
-
-def _run_name(trained: Trained, spec: ReadSpec, chosen: Chosen) -> str:
-    source = source_name(spec) if chosen.source == "file" or spec.query is not None else "warehouse"
-    transform = "" if trained.spec.transform == "none" else f" {trained.spec.transform}"
-    return f"NMF k={trained.model.n_components}{transform} · {source} {trained.found['matrix_shape']}"
-
-
-def _description(trained: Trained, chosen: Chosen) -> str:
-    """The run's page in a few lines of Markdown: how it fares beside its baselines, and from what data."""
-    metrics, judgement = trained.report.metrics, trained.judgement
-    lines = [
-        f"**{trained.found['matrix_shape']}**, {trained.found['n_interactions']:,} interactions from {chosen.where}",
-        "",
-    ]
-    if judgement is not None:
-        verdict = verdict_in_words(metrics, judgement.better_than_popular)
-        lines += [f"Held out: {judgement.split_in_words}." + (f" **{verdict.capitalize()}**" if verdict else ""), ""]
-    for table in side_by_side(metrics):
-        lines += [f"| {' | '.join(row)} |" for row in (table.columns, ("---",) * len(table.columns), *table.rows)]
-        lines += ["", *([table.note, ""] if table.note else [])]
-    lines += [f"- {message}" for message in (*chosen.notes, *trained.report.messages)]
-    return "\n".join(lines)
+    run.tags(tags)
+    run.tags_later({"query_digest": chosen.query.digest if chosen.query else None})
 
 
 def _peak_memory_mb() -> float:
-    """Peak resident memory of this process; where /proc tells, without what a parent had before the exec."""
+    """Peak resident memory of this process. /proc excludes the parent's memory before exec; `getrusage` does not."""
     try:
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
     except (OSError, IndexError):

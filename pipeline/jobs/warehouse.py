@@ -1,36 +1,36 @@
-"""`init`, `sample` and `sql`: the warehouse itself; no MLflow is imported for these."""
+"""`init`, `sample` and `sql`: commands on the warehouse alone, which do not import MLflow."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from pipeline.jobs.reporter import Reporter
+from pipeline.data.sources.sample import load_sample
+from pipeline.data.sources.warehouse import init
+from pipeline.jobs.inputs import open_warehouse
 from pipeline.settings import Settings
-from pipeline.sources.choice import open_warehouse
-from pipeline.sources.sample import load_sample
-from pipeline.sources.warehouse import init
 
-__all__ = ["init_job", "sample_job", "sql_job"]
+__all__ = ["SampleResult", "init_job", "sample_job", "sql_job"]
 
 
-def init_job(settings: Settings, reporter: Reporter) -> None:
-    """Make the tables that are missing and bring the mart up to its SQL file."""
+@dataclass(frozen=True)
+class SampleResult:
+    """The number of added rows by table (0 where the rows existed), and the warehouse's address."""
+
+    added: dict[str, int]
+    address: str
+
+
+def init_job(settings: Settings) -> list[str]:
+    """Create missing tables and update the mart to its SQL file. Returns a sentence for each change."""
     with open_warehouse(settings) as warehouse:
-        for sentence in init(warehouse):
-            reporter.say(sentence)
+        return list(init(warehouse))
 
 
-def sample_job(settings: Settings, reporter: Reporter) -> None:
-    """Load the sample; twice leaves the same rows."""
+def sample_job(settings: Settings) -> SampleResult:
+    """Load the sample. A second call adds no rows."""
     with open_warehouse(settings) as warehouse:
-        added = load_sample(warehouse)
-        total = sum(added.values())
-        detail = ", ".join(f"{n} into {name}" for name, n in added.items() if n)
-        reporter.say(
-            f"loaded the MovieLens sample into {warehouse.address}: {detail}"
-            if total
-            else f"the MovieLens sample is in {warehouse.address} already: nothing to add"
-        )
+        return SampleResult(dict(load_sample(warehouse)), warehouse.address)
 
 
 def sql_job(statement: str, settings: Settings) -> tuple[list[str], list[tuple[Any, ...]]]:

@@ -1,4 +1,4 @@
-"""`why`: a served row, made again from the artifacts of the version that the table names."""
+"""`why`: explains a published row, recomputed from the artifacts of the version that the table names."""
 
 from __future__ import annotations
 
@@ -6,36 +6,58 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import tracking
+from pipeline.data.id_map import IdMap
+from pipeline.data.sources.warehouse import titles
 from pipeline.errors import CheckFailedError, InputError, UnknownItemError, UnknownUserError
-from pipeline.ids import IdMap
-from pipeline.jobs.model import loaded
-from pipeline.jobs.reporter import Reporter
-from pipeline.lineage import Factor, factors_of, rank_of
-from pipeline.scorer import Scorer
+from pipeline.jobs.inputs import open_warehouse
+from pipeline.jobs.load_model import loaded
+from pipeline.options import Names
+from pipeline.ranking.explain import Explanation, explain, interactions_with
+from pipeline.ranking.scorer import Scorer
+from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
-from pipeline.sinks import PUBLISHED
-from pipeline.sources.choice import open_warehouse
-from pipeline.sources.warehouse import titles
-from pipeline.sql import load
+from pipeline.tracking import run
+from pipeline.warehouse.sql import load
 
-__all__ = ["Why", "why_job"]
+__all__ = ["FactorReason", "ItemReason", "WhyResult", "why_job"]
+
+
+@dataclass(frozen=True)
+class FactorReason:
+    """A factor's contribution to a score, with the user's past items that load most on it."""
+
+    component: int
+    contribution: float
+    items: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class ItemReason:
+    """The contribution of a past item of the user, with their score of it where the model has one."""
+
+    item: int | str
+    contribution: float
+    score: float | None
 
 
 @dataclass(frozen=True, eq=False)
-class Why:
+class WhyResult:
     """Attributes
     ----------
     user, item : external ids
     model : the version that made the table
-    served_rank, served_score : of the table's row, None where the item is not in the user's list
-    source : who ranked: nmf, popular
-    score : by the artifacts, float32
-    rank, n_unseen : its place among the items that the artifact has as unseen (None for a seen item, or a fallback)
-    factors : what put in most
-    n_components : how many factors there are
-    titles : of the item and the seen ones, by id as text
-    items : external ids of the seen items in `factors`, a list a factor
+    served_rank, served_score : rank and score in the table; None where the item is not in the user's list
+    source : what ranked the item: the model's name, or ``popular``
+    fallback : whether the user is not in the model, so that the most popular items are served
+    kind : the kind of the model
+    score : the recomputed score, float32
+    rank, n_unseen : the item's rank among the user's unseen items (None for a seen item or a fallback), their number
+    n_interactions : how many of the model's users have interacted with the item
+    parts : the largest contributions, of factors or past items; none for a popularity model
+    n_parts : the number of all contributions
+    level : what they come on top of: in a model of ratings the item's level, else 0
+    titles : titles of the item and of those in `parts`, by id as text
+    names : the model whose table it is
     """
 
     user: int | str
@@ -44,92 +66,115 @@ class Why:
     served_rank: int | None
     served_score: float | None
     source: str
+    fallback: bool
+    kind: str
     score: float
     rank: int | None
     n_unseen: int
-    factors: list[Factor]
-    n_components: int
+    n_interactions: int
+    parts: tuple[FactorReason | ItemReason, ...]
+    n_parts: int
+    level: float
     titles: dict[str, str]
-    items: list[list[int | str]]
+    names: Names
 
     def check(self) -> None:
-        """Raises CheckFailedError where the table's score is not what the artifacts give, bit for bit."""
+        """Raise CheckFailedError where the table's score differs from the recomputed one in any bit."""
         if (
             self.served_score is not None
             and np.float32(self.served_score).tobytes() != np.float32(self.score).tobytes()
         ):
             raise CheckFailedError(
-                f"{PUBLISHED} says {self.served_score!r} for user {self.user!r} and item {self.item!r}, and "
+                f"{self.names.table} says {self.served_score!r} for user {self.user!r} and item {self.item!r}, and "
                 f"{self.model} gives {self.score!r}: the row was changed, or made by other artifacts; "
-                "rankline score publishes again",
+                f"rankline score{self.names.typed} publishes again",
                 "why",
             )
 
 
-def why_job(user: str, item: str, model: str | None, settings: Settings, reporter: Reporter) -> Why:
+def why_job(user: str, item: str, model: str | None, settings: Settings, reporter: Reporter) -> WhyResult:
     """Why an item is, or is not, in a user's published list.
 
     Parameters
     ----------
-    model : other artifacts than those of the run that the table names (needed where it names none)
+    model : the artifacts to use instead of those of the run that the table names (required if it names none)
     """
-    tracking.open_store(settings.tracking_uri)
+    run.open_store(settings.tracking_uri)
+    names = settings.names
     with open_warehouse(settings) as warehouse:
-        if warehouse.engine(PUBLISHED) is None:
-            raise InputError(f"{PUBLISHED} is not there in {warehouse.address}; rankline score publishes it")
-        rows = warehouse.rows(load("queries/published").text, {"user": user})
-        made_by = rows or warehouse.rows(load("queries/published_summary").text)
+        if warehouse.engine(names.table) is None:
+            raise InputError(
+                f"{names.table} is not there in {warehouse.address}; rankline score{names.typed} publishes it"
+            )
+        rows = warehouse.rows(load("queries/published").text, {"table": names.sets, "user": user})
+        made_by = rows or warehouse.rows(load("queries/published_summary").text, {"table": names.sets})
         version, run_id = str(made_by[0]["model_version"]), str(made_by[0]["run_id"])
         if model is None and not run_id:
-            raise InputError(f"{PUBLISHED} names no run that made it; --model FOLDER says which artifacts did")
-        with loaded(model or f"runs:/{run_id}", reporter) as (scorer, found):
-            label = f"rankline/{version}" if version and model is None else found.label
+            raise InputError(f"{names.table} names no run that made it; --model FOLDER says which artifacts did")
+        with loaded(model or f"runs:/{run_id}", reporter, names.model) as (scorer, loaded_version):
+            label = _label(version, names) if version and model is None else loaded_version.label
             served = next((row for row in rows if row["item_id"] == str(scorer.items.parse(item))), None)
-            made = _explained(scorer, user, item, label, served)
-            ids = [made.item, *(one for items in made.items for one in items)]
+            result = _explained(scorer, user, item, label, served, names)
+            ids = [result.item]
+            for part in result.parts:
+                ids.extend(part.items if isinstance(part, FactorReason) else [part.item])
             if scorer.model.meta.get("source") != "file":
-                made.titles.update(titles(warehouse, ids))
-            return made
+                result.titles.update(titles(warehouse, ids))
+            return result
 
 
-def _explained(scorer: Scorer, user: str, item: str, label: str, served: dict[str, object] | None) -> Why:
+def _label(version: str, names: Names) -> str:
+    """The version that a row names: a number is one of the model whose table it is."""
+    return version if "/" in version else f"{names.model}/{version}"
+
+
+def _explained(
+    scorer: Scorer, user: str, item: str, label: str, served: dict[str, object] | None, names: Names
+) -> WhyResult:
     user_id, item_id = scorer.users.parse(user), scorer.items.parse(item)
     col = _row(scorer.items, item_id)
     if col < 0:
         raise UnknownItemError(f"Unknown item {item_id!r}: not among the {len(scorer.items)} items of {label}")
     row = _row(scorer.users, user_id)
-    model = scorer.model
-    rank, n_unseen, factors = None, 0, []
-    source = str(served["source"]) if served else (scorer.source if row >= 0 else "popular")
     if row < 0 and served is None:
         raise UnknownUserError(
-            f"Unknown user {user_id!r}: neither in {PUBLISHED} with item {item_id!r} nor among the "
+            f"Unknown user {user_id!r}: neither in {names.table} with item {item_id!r} nor among the "
             f"{len(scorer.users)} users of {label}"
         )
-    if source == "popular":
-        score = float(np.count_nonzero(model.seen.indices == col))
+    if row < 0:
+        n = interactions_with(scorer.model, col)
+        explanation = Explanation(scorer.model.kind, float(n), None, 0, n)
     else:
-        score = float(scorer.predict(user_id, [item_id])[0])
-        rank, n_unseen = rank_of(model, row, col)
-        factors = factors_of(model, row, col)
-    return Why(
-        user_id,
-        item_id,
-        label,
-        int(str(served["rank"])) if served else None,
-        float(str(served["score"])) if served else None,
-        source,
-        score,
-        rank,
-        n_unseen,
-        factors,
-        model.n_components,
-        {},
-        [scorer.items.ids(one.seen).tolist() for one in factors],
+        explanation = explain(scorer.model, row, col)
+    return WhyResult(
+        user=user_id,
+        item=item_id,
+        model=label,
+        served_rank=int(str(served["rank"])) if served else None,
+        served_score=float(str(served["score"])) if served else None,
+        source=str(served["source"]) if served else scorer.source,
+        fallback=row < 0,
+        kind=explanation.kind,
+        score=explanation.score,
+        rank=explanation.rank,
+        n_unseen=explanation.n_unseen,
+        n_interactions=explanation.n_interactions,
+        parts=_reasons(scorer, explanation),
+        n_parts=explanation.n_parts,
+        level=explanation.level,
+        titles={},
+        names=names,
     )
 
 
-def _row(ids: IdMap, one: int | str) -> int:
-    if isinstance(one, int) and not -(2**63) <= one < 2**63:
+def _reasons(scorer: Scorer, explanation: Explanation) -> tuple[FactorReason | ItemReason, ...]:
+    ids = scorer.items.values
+    factors = [FactorReason(f.component, f.contribution, tuple(ids[f.seen].tolist())) for f in explanation.factors]
+    items = [ItemReason(ids[part.row].item(), part.contribution, part.score) for part in explanation.past_items]
+    return (*factors, *items)
+
+
+def _row(ids: IdMap, external_id: int | str) -> int:
+    if isinstance(external_id, int) and not -(2**63) <= external_id < 2**63:
         return -1
-    return int(ids.rows([one], missing="negative")[0])
+    return int(ids.rows([external_id], missing="negative")[0])

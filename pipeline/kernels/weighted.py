@@ -6,13 +6,13 @@ Given H, a row w of W (a user; items are the same on Xᵀ) is a problem of its o
 
 with i over the row's cells, c = 1 + confidence·x, G = H·Hᵀ, and `share` and `pull` a number for each component:
 1 − ρ and −ρ, or 1 and the prior for a bias, or 0 for a component that is fixed (Hu, Koren & Volinsky 2008, with
-non-negativity and the penalties of `pipeline.objective`). A is another one for each row. Two ways through it:
+non-negativity and the penalties of `pipeline.models.objective`). A is another one for each row. Two ways through it:
 
 * `sweep_rows` never forms A. It lays the h of the row's cells side by side, a component's values in one line, and keeps
   the cells' pulls q = (c − w₀)·ŷ − c·x up to date: a coordinate costs three passes over a line of the row's cells
   (gradient, curvature, update), which are SIMD over cells, and k for the part of w₀·G. For the alternation,
   where a sweep or two from where the row was are all that pays.
-* `pipeline.kernels.exact` forms A (k²/2 for a cell) and solves in float64 to tolerance: for the end, and for
+* `pipeline.kernels.weighted_exact` forms A (k²/2 for a cell) and solves in float64 to tolerance: for the end, and for
   folding in.
 
 Factors are (rows, width), their `width` a multiple of 16 with zeros past k components. Every row is computed on its
@@ -25,9 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.kernels.gathers import across, gather8
-from pipeline.kernels.halfstep import SMALLEST, _add_gram, _compiled
-from pipeline.kernels.vectors import fill, lanes, load, madd, prefetch, relu, store, total
+from pipeline.kernels.arguments import CsrRows, RowTerms, WeightedStep, Workspace
+from pipeline.kernels.half_step import SMALLEST, add_gram
+from pipeline.kernels.jit import jit_reassociating
+from pipeline.kernels.simd import fill, lanes, load, madd, prefetch, relu, store, total
+from pipeline.kernels.simd_gather import across, gather8
 
 __all__ = ["keep_rows", "sweep_rows"]
 
@@ -35,45 +37,25 @@ BLOCK = 64  # rows summed in their own width before they go into float64
 AHEAD = 16  # cells between asking for a row and using it
 
 
-@_compiled
+@jit_reassociating
 def sweep_rows(
-    lo: int,
-    hi: int,
-    indptr: Any,
-    indices: Any,
-    data: Any,
-    other: Any,
-    gram: Any,
-    weight: float,
-    confidence: float,
-    lam: Any,
-    share: Any,
-    pull: Any,
-    free: Any,
-    start: Any,
-    new: Any,
-    k: int,
-    sweeps: int,
-    tile: Any,
-    line: Any,
-    index: Any,
-    sums: Any,
+    cells: CsrRows, other: Any, terms: RowTerms, start: Any, new: Any, sweeps: int, workspace: Workspace, sums: Any
 ) -> None:
-    """Rows lo … hi-1: `sweeps` rounds of coordinate descent from `start`.
+    """Rows cells.lo … cells.hi − 1: `sweeps` rounds of coordinate descent from `start`.
 
-    All but the first leave alone what is 0 by then: most of a row, and it seldom moves again.
+    The second and later rounds leave out the components that are 0 by then: most of a row, and they seldom change.
 
     Parameters
     ----------
-    indptr, indices, data : CSR rows of X (or of Xᵀ)
     other : (columns, width) the fixed factor
-    gram : (width, width) w₀·G; weight : w₀
-    lam : (rows,) λ of each row; share, pull : (1, width); free : (k,), False for a component that is fixed
+    terms : its arrays and numbers in the type of the factors
     start, new : (rows, width) where the sweeps begin, and their result; may be one array
-    tile, line, index : room to work in; (1, k up to a multiple of 8, times the longest row + 32), (3, the longest
-        row + 16) and (1, the same) int32
-    sums : (1,) float64, added to: Σ over rows ½ w·A·w − b·w at the result
+    sums : (1,) float64, to which is added: Σ over rows ½ w·A·w − b·w at the result
     """
+    indptr, indices, data = cells.indptr, cells.indices, cells.data
+    k, gram, weight, confidence = terms.k, terms.gram, terms.weight, terms.confidence
+    lam, share, pull, free = terms.lam, terms.share, terms.pull, terms.free
+    tile, line, index = workspace.tile, workspace.line, workspace.columns
     width = new.shape[1]
     group = lanes(new, 64)
     panel = lanes(new, 256)
@@ -81,10 +63,10 @@ def sweep_rows(
     w = np.zeros((1, width), new.dtype)
     slope = np.zeros((1, width), new.dtype)  # w₀·G·w
     curve = np.zeros(k, new.dtype)
-    live = np.empty(k, np.int64)  # components that are not 0
+    nonzero = np.empty(k, np.int64)  # components that are not 0
     zero = fill(new, 0, 64)
     zero4 = fill(new, 0, 256)
-    for row in range(lo, hi):
+    for row in range(cells.lo, cells.hi):
         first = indptr[row]
         n = indptr[row + 1] - first
         padded = (n + group - 1) // group * group
@@ -103,11 +85,11 @@ def sweep_rows(
         for t in range(0, width, group):
             store(w, 0, t, load(start, row, t, 64))
             store(slope, 0, t, zero)
-        n_live = 0
+        n_nonzero = 0
         for r in range(k):
             if w[0, r] != 0:
-                live[n_live] = r
-                n_live += 1
+                nonzero[n_nonzero] = r
+                n_nonzero += 1
                 for t in range(0, width, group):
                     store(slope, 0, t, madd(w[0, r], load(gram, r, t, 64), load(slope, 0, t, 64)))
 
@@ -123,15 +105,15 @@ def sweep_rows(
         while j < padded:
             y, y1, y2, y3 = zero, zero, zero, zero
             r = 0
-            while r + 4 <= n_live:  # four sums at a time: each waits for its last multiply-add
-                t0, t1, t2, t3 = live[r], live[r + 1], live[r + 2], live[r + 3]
+            while r + 4 <= n_nonzero:  # four sums at a time: each waits for its last multiply-add
+                t0, t1, t2, t3 = nonzero[r], nonzero[r + 1], nonzero[r + 2], nonzero[r + 3]
                 y = madd(w[0, t0], load(tile, 0, t0 * stride + j, 64), y)
                 y1 = madd(w[0, t1], load(tile, 0, t1 * stride + j, 64), y1)
                 y2 = madd(w[0, t2], load(tile, 0, t2 * stride + j, 64), y2)
                 y3 = madd(w[0, t3], load(tile, 0, t3 * stride + j, 64), y3)
                 r += 4
-            while r < n_live:
-                y = madd(w[0, live[r]], load(tile, 0, live[r] * stride + j, 64), y)
+            while r < n_nonzero:
+                y = madd(w[0, nonzero[r]], load(tile, 0, nonzero[r] * stride + j, 64), y)
                 r += 1
             y = madd(1, madd(1, y, y1), madd(1, y2, y3))
             aim = load(line, 2, j, 64)
@@ -211,14 +193,14 @@ def sweep_rows(
             store(new, row, t, load(w, 0, t, 64))
 
 
-@_compiled
-def keep_rows(
-    lo: int, hi: int, new: Any, past: Any, own: Any, beta: float, lam: Any, share: Any, pull: Any, gram: Any, sums: Any
-) -> None:
-    """own = max(0, new + beta·(new − past)), which may be `past`, as the other half will fetch it.
+@jit_reassociating
+def keep_rows(lo: int, hi: int, step: WeightedStep, lam: Any, share: Any, pull: Any, gram: Any, sums: Any) -> None:
+    """step.own = max(0, new + beta·(new − past)) for the rows lo … hi − 1, as the other half-step will fetch it.
 
-    gram (width, width) float64 += the upper triangle of ownᵀ·own; sums (1,) float64 += Σ λ·(½ share·w² − pull·w).
+    To the upper triangle of gram (width, width) float64 is added ownᵀ·own, to sums (1,) float64
+    Σ λ·(½ share·w² − pull·w). lam, share, pull : as in `RowTerms`, in the type of the factors.
     """
+    new, past, own, beta = step.new, step.past, step.own, step.beta
     width = new.shape[1]
     zero = fill(new, 0, 64)
     for block in range(lo, hi, BLOCK):
@@ -227,9 +209,9 @@ def keep_rows(
             penalty = zero
             for t in range(0, width, lanes(new, 64)):
                 now = load(new, row, t, 64)
-                kept = relu(madd(beta, madd(-1, load(past, row, t, 64), now), now))
-                store(own, row, t, kept)
+                extrapolated = relu(madd(beta, madd(-1, load(past, row, t, 64), now), now))
+                store(own, row, t, extrapolated)
                 half = madd(0.5, load(share, 0, t, 64), zero)
-                penalty = madd(kept, madd(half, kept, madd(-1, load(pull, 0, t, 64), zero)), penalty)
+                penalty = madd(extrapolated, madd(half, extrapolated, madd(-1, load(pull, 0, t, 64), zero)), penalty)
             sums[0] += lam[row] * total(penalty)
-        _add_gram(own, block, n, gram)
+        add_gram(own, block, n, gram)

@@ -1,6 +1,6 @@
-"""Averages of ratings: what is predicted without any model, and what one has to beat.
+"""Averages of ratings: predictions without a model, which a model has to beat.
 
-All of a training side; rows and columns are those of its user and item ids; float64.
+All are of the training side, in float64; rows and columns are those of its user and item ids.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.interactions import Interactions
 from pipeline.errors import TooLittleDataError
-from pipeline.interactions import Interactions
 
 __all__ = ["Biases", "damped_biases", "global_average", "item_averages", "user_averages"]
 
 
 def global_average(x: Interactions) -> float:
-    """Mean of all scores. Raises TooLittleDataError where there is none."""
+    """Mean of all scores. Raises TooLittleDataError if there are none."""
     if not len(x):
         raise TooLittleDataError("There is no score to average")
     return float(x.scores.mean(dtype=np.float64))
 
 
 def user_averages(x: Interactions) -> NDArray[np.float64]:
-    """Mean score of each user, (n_users,); the global average for one who has none."""
+    """Mean score of each user, (n_users,); the global average for a user without scores."""
     return _averages(x.users, x.scores, len(x.user_ids), global_average(x))
 
 
 def item_averages(x: Interactions) -> NDArray[np.float64]:
-    """Mean score of each item, (n_items,); the global average for one that has none."""
+    """Mean score of each item, (n_items,); the global average for an item without scores."""
     return _averages(x.items, x.scores, len(x.item_ids), global_average(x))
 
 
@@ -49,7 +49,7 @@ def damped_biases(x: Interactions, damping_items: float = 5.0, damping_users: fl
     """Global average plus damped item and user biases (Funk 2006; Koren 2010, §2.1).
 
     b_i = Σ_{u of i} (x − μ) / (n_i + damping_items), then b_u = Σ_{i of u} (x − μ − b_i) / (n_u + damping_users):
-    a bias of few scores is drawn to 0.
+    damping draws a bias of few scores towards 0.
     """
     mean = global_average(x)
     left = x.scores.astype(np.float64) - mean

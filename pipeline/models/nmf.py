@@ -4,12 +4,11 @@
 
     W = NMF(n_components=64, init="random", random_state=42).fit_transform(X)   # (n_users, 64)
 
-It decides and checks; `pipeline.solvers.nmf` computes. numba is imported at the first fit.
+It decides and checks; `pipeline.models.solvers.nmf` computes. numba is imported at the first fit.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
@@ -17,22 +16,23 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.decomposition._nmf import _initialize_nmf
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
-from pipeline.solvers.halves import padded
-from pipeline.solvers.nmf import Penalty, factorize_rows, fold_in
+from pipeline.models.factor_estimator import FactorEstimator, checked_start, warn_of_idle_start
+from pipeline.models.solvers.half_steps import PaddedFactor, padded
+from pipeline.models.solvers.iterations import Factorization, Iterations
+from pipeline.models.solvers.nmf import Penalty, factorize_rows, fold_in
+from pipeline.models.solvers.sklearn_steps import factorize_as_sklearn
 
 __all__ = ["NMF"]
 
 Init = Literal["random", "nndsvd", "nndsvda", "nndsvdar", "custom"]
 
 
-class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class NMF(FactorEstimator):
     """Non-negative factors W (n_samples, k) and H (k, n_features) with X ≈ W·H over all cells.
 
     Minimises scikit-learn's objective with its scaling of the penalties:
@@ -51,6 +51,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     accelerate : False takes exactly the steps of scikit-learn's ``cd`` solver and ends on H as it does.
         True reaches the same loss sooner and ends on W, solved to tolerance against the final H: then
         `transform` of the training data returns the W of `fit_transform`, bit for bit
+    solver : ``"fast"``, ours; ``"sklearn"``, scikit-learn's own compiled steps on one thread, whose factors are
+        those of `sklearn.decomposition.NMF` bit for bit (`accelerate` and `n_threads` are not used)
     n_threads : default, the cores this process may use; the same bits for any number
     callback : ``callback(iteration, loss)`` after each iteration, counted from 1; what it raises ends the fit
     keep_interrupted : Ctrl-C ends the fit with the factors found so far, and a warning, instead of losing them
@@ -60,6 +62,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     ----------
     components_ : (k, n_features) H
     n_components_, n_iter_, n_features_in_, feature_names_in_ : as scikit-learn's
+    converged_, interrupted_ : whether `tol` was reached, and whether Ctrl-C ended the fit
     reconstruction_err_ : ‖X − WH‖_F of the factors that are returned
     loss_curve_ : √(2·objective) after each iteration: ‖X − WH‖_F where nothing is penalised; accelerated,
         it never rises
@@ -75,6 +78,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         "alpha_H": [Interval(Real, 0, None, closed="left"), StrOptions({"same"})],
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
         "accelerate": ["boolean"],
+        "solver": [StrOptions({"fast", "sklearn"})],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "callback": [callable, None],
         "keep_interrupted": ["boolean"],
@@ -93,6 +97,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         alpha_H: float | Literal["same"] = "same",
         l1_ratio: float = 0.0,
         accelerate: bool = True,
+        solver: Literal["fast", "sklearn"] = "fast",
         n_threads: int | None = None,
         callback: Callable[[int, float], None] | None = None,
         keep_interrupted: bool = False,
@@ -107,6 +112,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.alpha_H = alpha_H
         self.l1_ratio = l1_ratio
         self.accelerate = accelerate
+        self.solver = solver
         self.n_threads = n_threads
         self.callback = callback
         self.keep_interrupted = keep_interrupted
@@ -135,41 +141,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         X = validate_data(self, X, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32])
         check_non_negative(X, "NMF initialization")
         X = _canonical(X)
-        W, H = self._start(X, W, H)
-        k = W.shape[1]
-        # The names are given up with the copies that the solver overwrites: on large data memory is what decides.
-        W, H = padded(W), padded(H.T)
-        found = factorize_rows(
-            X,
-            W,
-            H,
-            k,
-            penalty=self._penalty(*X.shape),
-            max_iter=self.max_iter,
-            tol=self.tol,
-            accelerate=self.accelerate,
-            n_threads=self.n_threads,
-            on_iteration=self._told,
-            keep_interrupted=self.keep_interrupted,
-        )
-        if found.interrupted:
-            warnings.warn(
-                f"Interrupted after {found.n_iter} iterations: the factors are those found by then.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        elif not found.converged and self.tol > 0:
-            warnings.warn(
-                f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        self.components_ = found.H
-        self.n_components_ = found.H.shape[0]
-        self.n_iter_ = found.n_iter
-        self.reconstruction_err_ = found.error
-        self.loss_curve_ = found.losses
-        return found.W
+        return self._learn(self._factorize(X, list(self._start(X, W, H))))
 
     def transform(self, X: Any) -> NDArray[Any]:
         """W (n_samples, k) for rows of X given H: each row is a problem of its own.
@@ -189,25 +161,26 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             penalty=self._penalty(*X.shape),
             max_iter=self.max_iter,
             tol=self.tol,
-            accelerate=self.accelerate,
+            accelerate=self.accelerate and self.solver == "fast",
             n_threads=self.n_threads,
         )
 
-    def inverse_transform(self, X: Any) -> Any:
-        """W·H (n_samples, n_features) for W (n_samples, k)."""
-        check_is_fitted(self, msg="Model must be fitted before making predictions")
-        return X @ self.components_
-
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.components_.shape[0])
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
+    def _factorize(self, X: Any, start: list[NDArray[Any]]) -> Factorization:
+        """From W and H, which are taken out of `start`: on large data memory is what decides."""
+        H, W = start.pop(), start.pop()
+        penalty = self._penalty(*X.shape)
+        iterations = Iterations(self.max_iter, self.tol, self._told, self.keep_interrupted)
+        if self.solver == "sklearn":
+            Ht = np.ascontiguousarray(H.T)
+            if self.init == "custom":  # the caller's, and never altered
+                W, Ht = np.array(W, order="C"), Ht.copy()
+            return factorize_as_sklearn(X, W, Ht, penalty, iterations)
+        k = W.shape[1]
+        users = PaddedFactor(padded(W), k)
+        del W  # the solver works on the padded copies alone
+        items = PaddedFactor(padded(H.T), k)
+        del H
+        return factorize_rows(X, users, items, penalty, iterations, self.accelerate, self.n_threads)
 
     def _told(self, iteration: int, loss: float) -> None:
         if self.verbose:
@@ -228,40 +201,13 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def _start(self, X: Any, W: Any, H: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """W and H to begin with, of X's type; the caller's are checked and never altered."""
-        n_samples, n_features = X.shape
+        n_features = X.shape[1]
         if self.init == "custom":
-            k = self.n_components if self.n_components is not None else n_features
-            H = _checked(H, (k, n_features), "NMF (input H)")
-            W = _checked(W, (n_samples, H.shape[0] if k == "auto" else k), "NMF (input W)")
-            if H.dtype != X.dtype or W.dtype != X.dtype:
-                raise TypeError(
-                    f"H and W should have the same dtype as X. Got H.dtype = {H.dtype} and W.dtype = {W.dtype}."
-                )
-            return W, H
-        if W is not None or H is not None:
-            warnings.warn(
-                "When init!='custom', provided W or H are ignored. Set  init='custom' to use them as initialization.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            return checked_start(X, W, H, self.n_components if self.n_components is not None else n_features, "NMF")
+        warn_of_idle_start(W, H)
         k = n_features if self.n_components in ("auto", None) else self.n_components
         W, H = _initialize_nmf(X, k, init=self.init, random_state=self.random_state)
         return W, H
-
-
-def _checked(factor: Any, shape: tuple[int | str, int], whom: str) -> NDArray[Any]:
-    factor = check_array(factor)
-    for axis, name in enumerate(("first", "second")):
-        if shape[axis] != "auto" and factor.shape[axis] != shape[axis]:
-            raise ValueError(
-                f"Array with wrong {name} dimension passed to {whom}. "
-                f"Expected {shape[axis]}, but got {factor.shape[axis]}."
-            )
-    check_non_negative(factor, whom)
-    if np.max(factor) == 0:
-        raise ValueError(f"Array passed to {whom} is full of zeros.")
-    result: NDArray[Any] = factor
-    return result
 
 
 def _canonical(X: Any) -> Any:

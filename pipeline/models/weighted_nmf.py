@@ -1,4 +1,4 @@
-"""The weighted objective as `train` fits it, and as an estimator: from NMF over all cells to observed cells alone.
+"""The weighted objective as an estimator: from NMF over all cells to observed cells alone.
 
 from pipeline.models.weighted_nmf import WeightedNMF
 
@@ -10,7 +10,6 @@ stars = W @ model.components_      # biases are two more columns: the product is
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
@@ -19,60 +18,20 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.base import _fit_context
+from sklearn.decomposition._nmf import _initialize_nmf
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, check_non_negative, check_random_state, validate_data
 
 from pipeline.errors import UsageError
-from pipeline.models.sklearn_nmf import FittedFactors, OnIteration, start, too_large
-from pipeline.objective import Objective
-from pipeline.solvers.weighted import factorize_weighted, fold_in_weighted, mean_score
+from pipeline.models.factor_estimator import FactorEstimator, checked_start, warn_of_idle_start
+from pipeline.models.objective import Objective
+from pipeline.models.solvers.weighted import factorize_weighted, fold_in_weighted, mean_score
 
-__all__ = ["WeightedNMF", "fit_weighted", "start_weighted"]
+__all__ = ["WeightedNMF", "start_weighted", "with_prior"]
 
 SHRINK = 10.0  # scores of the mean that a bias's start is averaged with
 INTERPLAY = 0.1  # share of the mean score that is left to the other components at the start of a model with biases
-
-
-def fit_weighted(
-    x: sparse.csr_matrix,
-    objective: Objective,
-    *,
-    n_components: int,
-    init: str = "random",
-    max_iter: int = 200,
-    tol: float = 1e-4,
-    random_state: int = 42,
-    on_iteration: OnIteration | None = None,
-    threads: int | None = None,
-    keep_interrupted: bool = False,
-) -> FittedFactors:
-    """Factors of `x`, csr (n_users, n_items) ≥ 0, whose stored cells are the observed ones.
-
-    `objective.bias_prior` is set from `x`: see `with_prior`. `losses` are √(2L). Raises UsageError for parameters
-    that don't fit, InputError for scores whose products pass the largest float32.
-    """
-    if init == "random":
-        w, h = start_weighted(x, n_components, objective, random_state)
-    elif objective.biases:
-        raise UsageError(f"init = {init} knows nothing of biases: take init = random")
-    else:
-        w, h = start(x, n_components, init, random_state)
-    found = factorize_weighted(
-        x,
-        w,
-        h,
-        objective,
-        max_iter=max_iter,
-        tol=tol,
-        n_threads=threads,
-        on_iteration=on_iteration,
-        keep_interrupted=keep_interrupted,
-    )
-    if not (math.isfinite(found.loss) and np.isfinite(found.W).all() and np.isfinite(found.H).all()):
-        raise too_large(x)
-    return FittedFactors(found.W, found.H, np.array(found.losses), found.converged, found.error, found.interrupted)
 
 
 def with_prior(objective: Objective, x: sparse.csr_matrix) -> Objective:
@@ -118,8 +77,8 @@ def _biases(X: sparse.csr_matrix, mean: float) -> tuple[NDArray[np.float64], NDA
     return user, item
 
 
-class WeightedNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Non-negative factors W (n_samples, k) and H (k, n_features) under the objective of `pipeline.objective`.
+class WeightedNMF(FactorEstimator):
+    """Non-negative factors W (n_samples, k) and H (k, n_features) under the objective of `pipeline.models.objective`.
 
     X is sparse: its stored cells are the observed ones, **a stored 0 too**, and what is not stored was not
     observed. A dense X does not say which of its zeros were observed, and is refused.
@@ -133,17 +92,22 @@ class WeightedNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     reg_exponent : ν: penalties grow with a row's weight of cells to this power; 1 with unobserved_weight=1 is
         scikit-learn's scaling, 0 the same penalty for every row (as `implicit`)
     biases : a user's and an item's level as the last two components, for unobserved_weight=0
+    init : the start: ``"random"``; one of scikit-learn's others, which know nothing of biases; ``"custom"``: W and H
+        given to `fit_transform`, such as those of a fit with another penalty
     max_iter, tol : most iterations; stop when √(2L) has fallen by less than this share of itself in ten of them
     random_state : seed of the start
     alpha_W, alpha_H, l1_ratio : penalties; alpha_H ``"same"`` is alpha_W
     n_threads : default, the cores this process may use; the same bits for any number
     callback : ``callback(iteration, loss)`` after each iteration, counted from 1; what it raises ends the fit
+    keep_interrupted : Ctrl-C ends the fit with the factors found so far, and a warning, instead of losing them
 
     Attributes
     ----------
     components_ : (k, n_features) H
     objective_ : the `Objective` that was fitted, with the prior of its biases
     n_components_, n_iter_, n_features_in_, feature_names_in_ : as scikit-learn's
+    converged_, interrupted_ : whether `tol` was reached, and whether Ctrl-C ended the fit
+    reconstruction_err_ : ‖X − WH‖_F over all cells, those that were not observed as 0
     loss_curve_ : √(2L) after each iteration; it never rises
     """
 
@@ -153,6 +117,7 @@ class WeightedNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "confidence": [Interval(Real, 0, None, closed="left")],
         "reg_exponent": [Interval(Real, 0, None, closed="left")],
         "biases": ["boolean"],
+        "init": [StrOptions({"random", "nndsvd", "nndsvda", "nndsvdar", "custom"})],
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -161,6 +126,7 @@ class WeightedNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "callback": [callable, None],
+        "keep_interrupted": ["boolean"],
     }
 
     def __init__(
@@ -171,6 +137,7 @@ class WeightedNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         confidence: float = 0.0,
         reg_exponent: float = 1.0,
         biases: bool = False,
+        init: Literal["random", "nndsvd", "nndsvda", "nndsvdar", "custom"] = "random",
         tol: float = 1e-4,
         max_iter: int = 200,
         random_state: int | np.random.RandomState | None = None,
@@ -179,12 +146,14 @@ class WeightedNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         l1_ratio: float = 0.0,
         n_threads: int | None = None,
         callback: Callable[[int, float], None] | None = None,
+        keep_interrupted: bool = False,
     ) -> None:
         self.n_components = n_components
         self.unobserved_weight = unobserved_weight
         self.confidence = confidence
         self.reg_exponent = reg_exponent
         self.biases = biases
+        self.init = init
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
@@ -193,20 +162,22 @@ class WeightedNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.l1_ratio = l1_ratio
         self.n_threads = n_threads
         self.callback = callback
+        self.keep_interrupted = keep_interrupted
 
-    def fit(self, X: Any, y: None = None) -> WeightedNMF:
-        """Learn H."""
-        self.fit_transform(X)
+    def fit(self, X: Any, y: None = None, **params: Any) -> WeightedNMF:
+        """Learn H; `params` are `fit_transform`'s W and H."""
+        self.fit_transform(X, **params)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit_transform(self, X: Any, y: None = None) -> NDArray[Any]:
+    def fit_transform(self, X: Any, y: None = None, W: Any = None, H: Any = None) -> NDArray[Any]:
         """Learn H and return W (n_samples, k), the solution against the H that is kept.
 
         Parameters
         ----------
         X : (n_samples, n_features) sparse, ≥ 0; float32 and float64 are kept
         y : ignored
+        W, H : (n_samples, k) and (k, n_features), the start where ``init="custom"``
 
         Raises
         ------
@@ -223,25 +194,27 @@ class WeightedNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             reg_exponent=float(self.reg_exponent), biases=bool(self.biases),
         )  # fmt: skip
         objective = with_prior(objective, X)
-        W, H = start_weighted(X, self.n_components, objective, self.random_state)
-        found = factorize_weighted(
+        W, H = self._start(X, objective, W, H)
+        result = factorize_weighted(
             X, W, H, objective,
             max_iter=self.max_iter, tol=self.tol, n_threads=self.n_threads, on_iteration=self.callback,
+            keep_interrupted=self.keep_interrupted,
         )  # fmt: skip
-        if not math.isfinite(found.loss):
+        if not (math.isfinite(result.loss) and np.isfinite(result.W).all() and np.isfinite(result.H).all()):
             raise ValueError(f"The scores are too large for {X.dtype} (the largest is {X.data.max():g}): scale them")
-        if not found.converged and self.tol > 0:
-            warnings.warn(
-                f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        self.components_ = found.H
-        self.n_components_ = found.H.shape[0]
-        self.n_iter_ = found.n_iter
-        self.loss_curve_ = found.losses
         self.objective_ = objective
-        return found.W
+        return self._learn(result)
+
+    def _start(self, X: Any, objective: Objective, W: Any, H: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        if self.init == "custom":
+            return checked_start(X, W, H, self.n_components, "WeightedNMF")
+        warn_of_idle_start(W, H)
+        if self.init == "random":
+            return start_weighted(X, self.n_components, objective, self.random_state)
+        if objective.biases:
+            raise UsageError(f"init = {self.init} knows nothing of biases: take init = random")
+        W, H = _initialize_nmf(X, self.n_components, init=self.init, random_state=self.random_state)
+        return W, H
 
     def transform(self, X: Any) -> NDArray[Any]:
         """W (n_samples, k) for rows of X given H, each solved to tolerance: a training row gets its W again."""
@@ -250,22 +223,6 @@ class WeightedNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if self.components_.dtype != X.dtype:
             raise TypeError(f"H should have the same dtype as X. Got H.dtype = {self.components_.dtype}.")
         return fold_in_weighted(X, self.components_, self.objective_, n_threads=self.n_threads)
-
-    def inverse_transform(self, X: Any) -> Any:
-        """W·H (n_samples, n_features) for W (n_samples, k): the predictions, biases included."""
-        check_is_fitted(self, msg="Model must be fitted before making predictions")
-        return X @ self.components_
-
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.components_.shape[0])
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
 
     def _checked(self, X: Any, *, reset: bool) -> Any:
         if not sparse.issparse(X):

@@ -1,8 +1,8 @@
 """The warehouse: one client for ClickHouse as a server and embedded in this process."""
 
-from pipeline.patience import Patience
-from pipeline.warehouse.address import address_of
+from pipeline.runtime.retry import RetryPolicy
 from pipeline.warehouse.client import Warehouse
-from pipeline.warehouse.opening import connect
+from pipeline.warehouse.connect import connect
+from pipeline.warehouse.dsn import address_of
 
-__all__ = ["Patience", "Warehouse", "address_of", "connect"]
+__all__ = ["RetryPolicy", "Warehouse", "address_of", "connect"]

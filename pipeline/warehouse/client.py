@@ -11,24 +11,22 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from pipeline.errors import ConnectionLostError, QueryError, ServerError, TimedOutError
-from pipeline.patience import NOTHING_RAN, SAFE, Patience, repeated
-from pipeline.warehouse.embedded import let_go
-from pipeline.warehouse.translation import TABLE_EXISTS, translated
+from pipeline.runtime.retry import NOTHING_RAN, SAFE, RetryPolicy, retry
+from pipeline.warehouse.answer import Answer, expecting
+from pipeline.warehouse.embedded import close_embedded
+from pipeline.warehouse.errors import TABLE_EXISTS, wrap_errors
 
 __all__ = ["Warehouse"]
 
 T = TypeVar("T")
-_ARROW = {
-    # Strings as text, not bytes; the rest of Arrow's types as they are.
-    "output_format_arrow_string_as_string": 1,
-    "output_format_arrow_fixed_string_as_fixed_byte_array": 0,
-}
+# Strings as text, which older servers send as bytes otherwise. What a column holds is cast in SQL (`column_types`).
+_ARROW = {"output_format_arrow_string_as_string": 1}
 # Statements that answer with rows, after any comments in front.
 _HAS_ROWS = re.compile(
-    r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*(?:SELECT|WITH|FROM|SHOW|DESC|DESCRIBE|EXPLAIN|EXISTS)\b",
+    r"(?:\s+|(?:--|#[ !])[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*(?:SELECT|WITH|FROM|SHOW|DESC|DESCRIBE|EXPLAIN|EXISTS)\b",
     re.IGNORECASE | re.DOTALL,
 )
-# Statements that leave the same, done once or twice.
+# Statements that have the same effect if run twice.
 _SAME_TWICE = re.compile(
     r"CREATE\s+(?:DATABASE|TABLE|VIEW)\s+IF\s+NOT\s+EXISTS\b|CREATE\s+OR\s+REPLACE\s+VIEW\b"
     r"|DROP\s+(?:DATABASE|TABLE|VIEW)\s+IF\s+EXISTS\b",
@@ -39,14 +37,14 @@ _SAME_TWICE = re.compile(
 class Warehouse:
     """A connection; use as a context manager.
 
-    Every method raises UnreachableError, RefusedError or QueryError, with the address and without
-    the password. What is safe to repeat is tried again first (`Patience`): reads, statements that leave the
+    Every method raises UnreachableError, RefusedError or QueryError; the message has the address and never
+    the password. What is safe to repeat is tried again first (`RetryPolicy`): reads, statements that leave the
     same done twice, inserts with a token; any other only where it is known that nothing ran.
 
     Parameters
     ----------
     path : of the embedded engine, None for a server
-    another : makes a client of its own, with a short time-out, to stop a statement with
+    another : makes a second client with a short time-out, which stops statements
     """
 
     def __init__(
@@ -54,13 +52,13 @@ class Warehouse:
         client: Any,
         address: str,
         path: str | None = None,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
         another: Callable[[], Any] | None = None,
         bounded: bool = False,
     ) -> None:
         self._client = client
         self._path = path
-        self._patience = patience or Patience(0)
+        self._retry_policy = retry_policy or RetryPolicy(0)
         self._another = another
         self._bounded = bounded
         self.address = address
@@ -70,9 +68,14 @@ class Warehouse:
         """Whether the engine runs in this process."""
         return self._path is not None
 
+    def _allowed(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the settings that the user may change: none, for a user with readonly = 1."""
+        known = self._client.server_settings
+        return {name: value for name, value in settings.items() if not (name in known and int(known[name].readonly))}
+
     @property
     def unbounded(self) -> dict[str, int]:
-        """Settings for a stream that is open as long as the work it feeds: our limit on a statement is none for it."""
+        """Settings for a stream that stays open while its rows are processed: no time limit of ours."""
         return {"max_execution_time": 0} if self._bounded else {}
 
     def __enter__(self) -> Warehouse:
@@ -82,38 +85,39 @@ class Warehouse:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; the embedded engine lets go of its folder."""
+        """Close the connection; the embedded engine releases its folder."""
         self._client.close()
         if self._path is not None:
-            let_go(self._path)
+            close_embedded(self._path)
             self._path = None
 
-    def repeated(self, what: str, call: Callable[[], T]) -> T:
-        """The call's result, tried again as a whole where the connection fails: for reads that hand nothing on."""
-        return repeated(call, what, self._patience)
+    def retry(self, what: str, call: Callable[[], T]) -> T:
+        """The result of the call, repeated as a whole if the connection fails: for reads that pass no rows on."""
+        return retry(call, what, self._retry_policy)
 
     def command(self, text: str, parameters: Mapping[str, Any] | None = None, **settings: Any) -> None:
         """Run a statement that returns nothing."""
 
         def once() -> None:
-            with self._stopping(settings) as named, translated(self.address):
+            with self._stopping(settings) as named, wrap_errors(self.address):
                 self._client.command(text, parameters=dict(parameters or {}), settings=named or None)
 
         what = " ".join(re.findall(r"\w+", text[:200])[:2]).upper()
-        repeated(once, what, self._patience, SAFE if _SAME_TWICE.match(text) else NOTHING_RAN)
+        retry(once, what, self._retry_policy, SAFE if _SAME_TWICE.match(text) else NOTHING_RAN)
 
     def rows(self, text: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The rows of a small result."""
 
         def once() -> list[dict[str, Any]]:
-            with translated(self.address):
+            with expecting(Answer()) as answer, wrap_errors(self.address, answer=answer):
                 return list(self._client.query(text, parameters=dict(parameters or {})).named_results())
 
-        return repeated(once, "a read", self._patience)
+        return retry(once, "a read", self._retry_policy)
 
     def run(self, text: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Any one statement: its column names and rows, both empty where it has no result. Sent once."""
-        with self._stopping({}) as named, translated(self.address):
+        """Run any one statement, sent once: its column names and rows, both empty if it has no result."""
+        answer = Answer(stream=True)
+        with self._stopping({}) as named, expecting(answer), wrap_errors(self.address, answer=answer):
             if not _HAS_ROWS.match(text):
                 self._client.command(text, settings=named or None)
                 return [], []
@@ -124,10 +128,10 @@ class Warehouse:
         """The whole result as one Arrow table."""
 
         def once() -> pa.Table:
-            with translated(self.address):
-                return self._client.query_arrow(text, parameters=dict(parameters or {}), settings=dict(_ARROW))
+            with expecting(Answer(stream=True)) as answer, wrap_errors(self.address, answer=answer):
+                return self._client.query_arrow(text, parameters=dict(parameters or {}), settings=self._allowed(_ARROW))
 
-        return repeated(once, "a read", self._patience)
+        return retry(once, "a read", self._retry_policy)
 
     @contextmanager
     def blocks(
@@ -135,58 +139,60 @@ class Warehouse:
     ) -> Iterator[Iterator[pa.Table]]:
         """The result as a stream of Arrow blocks: ``with warehouse.blocks(…) as blocks: …``.
 
-        Until the first block is there the read is tried again; what breaks later raises ConnectionLostError,
-        since the blocks before have been handed on: `repeated` around the whole read begins it anew.
+        Until the first block arrives the read is tried again. A later failure raises ConnectionLostError, since
+        the caller has earlier blocks already; `retry` around the whole read starts it again. Settings that the user
+        may not change are left out.
         """
-        # The embedded engine makes the whole answer before the first block: better a small one.
+        # The embedded engine holds the whole answer before the first block, so a compact format is better.
         packed = {"output_format_arrow_compression_method": "zstd"} if self.embedded else {}
 
-        def opened() -> tuple[ExitStack, pa.Table | None, Iterator[Any]]:
-            with ExitStack() as stack, translated(self.address):
+        def opened() -> tuple[ExitStack, pa.Table | None, Iterator[Any], Answer]:
+            answer = Answer(stream=True)
+            with ExitStack() as stack, wrap_errors(self.address, answer=answer), expecting(answer):
                 stream = self._client.query_arrow_stream(
-                    text, parameters=dict(parameters or {}), settings={**_ARROW, **packed, **settings}
+                    text, parameters=dict(parameters or {}), settings=self._allowed({**_ARROW, **packed, **settings})
                 )
                 source = iter(stack.enter_context(stream))
                 first = next(source, None)
-                return stack.pop_all(), first, source
+                return stack.pop_all(), first, source, answer
 
-        stack, first, rest = repeated(opened, "a read", self._patience)
+        stack, first, rest, answer = retry(opened, "a read", self._retry_policy)
         with stack:
-            # Only the reading is the warehouse's: what the caller does with the blocks fails as itself.
-            yield _tables(first, rest, self.address)
+            # Only errors of reading are wrapped; errors of the caller's own code pass unchanged.
+            yield _tables(first, rest, self.address, answer)
 
     def insert(self, table: str, rows: pa.Table, token: str | None = None) -> None:
         """Append Arrow rows to ``database.table``.
 
         Parameters
         ----------
-        token : a name for these rows, of a table with a window for such names: it takes them once, however
-            often they are sent. Without one they are sent once, and who calls has to look what is there.
+        token : a name for these rows, if the table has a window for insert tokens: it then takes them once, however
+            often they are sent. Without a token they are sent once, and the caller checks what arrived.
         """
         database, name = table.split(".")
         settings = {"insert_deduplication_token": token} if token is not None else {}
 
         def once() -> None:
-            with self._stopping(settings) as named, translated(self.address):
+            with self._stopping(settings) as named, wrap_errors(self.address):
                 self._client.insert_arrow(name, rows, database=database, settings=named or None)
 
-        repeated(once, f"an insert into {table}", self._patience, NOTHING_RAN if token is None else SAFE)
+        retry(once, f"an insert into {table}", self._retry_policy, NOTHING_RAN if token is None else SAFE)
 
     def engine(self, table: str) -> str | None:
-        """The table's engine, None where there is no such table."""
+        """The table's engine, None if there is no such table."""
         database, name = table.split(".")
-        found = self.rows(
+        rows = self.rows(
             "SELECT engine FROM system.tables WHERE database = {database:String} AND name = {table:String}",
             {"database": database, "table": name},
         )
-        return str(found[0]["engine"]) if found else None
+        return str(rows[0]["engine"]) if rows else None
 
     def ddl(self, text: str, parameters: Mapping[str, Any] | None = None) -> None:
-        """Run a CREATE of a table in `raw` or `analytics` whose engine the database decides.
+        """Run a CREATE TABLE in `raw` or `analytics`; the database decides the engine.
 
-        A `Replicated` database needs ReplicatedMergeTree, or each replica would hold other rows. A table that
-        may be there already (IF NOT EXISTS), or whose name nobody else can have: after a lost answer
-        that it exists means that it was made.
+        In a `Replicated` database the engine is ReplicatedMergeTree, or each replica would hold other rows. The
+        statement has IF NOT EXISTS, or a table name that nobody else uses: if the answer was lost and the table
+        exists, the statement succeeded.
         """
         replicated = self.rows(
             "SELECT count() AS n FROM system.databases WHERE name IN ('raw', 'analytics') AND engine = 'Replicated'"
@@ -205,13 +211,13 @@ class Warehouse:
                 if not (lost and error.code == TABLE_EXISTS):
                     raise
 
-        repeated(once, "CREATE TABLE", self._patience)
+        retry(once, "CREATE TABLE", self._retry_policy)
 
     @contextmanager
     def _stopping(self, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Settings with a name for the statement, by which a server is told to end it where no answer came in time.
+        """Settings with a query id, by which the server is told to end the statement if no answer came in time.
 
-        A read needs no such thing: a server ends it when its connection is gone.
+        A read needs no query id: the server ends it when the connection closes.
         """
         if self._another is None:
             yield dict(settings)
@@ -226,23 +232,23 @@ class Warehouse:
         """What became of a statement without an answer, in words."""
         assert self._another is not None  # noqa: S101 (the caller sees to it)
         try:
-            with translated(self.address):
+            with wrap_errors(self.address):
                 client = self._another()
                 try:
-                    # A row for each statement that was told, which the client gives as text, or as its columns.
-                    told = client.command("KILL QUERY WHERE query_id = {id:String} ASYNC", parameters={"id": query_id})
+                    # One row per statement that was told to end; the client gives it as text or as columns.
+                    ended = client.command("KILL QUERY WHERE query_id = {id:String} ASYNC", parameters={"id": query_id})
                 finally:
                     client.close()
         except ServerError:
             return f"it may still be running there, as query {query_id}"
-        if isinstance(told, str | list) and query_id in told:
+        if isinstance(ended, str | list) and query_id in ended:
             return "the server was told to stop it"
         return "it is not running there any more"
 
 
-def _tables(first: Any, rest: Iterable[Any], address: str) -> Iterator[pa.Table]:
-    """The blocks of a stream, which come as batches, as tables."""
-    with translated(address):
+def _tables(first: Any, rest: Iterable[Any], address: str, answer: Answer) -> Iterator[pa.Table]:
+    """The record batches of a stream as tables."""
+    with wrap_errors(address, answer=answer):
         if first is not None:
             yield _table(first)
         for block in rest:

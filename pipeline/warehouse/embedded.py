@@ -1,41 +1,49 @@
-"""The embedded engine: its folder is one process's at a time."""
+"""The embedded engine. One process at a time can use its folder."""
 
 from __future__ import annotations
 
-import fcntl
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from pipeline.errors import LockedError, RefusedError, UsageError
-from pipeline.warehouse.address import HINT
-from pipeline.warehouse.translation import one_line
+from pipeline.errors import DoesNotFitError, LockedError, RefusedError, UsageError
+from pipeline.runtime.file_lock import FileLock
+from pipeline.runtime.memory import addresses_left
+from pipeline.warehouse.dsn import HINT
+from pipeline.warehouse.errors import one_line
 
-__all__ = ["let_go", "open_embedded"]
+__all__ = ["close_embedded", "open_embedded"]
+
+
+# Bytes. Tried with chdb 4.4.0: below some 1,600 MB it aborts, and below 1,780 MB it may not start.
+_ADDRESSES = 1800 << 20
 
 
 @dataclass
 class _Held:
-    """A folder that this process has: the open lock file, and how many clients use it."""
+    """A folder that this process uses: its lock, and the number of clients."""
 
-    lock: IO[str]
+    lock: FileLock
     clients: int = 1
 
 
-# Paths whose engine runs in this process: one lock for all its clients.
+# Paths whose engine runs in this process; all clients of a path share one lock.
 _open_here: dict[str, _Held] = {}
 
 
 def open_embedded(path_in_dsn: str, address: str) -> tuple[Any, str]:
-    """A client of the engine in this process, and the path to let go of when it is closed.
+    """A client of the engine in this process, and the path for `close_embedded`.
 
     Raises
     ------
     LockedError
-        Another process has the folder.
+        Another process uses the folder.
+    DoesNotFitError
+        The limit on address space is too low for the engine.
     RefusedError, UsageError
-        It can't be one.
+        The path can't be used as a folder of the engine.
     """
     from importlib.util import find_spec
 
@@ -45,15 +53,26 @@ def open_embedded(path_in_dsn: str, address: str) -> tuple[Any, str]:
     if not folder.name:
         raise UsageError("RANKLINE_WAREHOUSE names no folder; write chdb:///path/to/warehouse")
     path = str(folder.resolve())
+    _check_addresses(address)
     _hold(folder, path, address)
     import clickhouse_connect
 
     try:
         client = clickhouse_connect.get_client(interface="chdb", path=path)
-    except Exception as error:  # noqa: BLE001 (the engine raises whatever its C++ does)
-        let_go(path)
+    except Exception as error:  # noqa: BLE001 (the engine raises any C++ error)
+        close_embedded(path)
         raise RefusedError(f"The embedded warehouse at {address} can't be opened ({one_line(error)}). {HINT}") from None
     return client, path
+
+
+def _check_addresses(address: str) -> None:
+    """Raise DoesNotFitError where the engine would end the process, since it can't map its code and its threads."""
+    left = addresses_left()
+    if "chdb" not in sys.modules and left is not None and left < _ADDRESSES:
+        raise DoesNotFitError(
+            f"The embedded warehouse at {address} needs {_ADDRESSES >> 20:,} MB of address space to start, and "
+            f"{left >> 20:,} MB are left (ulimit -v): raise the limit, or set RANKLINE_WAREHOUSE to a ClickHouse server"
+        )
 
 
 def _in_use(address: str) -> LockedError:
@@ -66,33 +85,34 @@ def _in_use(address: str) -> LockedError:
 def _hold(folder: Path, path: str, address: str) -> None:
     """Take the folder for this process, or raise LockedError.
 
-    Two locks: one of our own, held while any client here is open, so that two starts at once can't
-    both fail over the engine's; and a look at the engine's, which another program may hold.
+    There are two locks. Our own is held while any client here is open, so that of two processes that start together
+    one succeeds. The engine's lock is only tested: another program may hold it.
     """
     if path in _open_here:
         _open_here[path].clients += 1
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".rankline.lock").open("a")
+        lock = FileLock(folder / ".rankline.lock")
+    except LockedError:
+        raise _in_use(address) from None
     except OSError as error:
         raise RefusedError(f"The embedded warehouse at {address} can't be opened ({error.strerror}). {HINT}") from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with suppress(FileNotFoundError), (folder / "status").open("rb") as engine:
-            fcntl.flock(engine, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
+        with suppress(FileNotFoundError):
+            FileLock(folder / "status", mode="rb").release()
+    except (LockedError, OSError):
+        lock.release()
         raise _in_use(address) from None
     _open_here[path] = _Held(lock)
 
 
-def let_go(path: str) -> None:
-    """One client less in the folder; the last takes the lock with it."""
+def close_embedded(path: str) -> None:
+    """Count one client less of the folder; the last one releases the lock."""
     held = _open_here.get(path)
     if held is None:
         return
     held.clients -= 1
     if not held.clients:
-        held.lock.close()
+        held.lock.release()
         del _open_here[path]

@@ -1,9 +1,13 @@
--- Purpose: users whom neither the model knows nor, with a fallback list, the warehouse.
--- Grain:   a user and who ranked for them.
+-- Purpose: users with a list whom the model does not have. With a fallback list, users of the warehouse may have one.
+-- Grain:   one row per user and source.
 -- Parameters:
 --   staged       the staged table, in analytics
 --   model_users  the model's users, in analytics
---   seen         what the warehouse had as seen when the batch began, in analytics
+--   seen         the seen items of the warehouse when the batch began, in analytics
+-- Columns:
+--   user_id    the user
+--   ranked_by  the source of the rows: the model's name, or popular for the fallback list
+--   n_rows     rows of the user from this source
 WITH strangers AS
 (
     SELECT user_id, source, count() AS n_rows

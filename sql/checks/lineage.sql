@@ -1,8 +1,13 @@
--- Purpose: rows that say another version, run or time than this batch's.
--- Grain:   a version, run and time that are none of ours.
+-- Purpose: rows with another version, run or time than this batch.
+-- Grain:   one row per version, run and time.
 -- Parameters:
 --   staged         the staged table, in analytics
---   model_version, run_id, at_ms  what every row must say (at_ms: milliseconds since 1970)
+--   model_version  the version that every row must have
+--   run_id         the run that every row must have
+--   at_ms          the time that every row must have, milliseconds since 1970 (UTC)
+-- Columns:
+--   model_version, run_id, generated_at  the values of the rows; generated_at in UTC
+--   n_rows                               rows with these values
 SELECT model_version, run_id, generated_at, count() AS n_rows
 FROM analytics.{staged:Identifier}
 WHERE model_version != {model_version:String}

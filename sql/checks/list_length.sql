@@ -1,14 +1,18 @@
--- Purpose: users whose list is not k items long, though that many are unseen; or is missing, or too long.
--- Grain:   a user.
+-- Purpose: users whose list is missing or has the wrong length. A list has k items, or all unseen items if fewer; items
+--          that a rule hides don't count.
+-- Grain:   one row per user.
 -- Parameters:
 --   staged       the staged table, in analytics
---   model_users  the model's users with the columns they have seen, in analytics
---   model_items  the model's items with their columns, in analytics
---   seen         what the warehouse had as seen, in analytics
---   k            items a user, at most
---   strangers    1 where users of the warehouse who are not in the model get a list too
--- Columns: n_items: in the list; n_due: as many as are unseen, k at most.
--- Users who were forgotten have no list, whatever the model knows of them.
+--   model_users  the model's users with the columns of their seen items, in analytics
+--   model_items  the model's items with their columns and whether a rule hides them, in analytics
+--   seen         the seen items of the warehouse when the batch began, in analytics
+--   k            largest number of items per user
+--   strangers    1 if users of the warehouse who are not in the model get a list too, else 0
+-- Columns:
+--   user_id  the user
+--   n_items  items in the list
+--   n_due    items that the list must have
+-- A user who was forgotten must have no list, even if the model has the user.
 WITH
     due AS
     (
@@ -50,12 +54,13 @@ WITH
             INNER JOIN analytics.{model_items:Identifier} AS items ON items.item_id = seen.item_id
             WHERE user_id IN (SELECT user_id FROM others)
         )
+        WHERE col NOT IN (SELECT col FROM analytics.{model_items:Identifier} WHERE hidden)
         GROUP BY user_id
     )
 SELECT
     others.user_id AS user_id,
     others.n_items AS n_items,
-    least({k:UInt32}, (SELECT count() FROM analytics.{model_items:Identifier}) - left_out.n_seen) AS n_due
+    least({k:UInt32}, (SELECT countIf(NOT hidden) FROM analytics.{model_items:Identifier}) - left_out.n_seen) AS n_due
 FROM others
 LEFT JOIN left_out ON left_out.user_id = others.user_id
 WHERE n_items != n_due AND user_id NOT IN (SELECT user_id FROM gone)

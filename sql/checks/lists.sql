@@ -1,9 +1,15 @@
--- Purpose: users whose list is none: ranks that are not 1, 2, … n, each once; an item twice; scores that are not finite,
---          or do not fall (equal ones in the order of ids) from rank to rank. All in one pass over the rows.
--- Grain:   a user.
+-- Purpose: users with an invalid list. In a valid list the ranks are 1, 2, … n, no item occurs twice, all scores are
+--          finite, and scores fall from rank to rank (equal scores: by item id, ascending).
+-- Grain:   one row per user.
 -- Parameters:
 --   staged  the staged table, in analytics
--- Columns: wrong: ranks, items, scores, those of them that are; ranks, items and scores by rank.
+-- Columns:
+--   user_id  the user
+--   wrong    what is invalid: any of ranks, items, scores
+--   ranks    the ranks, ascending
+--   items    the item ids, by rank
+--   scores   the scores, by rank
+-- One pass over the rows tests all of this.
 WITH
     lists AS
     (

@@ -1,10 +1,15 @@
--- Purpose: too few rows beside the published table.
--- Grain:   one row, where the share of rows lost is past the limit.
+-- Purpose: the loss of rows against the published table, if it is too large.
+-- Grain:   one row, if the share of lost rows is over the limit; otherwise none.
 -- Parameters:
 --   staged             the staged table, in analytics
 --   before             the published table, in analytics
---   k                  items a user, at most: of a longer list before only so many count (k is a choice, no loss)
+--   k                  largest number of items per user; rows of higher rank in the published table do not count, since
+--                      a smaller k is a choice and not a loss
 --   max_coverage_drop  the largest share allowed, 0–1
+-- Columns:
+--   n_before  rows of the published table up to rank k
+--   n_rows    rows of the staged table
+--   share     1 − n_rows / n_before
 WITH
     (SELECT count() FROM analytics.{staged:Identifier}) AS n_now,
     (SELECT countIf(rank <= {k:UInt32}) FROM analytics.{before:Identifier}) AS n_was

@@ -1,12 +1,16 @@
--- Purpose: items that their user has seen: by the model's artifact, or by the warehouse when the batch began.
--- Grain:   a user, an item and who says so.
+-- Purpose: recommended items that the user has seen, by the model's artifact or by the warehouse when the batch began.
+-- Grain:   one row per user, item and origin.
 -- Parameters:
 --   staged       the staged table, in analytics
---   model_users  the model's users with the columns they have seen, in analytics
+--   model_users  the model's users with the columns of their seen items, in analytics
 --   model_items  the model's items with their columns, in analytics
---   seen         what the warehouse had as seen, in analytics
--- What the warehouse has is the longest by far: it is read once, past the lists. What is looked things up in goes to
--- disk once it passes half a gigabyte.
+--   seen         the seen items of the warehouse when the batch began, in analytics
+-- Columns:
+--   user_id  the user
+--   item_id  the item
+--   seen_by  where it is recorded as seen: artifact or warehouse
+-- The seen items of the warehouse are by far the largest table: they are read once and streamed past the lists. The
+-- table that a join looks rows up in is moved to disk above half a gigabyte.
 WITH rows AS
 (
     SELECT recommended.user_id AS user_id, recommended.item_id AS item_id, items.col AS col

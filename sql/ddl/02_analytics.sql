@@ -1,2 +1,2 @@
--- Purpose: the database of what is made from them: the mart and the recommendations.
+-- Purpose: the database of what is derived from the events: the mart and the recommendations.
 CREATE DATABASE IF NOT EXISTS analytics

@@ -1,6 +1,8 @@
--- Purpose: the users there are.
--- Grain:   a user.
--- Engine:  none is named here: it is the server's MergeTree, or ReplicatedMergeTree in a Replicated database.
+-- Purpose: all users.
+-- Grain:   one row per user.
+-- Columns:
+--   user_id  the user
+-- Engine:  no engine is named. The server takes MergeTree, or ReplicatedMergeTree in a Replicated database.
 CREATE TABLE IF NOT EXISTS raw.users
 (
     user_id Int64 COMMENT 'user'

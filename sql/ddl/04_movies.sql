@@ -1,5 +1,9 @@
--- Purpose: the items there are, with what people call them.
--- Grain:   a movie.
+-- Purpose: all items, with their titles and genres.
+-- Grain:   one row per movie.
+-- Columns:
+--   movie_id  the item
+--   title     the title; empty if unknown
+--   genres    genres, separated by |
 CREATE TABLE IF NOT EXISTS raw.movies
 (
     movie_id Int64 COMMENT 'item',

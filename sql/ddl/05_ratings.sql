@@ -1,5 +1,10 @@
 -- Purpose: explicit feedback.
--- Grain:   a rating event; a user may rate a movie again.
+-- Grain:   one row per rating event; a user may rate a movie again.
+-- Columns:
+--   user_id   the user
+--   movie_id  the item
+--   rating    stars, 0.5 to 5
+--   rated_at  time of the rating, UTC, milliseconds
 CREATE TABLE IF NOT EXISTS raw.ratings
 (
     user_id  Int64 COMMENT 'user',

@@ -1,5 +1,9 @@
 -- Purpose: implicit feedback.
--- Grain:   a viewing event; a user may watch a movie again.
+-- Grain:   one row per viewing event; a user may watch a movie again.
+-- Columns:
+--   user_id     the user
+--   movie_id    the item
+--   watched_at  time of the viewing, UTC, milliseconds
 CREATE TABLE IF NOT EXISTS raw.watched_movies
 (
     user_id    Int64 COMMENT 'user',

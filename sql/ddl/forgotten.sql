@@ -1,7 +1,10 @@
--- Purpose: users who were forgotten, so that no batch of a model trained before brings them back.
--- Grain:   a user; rows are added by `rankline forget`, and taken away by `rankline forget --lift` alone.
--- Columns: digest: hexadecimal sha256 of the salt and the id as text. The id is not kept; but who may read this table
---          and can guess an id can test it, so it is for those alone who publish.
+-- Purpose: users who were forgotten, so that no batch of an older model publishes a list for them again.
+-- Grain:   one row per user. `rankline forget` adds rows; only `rankline forget --lift` removes them.
+-- Columns:
+--   at      when the user was forgotten, UTC, milliseconds
+--   salt    random text, the same in all rows
+--   digest  sha256 of the salt and the user id as text, hexadecimal
+-- The table holds no ids. But a reader who can guess an id can test it, so only publishers may read the table.
 CREATE TABLE IF NOT EXISTS analytics.forgotten
 (
     at     DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when',

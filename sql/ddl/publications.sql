@@ -1,9 +1,20 @@
--- Purpose: what happened to analytics.recommendations, and to the staged tables that became it or did not.
--- Grain:   an event; rows are only ever added.
--- Columns: action: started, published, already published, refused, rolled back, forgot; staged: the table it is about, in
---          analytics; note: the checks that failed or were accepted; host, pid and process_started: who did it, so
---          that what a dead job left behind can be told from a running one's.
--- Settings: a window for insert tokens, as of the staged tables.
+-- Purpose: the log of publishing: what became of the published sets and of each staged table.
+-- Grain:   one row per event; rows are only added.
+-- Columns:
+--   at               when, UTC, milliseconds
+--   action           started, published, already published, refused, rolled back or forgot
+--   staged           the staged table that the event is about, in analytics; its name says which model's it is
+--   model_version    version of the rows
+--   run_id           run of the rows
+--   generated_at     when the rows were generated, UTC, milliseconds
+--   n_rows           rows of the set
+--   source_name      source of the interactions that the model was trained on; empty if unknown
+--   note             checks that failed or were accepted; digest of the rules about items
+--   host             machine of the job; empty if unknown
+--   pid              process id of the job
+--   process_started  start of that process, which tells it from a later process with the same id
+-- host, pid and process_started show whether a table that was left behind belongs to a job that still runs.
+-- Settings: the window lets the table recognise the token of an insert, as in the staged tables.
 CREATE TABLE IF NOT EXISTS analytics.publications
 (
     at              DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when',
@@ -13,6 +24,7 @@ CREATE TABLE IF NOT EXISTS analytics.publications
     run_id          String COMMENT 'lineage',
     generated_at    DateTime64(3, 'UTC') COMMENT 'of the rows',
     n_rows          UInt64 COMMENT 'rows of the set',
+    source_name     String COMMENT 'source of the interactions that the model was trained on; empty if unknown',
     note            String COMMENT 'checks that failed or were accepted',
     host            String COMMENT 'where the job ran; empty where that can''t be told',
     pid             UInt32 COMMENT 'its process',

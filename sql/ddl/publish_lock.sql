@@ -1,7 +1,12 @@
--- Purpose: a ticket of one who wants to move published tables; alone among its like, it is the lock.
--- Grain:   a sign of life; the newest counts.
+-- Purpose: a ticket of a job that wants to move published tables. The job has the lock if its ticket is the only one.
+-- Grain:   one row per sign of life; the newest row counts.
 -- Parameters:
---   table, host, pid, process_started, what  whose it is, and what for
+--   table            the ticket, in analytics
+--   host             machine of the job
+--   pid              process id of the job
+--   process_started  start of that process, which tells it from a later process with the same id
+--   what             what the job wants to do
+-- Columns: at: time of the sign of life, UTC, milliseconds; the others as the parameters.
 CREATE TABLE analytics.{table:Identifier}
 ORDER BY at
 COMMENT 'A job that moves published tables; it may be dropped once its newest row is old'

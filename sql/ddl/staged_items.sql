@@ -1,9 +1,12 @@
 -- Purpose: the items of a model, for the checks.
--- Grain:   an item.
+-- Grain:   one row per item.
 -- Parameters:
 --   table      its name in analytics
 --   item_type  ClickHouse type of the item ids (Int64 or String)
--- Columns: col: its column in the model's matrix.
+-- Columns:
+--   item_id  the item
+--   col      column of the item in the model's matrix, from 0
+--   hidden   1 if a rule hides the item (analytics.rules), else 0
 CREATE TABLE analytics.{table:Identifier}
 ORDER BY item_id
 SETTINGS non_replicated_deduplication_window = 10000
@@ -11,4 +14,5 @@ COMMENT 'Items of a model; one row an item'
 EMPTY AS
 SELECT
     CAST('0', {item_type:String}) AS item_id,
-    CAST(0, 'UInt32')             AS col
+    CAST(0, 'UInt32')             AS col,
+    CAST(0, 'UInt8')              AS hidden

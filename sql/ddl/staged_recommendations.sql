@@ -1,13 +1,20 @@
--- Purpose: a table for one batch of recommendations, filled and checked before anyone reads it.
--- Grain:   a user and a rank.
+-- Purpose: the table of one batch of recommendations; it is filled and checked before anyone reads it.
+-- Grain:   one row per user and rank.
 -- Parameters:
 --   table      its name in analytics
 --   user_type  ClickHouse type of the user ids (Int64 or String)
 --   item_type  ClickHouse type of the item ids (Int64 or String)
--- Columns: rank from 1, best first; score in the units of the matrix (stars, where nothing was transformed);
---          source: who ranked (nmf, popular); model_version and run_id: lineage; generated_at: when, UTC.
--- Settings: a window for insert tokens, which do nothing on plain MergeTree without one: an insert that is
---          sent again, because nobody knows whether it arrived, leaves its rows once.
+-- Columns:
+--   user_id        the user
+--   rank           from 1, best first
+--   item_id        the item
+--   score          in the units of the matrix (stars, if nothing was transformed)
+--   source         what ranked the row: the model's name (nmf, …), or popular for the fallback list
+--   model_version  version of the model
+--   run_id         run that trained it
+--   generated_at   when the batch was generated, UTC, milliseconds
+-- Settings: with the window the table recognises the token of an insert. An insert that is sent again, because it is
+--           unknown whether it arrived, then adds its rows once. Plain MergeTree ignores tokens without a window.
 CREATE TABLE analytics.{table:Identifier}
 ORDER BY (user_id, rank)
 SETTINGS non_replicated_deduplication_window = 10000

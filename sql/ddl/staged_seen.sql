@@ -1,9 +1,13 @@
--- Purpose: what the warehouse has as seen when a batch begins: scoring leaves it out, and the checks look at the same.
--- Grain:   a user and an item.
+-- Purpose: the seen items of the warehouse when a batch begins. Scoring leaves them out; the checks use
+--          the same rows.
+-- Grain:   one row per user and item.
 -- Parameters:
 --   table      its name in analytics
 --   user_type  ClickHouse type of the user ids (Int64 or String)
 --   item_type  ClickHouse type of the item ids (Int64 or String)
+-- Columns:
+--   user_id  the user
+--   item_id  an item that the user has seen
 CREATE TABLE analytics.{table:Identifier}
 ORDER BY (user_id, item_id)
 COMMENT 'What is seen, as it was when a batch began; one row a user and an item'

@@ -1,9 +1,11 @@
--- Purpose: the users of a model, with what its artifact has as seen, for the checks.
--- Grain:   a user.
+-- Purpose: the users of a model with the seen items of its artifact, for the checks.
+-- Grain:   one row per user.
 -- Parameters:
 --   table      its name in analytics
 --   user_type  ClickHouse type of the user ids (Int64 or String)
--- Columns: seen: columns of the model's matrix (the staged items table says which item each is).
+-- Columns:
+--   user_id  the user
+--   seen     columns of the seen items in the model's matrix, from 0; the staged items table has the item of each
 CREATE TABLE analytics.{table:Identifier}
 ORDER BY user_id
 SETTINGS non_replicated_deduplication_window = 10000

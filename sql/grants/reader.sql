@@ -1,5 +1,5 @@
--- Purpose: what a reader needs, and nothing else. A query of your own (--query) over other tables needs them here, too.
--- raw is there because the mart is a view that runs with the reader's own rights, and for titles.
+-- Purpose: the rights of a reader. If your own query (--query) reads other tables, grant those here too.
+-- A reader needs raw for titles, and because the mart is a view that runs with the reader's own rights.
 GRANT
     SELECT ON raw.*,
     SELECT ON analytics.*

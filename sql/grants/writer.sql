@@ -1,9 +1,13 @@
--- Purpose: what publishing needs (score, rollback --table), and nothing else: raw.* is read and never written.
--- CREATE DATABASE: of these two names alone; a job says IF NOT EXISTS, and the server asks for the grant all the same.
--- CREATE TABLE, INSERT, DROP TABLE, SELECT: staged tables, their checks, and the exchange, which needs all four of both.
+-- Purpose: the rights of a publisher (score, rollback --table, rules push). It reads raw and never writes to it.
+-- CREATE DATABASE covers these two names only. A job runs CREATE DATABASE IF NOT EXISTS, for which the server asks for
+-- the right even if the database exists.
+-- SELECT, INSERT, CREATE TABLE and DROP TABLE are for the staged tables and their checks, and for the exchange of two
+-- tables, which needs all four on both.
+-- ALTER ADD COLUMN adds the column that a table of an older version of Rankline lacks.
 GRANT
     SELECT, CREATE DATABASE ON raw.*,
     SELECT, INSERT, CREATE DATABASE, CREATE TABLE, DROP TABLE ON analytics.*,
+    ALTER ADD COLUMN ON analytics.publications,
     TABLE ENGINE ON MergeTree,
     TABLE ENGINE ON ReplicatedMergeTree
 TO rankline_writer

@@ -1,8 +1,12 @@
--- Purpose: one score for each user and movie: the latest rating where there is one, else 1 where it was only watched.
--- Grain:   a user and a movie.
--- Columns: interaction_score in stars (the rating's scale); last_interaction_at the latest event of either kind, UTC.
--- Equal times: the larger rating wins.
--- This is the place to change how a score is made; `rankline init` brings a server's view up to date.
+-- Purpose: one score per user and movie: the latest rating; 1 if the movie was watched and never rated.
+-- Grain:   one row per user and movie.
+-- Columns:
+--   user_id              the user
+--   movie_id             the item
+--   interaction_score    stars, the scale of the ratings
+--   last_interaction_at  time of the latest rating or viewing, UTC, milliseconds
+-- Of two ratings at the same time the larger one counts.
+-- To change how a score is made, edit this file; `rankline init` then replaces the view on the server.
 CREATE OR REPLACE VIEW analytics.mart_user_movie_matrix AS
 WITH
     events AS

@@ -1,7 +1,8 @@
--- Purpose: take user ids out of the notes of analytics.publications that show one of these users.
+-- Purpose: remove user ids from the notes of analytics.publications that mention one of these users.
 -- Parameters:
---   salt, digests  the users: sha256 of the salt and the id as text, hexadecimal
--- All ids of such a note go: the text of the mutation, which the engine keeps, must not name the one.
+--   salt     salt of the digests
+--   digests  the users: sha256 of the salt and the id as text, hexadecimal
+-- All ids of such a note are removed. The engine keeps the text of the mutation, so it must not name a user.
 ALTER TABLE analytics.publications
 UPDATE note = replaceRegexpAll(note, 'user_id=.*?( [a-z_]+=|; | …|\\)|$)', 'user_id=–\\1')
 WHERE arrayExists(

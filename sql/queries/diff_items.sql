@@ -1,9 +1,13 @@
--- Purpose: items that are in more, or in fewer, lists of one set than of another.
--- Grain:   an item; those that won most and lost most.
+-- Purpose: items that are in more lists, or in fewer lists, of one set than of another.
+-- Grain:   one row per item, for the n items that gained most lists and the n that lost most.
 -- Parameters:
---   a, b  the tables, in analytics: before and after
---   n     how many of each
--- Columns: n_before, n_after: lists they are in.
+--   a, b  the tables before and after, in analytics
+--   n     number of items of each kind
+-- Columns:
+--   item_id   the item, as text
+--   n_before  lists that have it in a
+--   n_after   lists that have it in b
+--   change    n_after − n_before
 WITH counts AS
 (
     SELECT item_id, toInt64(sum(before)) AS n_before, toInt64(sum(after)) AS n_after, n_after - n_before AS change

@@ -1,9 +1,15 @@
--- Purpose: how two sets differ, user by user.
+-- Purpose: how the lists of two sets differ.
 -- Grain:   one row.
 -- Parameters:
---   a, b  the tables, in analytics: before and after
--- Columns: n_changed: users of both whose lists differ (items or their order); jaccard: mean over users of both of
---          items in both lists over items in either.
+--   a, b  the tables before and after, in analytics
+-- Columns:
+--   n_before   users with a list in a
+--   n_after    users with a list in b
+--   n_gained   users with a list in b only
+--   n_lost     users with a list in a only
+--   n_both     users with a list in both
+--   n_changed  of these, users whose lists have other items or another order
+--   jaccard    mean over the users of both: items in both lists / items in either, 0–1
 WITH
     before AS
     (

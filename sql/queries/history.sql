@@ -1,8 +1,13 @@
--- Purpose: what a user liked best, with titles.
--- Grain:   an item of that user.
+-- Purpose: the items that a user liked best, with titles.
+-- Grain:   one row per item, best first.
 -- Parameters:
---   user  the user's id as text
---   k     how many
+--   user  the user id, as text
+--   k     largest number of rows
+-- Columns:
+--   item_id  the item, as text
+--   title    title; empty if unknown
+--   genres   genres, separated by |
+--   score    stars
 SELECT
     toString(mart.movie_id) AS item_id,
     movies.title            AS title,

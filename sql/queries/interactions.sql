@@ -1,6 +1,10 @@
--- Purpose: what a model learns from, where no query of the user's own is given.
--- Grain:   a user and an item.
--- Columns: score in stars; at in UTC.
+-- Purpose: the interactions that a model is trained on, if no query is given with --query.
+-- Grain:   one row per user and item.
+-- Columns:
+--   user_id  the user
+--   item_id  the item
+--   score    stars
+--   at       time of the latest rating or viewing, UTC, milliseconds
 SELECT
     user_id,
     movie_id            AS item_id,

@@ -1,7 +1,10 @@
--- Purpose: how many notes of analytics.publications show one of these users (rows that failed a check).
+-- Purpose: number of notes of analytics.publications (rows that failed a check) that mention one of these users.
 -- Grain:   one row.
 -- Parameters:
---   salt, digests  the users: sha256 of the salt and the id as text, hexadecimal
+--   salt     salt of the digests
+--   digests  the users: sha256 of the salt and the id as text, hexadecimal
+-- Columns:
+--   n  notes
 SELECT count() AS n
 FROM analytics.publications
 WHERE arrayExists(

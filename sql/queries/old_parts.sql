@@ -1,5 +1,7 @@
--- Purpose: tables of raw and analytics whose replaced parts, with the rows that were deleted, are still on disk.
--- Grain:   a table.
+-- Purpose: tables of raw and analytics that still have replaced parts on disk, which hold the rows that were deleted.
+-- Grain:   one row per table.
+-- Columns:
+--   name  database.table
 SELECT DISTINCT concat(database, '.', table) AS name
 FROM system.parts
 WHERE database IN ('raw', 'analytics') AND NOT active

@@ -1,8 +1,13 @@
--- Purpose: whose a ticket is, and when it last gave a sign of life.
--- Grain:   one row; none where the ticket is still being written.
+-- Purpose: the owner of a ticket, and when it last gave a sign of life.
+-- Grain:   one row; none while the ticket is being written.
 -- Parameters:
 --   table  the ticket, in analytics
--- Columns: age: seconds since the last sign.
+-- Columns:
+--   host             machine of the job
+--   pid              process id of the job
+--   process_started  start of that process
+--   what             what the job does
+--   age              seconds since the last sign of life
 SELECT host, pid, process_started, what, dateDiff('millisecond', at, now64(3)) / 1000 AS age
 FROM analytics.{table:Identifier}
 ORDER BY at DESC

@@ -1,5 +1,7 @@
--- Purpose: sets that somebody went back from: kept for a look, and never again the one before.
--- Grain:   a set, by the name it is kept under.
+-- Purpose: sets that a rollback replaced. They are kept for inspection, and no later rollback returns to them.
+-- Grain:   one row per set.
+-- Columns:
+--   name  the table that holds the set, in analytics
 SELECT DISTINCT staged AS name
 FROM analytics.publications
 WHERE action = 'rolled back'

@@ -1,8 +1,11 @@
--- Purpose: how many rows of a table are of these users.
+-- Purpose: number of rows that a table has of these users.
 -- Grain:   one row.
 -- Parameters:
 --   database, table  the table
---   salt, digests    the users: sha256 of the salt and the id as text, hexadecimal
+--   salt             salt of the digests
+--   digests          the users: sha256 of the salt and the id as text, hexadecimal
+-- Columns:
+--   n  rows
 SELECT count() AS n
 FROM {database:Identifier}.{table:Identifier}
 WHERE user_id IN (

@@ -1,7 +1,11 @@
--- Purpose: the rows of a set in three numbers, whatever their order, without when they were made.
+-- Purpose: three numbers that identify the rows of a set, in whatever order they are stored. generated_at is left out.
 -- Grain:   one row.
 -- Parameters:
---   table  in analytics
+--   table  the set, in analytics
+-- Columns:
+--   n_rows  rows
+--   x       bitwise xor of the rows' hashes
+--   s       sum of the rows' hashes, modulo 2⁶⁴
 SELECT count() AS n_rows, groupBitXor(digest) AS x, sum(digest) AS s
 FROM
 (

@@ -1,6 +1,10 @@
--- Purpose: the tables of raw and analytics, for a look at what is there.
--- Grain:   a table.
--- Columns: n_rows: 0 where the engine does not count; hours: since its definition was last changed.
+-- Purpose: the tables of raw and analytics.
+-- Grain:   one row per table.
+-- Columns:
+--   name    database.table
+--   engine  the table's engine
+--   n_rows  rows; 0 if the engine does not count them
+--   hours   hours since the definition last changed
 SELECT
     concat(database, '.', name) AS name,
     engine,

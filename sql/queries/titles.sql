@@ -1,7 +1,11 @@
 -- Purpose: titles and genres of some items.
--- Grain:   an item.
+-- Grain:   one row per item.
 -- Parameters:
---   items  item ids as text
+--   items  item ids, as text
+-- Columns:
+--   item_id  the item, as text
+--   title    title; empty if unknown
+--   genres   genres, separated by |
 SELECT
     toString(movie_id) AS item_id,
     any(title)         AS title,

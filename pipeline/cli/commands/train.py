@@ -1,0 +1,37 @@
+"""`rankline train`."""
+
+from __future__ import annotations
+
+from pipeline.cli.command import MODELS, Invocation, Outputs, command
+from pipeline.cli.options import Experiment, VersionFile, writable
+from pipeline.options import ReadOptions, TrainOptions
+
+__all__: list[str] = []
+
+
+@command(
+    "train",
+    panel=MODELS,
+    examples=(
+        "rankline train --n-components 20",
+        "rankline train --source file --input ratings.csv",
+    ),
+    specs=(TrainOptions, ReadOptions),
+    named=True,
+)
+def _train(
+    run: Invocation,
+    spec: TrainOptions,
+    read: ReadOptions,
+    experiment_name: Experiment = "rankline",
+    version_file: VersionFile = None,
+) -> Outputs:
+    """Train a model, record it in MLflow and register it."""
+    file = None if version_file is None else writable(version_file)
+    from pipeline.cli.output.training import train_output
+    from pipeline.jobs.train import train_job
+
+    result = train_job(spec, read, run.settings, run.reporter, experiment_name)
+    if file is not None:
+        file.write_text(f"{run.names.model}/{result.version}\n")
+    return train_output(result, run.settings, step_follows=file is not None)

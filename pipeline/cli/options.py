@@ -1,0 +1,273 @@
+"""Options of the command line: those made from the classes of options, and others that several commands share."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Callable, Collection, Mapping
+from contextvars import ContextVar
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+from typer.models import ArgumentInfo
+
+from pipeline.cli.first_use import first_use
+from pipeline.cli.help import HELP_ALL, show_all
+from pipeline.cli.repeated import SEPARATOR
+from pipeline.errors import UsageError
+from pipeline.options.base import Options, OptionType, as_text, types_of
+
+if TYPE_CHECKING:
+    from pipeline.config import ConfigFile
+    from pipeline.settings import Settings
+
+__all__ = [
+    "Config",
+    "Debug",
+    "Experiment",
+    "LogFormat",
+    "Metric",
+    "Model",
+    "Reason",
+    "VersionFile",
+    "forget_config",
+    "options_of",
+    "read_config",
+    "settings_here",
+    "writable",
+]
+
+
+_config: ContextVar[ConfigFile | None] = ContextVar("_config", default=None)
+
+
+def read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Read the file of --config and make its values the defaults of the command. Raises UsageError."""
+    if path is None:
+        _config.set(None)
+        return None
+    from pipeline.config import ConfigFile
+
+    config = ConfigFile.read(path)
+    _config.set(config)
+    if os.environ.get("MLFLOW_RUN_ID"):
+        typer.echo(f"mlflow run passes every option: {path} sets those that have their default value", err=True)
+    offered: Collection[Any] = getattr(context.command.callback, "offered", ())
+    context.default_map = {
+        entry.option.field.name: as_text(entry.value)
+        for entry in config.values.values()
+        if (entry.option.of, entry.option.field.name) in offered
+    }
+    return path
+
+
+def forget_config() -> None:
+    """Forget the file of an earlier command in this process."""
+    _config.set(None)
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="RANKLINE_CONFIG",
+        is_eager=True,
+        callback=read_config,
+        metavar="PATH",
+        help="A rankline.yaml, below typed options and variables.",
+    ),
+]
+
+
+_HelpAll = Annotated[
+    bool,
+    typer.Option(
+        HELP_ALL, is_eager=True, callback=show_all, help="Show every option with its help.", show_default=False
+    ),
+]
+
+
+def options_of(
+    *specs: type[Options], without: Collection[str] = (), defaults: Mapping[str, Any] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that gives a command the fields of classes of options as options, and ``--config``.
+
+    Each option can also come from ``RANKLINE_<OPTION>``. The command is called with one checked instance of each
+    class, then with its own options.
+
+    Parameters
+    ----------
+    specs : classes of options
+    without : names of fields that the command does not have
+    defaults : defaults of the command that differ from those of the classes
+    """
+
+    offered = {spec: [entry for entry in fields(spec) if entry.name not in without] for spec in specs}
+    parameters = {
+        entry.name: _parameter(spec, entry, (defaults or {}).get(entry.name, entry.default))
+        for spec, entries in offered.items()
+        for entry in entries
+    }
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[len(specs) :]
+
+        def command(**values: Any) -> None:
+            values.pop("config")  # its callback has read the file
+            values.pop("help_all", None)
+            made = [
+                spec(**_below_mlflow_run(spec, {entry.name: values.pop(entry.name) for entry in offered[spec]}))
+                for spec in specs
+            ]
+            function(*made, **values)
+
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        # `read_config` looks here which options the command has.
+        command.offered = {(spec, entry.name) for spec in specs for entry in offered[spec]}  # type: ignore[attr-defined]
+        # Arguments come before the options.
+        arguments = {parameter.name: parameter for parameter in own if _is_argument(parameter)}
+        rest = {parameter.name: parameter for parameter in own if parameter.name not in arguments}
+        if any(entry.metadata["advanced"] for entries in offered.values() for entry in entries):
+            rest["help_all"] = inspect.Parameter(
+                "help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_HelpAll
+            )
+        rest["config"] = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
+        in_order = {
+            name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in (arguments | parameters | rest).items()
+        }
+        command.__signature__ = inspect.Signature(list(in_order.values()))  # type: ignore[attr-defined]  # Typer reads it
+        command.__annotations__ = {name: parameter.annotation for name, parameter in in_order.items()}
+        return command
+
+    return decorate
+
+
+def _below_mlflow_run(spec: type[Options], values: dict[str, Any]) -> dict[str, Any]:
+    """The values of one class of options; under `mlflow run`, those of the file of --config in place of defaults.
+
+    `mlflow run` types every option of the entry point, so a value that is the default was hardly meant.
+    """
+    config = _config.get()
+    if config is None or not os.environ.get("MLFLOW_RUN_ID"):
+        return values
+    defaults = {entry.name: entry.default for entry in fields(spec)}
+    from_file = config.values_of(spec)
+    return {
+        name: from_file[name] if name in from_file and value == defaults[name] else value
+        for name, value in values.items()
+    }
+
+
+def _parameter(spec: type[Options], entry: Field[Any], default: Any) -> inspect.Parameter:
+    """A field of a class of options as a parameter that Typer reads."""
+    kind = types_of(spec)[entry.name]
+    option = typer.Option(
+        "--" + entry.name.replace("_", "-"),
+        envvar=f"RANKLINE_{entry.name.upper()}",
+        help=entry.metadata["help"],
+        metavar=kind.metavar,
+        hidden=entry.metadata["advanced"],
+        parser=_parser(kind),
+        show_default=default is not None,
+        rich_help_panel=spec.PANEL,
+    )
+    # Typer parses a default like a typed value, so it is given as text.
+    return inspect.Parameter(
+        entry.name, inspect.Parameter.KEYWORD_ONLY, default=as_text(default), annotation=Annotated[Any, option]
+    )
+
+
+def _is_argument(parameter: inspect.Parameter) -> bool:
+    return any(isinstance(part, ArgumentInfo) for part in get_args(parameter.annotation))
+
+
+def _parser(kind: OptionType) -> Callable[[Any], Any]:
+    """A function from text to a value of the type; ``none`` is None if None is allowed. The class checks bounds.
+
+    Of several values it gives a tuple.
+    """
+
+    def parse(text: Any) -> Any:
+        values = str(text).split(SEPARATOR)
+        try:
+            return kind.parse(values[0]) if len(values) == 1 else tuple(map(kind.parse, values))
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not {kind.choices}") from None
+
+    return parse
+
+
+# ---- options outside the classes of options ------------------------------------------------------
+
+Debug = Annotated[bool, typer.Option("--debug", envvar="RANKLINE_DEBUG", help="Show tracebacks.")]
+LogFormat = Annotated[
+    str,
+    typer.Option(
+        "--log-format", envvar="RANKLINE_LOG_FORMAT", metavar="text|json", help="json: one object a line, for jobs."
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        envvar="RANKLINE_MODEL",
+        metavar="MODEL",
+        help="rankline@champion, rankline/3, runs:/RUN_ID or a folder. Default: the champion, else the newest.",
+    ),
+]
+Experiment = Annotated[
+    str,
+    typer.Option(
+        "--experiment-name",
+        envvar=["RANKLINE_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_NAME"],
+        help="Experiment of the run in MLflow.",
+    ),
+]
+VersionFile = Annotated[
+    str | None,
+    typer.Option(
+        "--version-file",
+        envvar="RANKLINE_VERSION_FILE",
+        metavar="PATH",
+        help="Write the version (rankline/7) here, for a script.",
+    ),
+]
+Metric = Annotated[
+    str, typer.Option("--metric", envvar="RANKLINE_METRIC", help="By which metric of each user, e.g. recall_at_10.")
+]
+Reason = Annotated[
+    str | None, typer.Option("--reason", envvar="RANKLINE_REASON", metavar="TEXT", help="Why; recorded with it.")
+]
+
+
+def writable(text: str) -> Path:
+    """The path of --version-file, opened once so that a path that can't be written is refused before the work."""
+    path = Path(text)
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--version-file {text} can't be written ({error.strerror})") from None
+    return path
+
+
+def settings_here() -> Settings:
+    """The settings of the environment and of the file of --config. Raises UsageError, which shows no value."""
+    from pydantic import ValidationError
+
+    from pipeline.settings import Settings
+
+    try:
+        settings = Settings.with_config(_config.get())
+    except ValidationError as error:
+        # Show names and reasons but no values, since a value may be a password.
+        bad = "; ".join(
+            f"RANKLINE_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()
+        )
+        raise UsageError(bad) from None
+    if line := first_use(settings):
+        logging.getLogger("rankline").info(line)
+    return settings

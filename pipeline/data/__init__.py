@@ -1,0 +1,1 @@
+"""Interactions, ids, matrices, splits, readers of every source, data quality."""

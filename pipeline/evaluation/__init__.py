@@ -1,0 +1,1 @@
+"""How good a model is: metrics on held-out interactions, baselines, comparison, the promotion gate."""

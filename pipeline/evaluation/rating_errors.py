@@ -1,0 +1,154 @@
+"""RMSE and MAE of predicted scores against held-out scores, in the units of the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.splits import Split
+from pipeline.evaluation.metric_names import holdout_name
+from pipeline.evaluation.metrics import BANDS, SEGMENTS, errors, observed_predictions, popularity_bands, user_segments
+from pipeline.evaluation.results import Report
+from pipeline.models.averages import damped_biases, global_average, item_averages, user_averages
+from pipeline.models.factor_model import FactorModel
+from pipeline.options import Transform
+from pipeline.ranking.protocols import Ranker
+
+__all__ = ["AVERAGES", "ERRORS", "HeldOut", "evaluate_averages", "evaluate_ratings", "mean_errors", "predict_held_out"]
+
+ERRORS = ("rmse", "mae")
+AVERAGES = ("global", "user", "item", "biases")
+
+
+class HeldOut(NamedTuple):
+    """The held-out interactions whose user and item the ranker knows.
+
+    known : (n_test,) bool, which of `split.test` they are
+    predicted : (n,) float64, on the scale of the scores
+    """
+
+    known: NDArray[np.bool_]
+    predicted: NDArray[np.float64]
+
+
+def predict_held_out(ranker: Ranker, split: Split, transform: Transform = "none", *, clipped: bool = True) -> HeldOut:
+    """The ranker's scores of held-out interactions, mapped back where its matrix held log(1 + score).
+
+    clipped : cut them to the range of the training scores
+    """
+    test = split.test
+    rows = ranker.users.rows(test.user_ids.values, missing="negative")[test.users]
+    cols = ranker.items.rows(test.item_ids.values, missing="negative")[test.items]
+    known = (rows >= 0) & (cols >= 0)
+    model = ranker.model
+    if isinstance(model, FactorModel):
+        # Unlike published scores these are not rounded to float32: errors are sums of small differences.
+        predicted = observed_predictions(rows[known], cols[known], model.user_factors, model.item_factors)
+    else:
+        predicted = model.predict(rows[known], cols[known]).astype(np.float64)
+    if transform == "log1p":
+        predicted = np.expm1(predicted)
+    return HeldOut(known, _clipped(predicted, split) if clipped else predicted)
+
+
+def evaluate_ratings(ranker: Ranker, split: Split, transform: Transform = "none", part: str = "holdout") -> Report:
+    """RMSE and MAE on held-out scores whose user and item were in training, overall, by segment and by band.
+
+    Predictions are clipped to the range of the training scores, and mapped back to their scale
+    where the matrix held log(1 + score). Names: ``holdout/rmse``, ``segment/cold/rmse`` for the users with few
+    training interactions, ``band/head/rmse`` for the most popular items, and so on.
+    """
+    left_out = f"{holdout_name('rmse', part=part)} and {holdout_name('mae', part=part)} left out: "
+    if transform == "binary":
+        return Report(messages=(left_out + "a binary matrix holds no scores to predict",))
+    held_out = predict_held_out(ranker, split, transform)
+    if not held_out.known.any():
+        return Report(messages=(left_out + "no held-out interaction has its user and its item in training",))
+    return Report(_errors(split, held_out.known, {"": held_out.predicted}, part))
+
+
+def mean_errors(
+    ranker: Ranker, split: Split, transform: Transform = "none", *, clipped: bool = True
+) -> dict[str, float]:
+    """``rmse`` and ``mae`` over all held-out scores whose user and item were in training; {} if there are none.
+
+    clipped : as in `predict_held_out`
+    """
+    if transform == "binary":
+        return {}
+    held_out = predict_held_out(ranker, split, transform, clipped=clipped)
+    if not held_out.known.any():
+        return {}
+    return dict(zip(ERRORS, errors(split.test.scores[held_out.known], held_out.predicted), strict=True))
+
+
+def evaluate_averages(split: Split, part: str = "holdout") -> Report:
+    """The same errors of predictions without a model: the training averages overall, by user, by item, and biases.
+
+    The cells are those of `evaluate_ratings` for a model of the whole training side. Names:
+    ``baseline/global-mean/rmse``, ``…user-mean…``, ``…item-mean…``, ``…biases…``, ``…/mae``,
+    ``baseline/global-mean/segment/cold/rmse``, ``baseline/global-mean/band/head/rmse``, and so on.
+    """
+    train, test = split.train, split.test
+    rows = train.user_ids.rows(test.user_ids.values, missing="negative")[test.users]
+    cols = train.item_ids.rows(test.item_ids.values, missing="negative")[test.items]
+    known = (rows >= 0) & (cols >= 0)
+    if not known.any() or not len(train):
+        name = holdout_name("rmse", part=part, baseline="global")
+        sentence = f"{name} and its like left out: no held-out interaction is of a known user and item"
+        return Report(messages=(sentence,))
+    biases = damped_biases(train)
+    r, c = rows[known], cols[known]
+    predictions = dict(
+        zip(AVERAGES, (np.full(r.size, global_average(train)), user_averages(train)[r], item_averages(train)[c],
+                       biases.predict(r, c)), strict=True)
+    )  # fmt: skip
+    clipped = {name: _clipped(predicted, split) for name, predicted in predictions.items()}
+    return Report(_errors(split, known, clipped, part))
+
+
+def _clipped(predicted: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
+    scores = split.train.scores
+    return np.clip(predicted, scores.min(), scores.max()) if scores.size else predicted
+
+
+def _errors(
+    split: Split, known: NDArray[np.bool_], predictions: Mapping[str, NDArray[np.float64]], part: str
+) -> dict[str, float]:
+    """Errors of predictions (baseline name → values) of the known held-out scores: overall, by segment, by band."""
+    actual = split.test.scores[known]
+    users, items = _user_codes(split)[known], _item_codes(split)[known]
+    parts = [("", "", np.ones(actual.size, bool))]
+    parts += [(label, "", users == code) for code, label in enumerate(SEGMENTS)]
+    parts += [("", f"_{label}", items == code) for code, label in enumerate(BANDS)]
+    result = {}
+    for segment, band, selected in parts:
+        if not selected.any():
+            continue
+        for name, predicted in predictions.items():
+            values = errors(actual[selected], predicted[selected])
+            for error, value in zip(ERRORS, values, strict=True):
+                result[holdout_name(error + band, part=part, baseline=name, segment=segment)] = value
+    return result
+
+
+def _user_codes(split: Split) -> NDArray[np.int8]:
+    """Segment of each test interaction's user, among the test users who are in training; -1 for the others."""
+    train, test = split.train, split.test
+    rows = train.user_ids.rows(test.user_ids.values, missing="negative")
+    evaluated = (np.bincount(test.users, minlength=rows.size) > 0) & (rows >= 0)
+    count = np.bincount(train.users, minlength=len(train.user_ids))
+    codes = np.full(rows.size, -1, np.int8)
+    codes[evaluated] = user_segments(count[rows[evaluated]])[0]
+    return codes[test.users]
+
+
+def _item_codes(split: Split) -> NDArray[np.int8]:
+    """Popularity band of each test interaction's item; -1 for an item that is not in training."""
+    train, test = split.train, split.test
+    cols = train.item_ids.rows(test.item_ids.values, missing="negative")
+    bands = popularity_bands(np.bincount(train.items, minlength=len(train.item_ids)))
+    return np.append(bands, np.int8(-1))[cols][test.items]

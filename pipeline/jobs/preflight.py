@@ -1,0 +1,280 @@
+"""Checks before a fit, for `train`, `tune` and `estimate`: the data gate, and whether the data fits into memory."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.data.interactions import Interactions
+from pipeline.data.profile import ReferenceData, Source, n_duplicates
+from pipeline.data.quality import DataLimits, DataQuality, examine
+from pipeline.data.sources.row_counts import RowCount
+from pipeline.errors import ArtifactError, DoesNotFitError, InputError
+from pipeline.jobs.inputs import LoadedInput, read_interactions
+from pipeline.models import registry
+from pipeline.models.footprint import Plan, Size
+from pipeline.models.registry import find
+from pipeline.models.saved_model import SavedModel
+from pipeline.options import ReadOptions, TrainOptions, TuneOptions
+from pipeline.options.names import DEFAULT_NAME
+from pipeline.runtime.cpus import busy, cpu_count
+from pipeline.runtime.memory import MemoryLimit, memory_limit
+from pipeline.runtime.progress import Reporter
+from pipeline.settings import Settings
+from pipeline.tracking import run as tracking
+from pipeline.tracking.champion_data import champion_data
+from pipeline.training.candidates import Candidates, Room, candidates_for
+from pipeline.training.estimate import (
+    PROGRAM,
+    Estimate,
+    estimate,
+    in_bytes,
+    in_time,
+    most_components,
+    reading,
+    scoring,
+    what_fits,
+)
+from pipeline.training.train import checked_algorithm
+
+__all__ = [
+    "TrainingRequest",
+    "check_data",
+    "check_memory",
+    "check_reading",
+    "check_scoring",
+    "find_candidates",
+    "program_of",
+    "quality_of",
+    "read_source",
+    "refusal",
+    "sizes_of",
+]
+
+_LONG = 30.0  # seconds; a longer training is announced with its estimate
+
+
+def check_reading(settings: Settings) -> Callable[[RowCount], None]:
+    """A function to call with the counts before a read. It raises DoesNotFitError where memory is too small."""
+
+    def check(counted: RowCount) -> None:
+        room = memory_limit(settings.memory_limit_mb)
+        # Use lower bounds, so that nothing is refused that would fit: 0 for unknown counts, half of estimated ones.
+        n_rows = counted.n_rows if counted.how == "counted" else counted.n_rows // 2
+        size = Size(
+            n_rows, 0, counted.n_users or 0, counted.n_items or 0, bool(counted.times),
+            counted.user_id_bytes, counted.item_id_bytes,
+        )  # fmt: skip
+        if room is None or (need := reading(size, room.used)) <= room.most:
+            return
+        raise DoesNotFitError(
+            f"Reading {size.n_rows:,} interactions or more needs some {in_bytes(need)} of memory, "
+            f"and {_available(room)}. "
+            "What would fit: fewer rows (a --query or an --input with less), or a machine with more. "
+            "RANKLINE_MEMORY_LIMIT_MB says otherwise"
+        )
+
+    return check
+
+
+def read_source(read_spec: ReadOptions, settings: Settings, reporter: Reporter) -> LoadedInput:
+    """Read the interactions and show the progress. Raises as `read_interactions`, and as `check_reading`."""
+    reporter.progress("read", 0, None)
+    return read_interactions(
+        read_spec,
+        settings,
+        reporter.say,
+        lambda done, total: reporter.progress("read", done, total),
+        check_reading(settings),
+    )
+
+
+def quality_of(
+    loaded: LoadedInput, limits: DataLimits, now: np.datetime64 | None = None, before: ReferenceData | None = None
+) -> DataQuality:
+    """Examine the data that was read. `now` is the clock by default; `before` is the champion's data."""
+    return examine(
+        loaded.read.interactions,
+        limits,
+        n_rows=loaded.read.n_rows,
+        n_bad=loaded.read.n_bad,
+        now=np.datetime64("now", "ms") if now is None else now,
+        source=Source(loaded.source, loaded.where, loaded.query.digest if loaded.query else None),
+        before=before,
+        old_is_usual=loaded.source == "file" or loaded.where.startswith("chdb://"),
+    )
+
+
+def check_data(
+    run: tracking.Run,
+    chosen: LoadedInput,
+    limits: DataLimits,
+    reporter: Reporter,
+    now: np.datetime64 | None = None,
+    model: str = DEFAULT_NAME,
+) -> DataQuality:
+    """Run the data gate and log its result to the run. Raises DataGateError where a limit is exceeded.
+
+    model : the registered model with whose champion the data is compared
+    """
+    reporter.progress("data gate", 0, None)
+    unread = ""
+    try:
+        before = champion_data(model)
+    except (ArtifactError, InputError) as error:
+        before, unread = None, f"the champion's data is not known ({error}): gained and lost are not checked"
+    outcome = quality_of(chosen, limits, now, before)
+    if unread:
+        outcome = replace(outcome, notes=(unread,))
+    run.text("data_gate.json", json.dumps(outcome.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
+    run.tags({"data_gate": outcome.verdict, "data_gate_findings": outcome.words or None})
+    for finding in outcome.findings:
+        if not finding.breach:
+            reporter.say(f"data gate: {finding.sentence}")
+    # The first training has no champion; that needs no report.
+    if before is not None or unread:
+        for note in outcome.notes:
+            reporter.say(f"data gate: {note}")
+    outcome.check()
+    return outcome
+
+
+def check_memory(
+    run: tracking.Run,
+    x: Interactions,
+    n_repeated: int,
+    wanted: TrainingRequest,
+    settings: Settings,
+    reporter: Reporter,
+) -> Estimate:
+    """Log the estimate to the run. Raises DoesNotFitError, with what would fit, where there is too little memory."""
+    room = memory_limit(settings.memory_limit_mb)
+    size_for = sizes_of(x, n_repeated)
+    size = size_for(wanted.spec.min_interactions or 0)
+    plan, program = wanted.plan(size), program_of(room, size.read)
+    estimated = estimate(size, plan, program, busy())
+    run.metrics_later(
+        {
+            "cost/estimated_peak_mb": estimated.peak / 2**20,
+            "cost/estimated_fit_seconds": estimated.seconds["fit"],
+            "cost/estimated_seconds": estimated.seconds_in_all,
+        }
+    )
+    if sentence := refusal(estimated, size, plan, program, room, size_for):
+        raise DoesNotFitError(sentence)
+    if wanted.spec.is_auto:
+        reporter.say(f"the search for a model takes {in_time(60 * wanted.spec.budget_minutes)} at most")
+    elif estimated.seconds_in_all > _LONG:
+        most = f" of {in_bytes(room.most)}" if room is not None else ""
+        reporter.say(
+            f"about {in_time(estimated.seconds_in_all)} from here, {in_bytes(estimated.peak)} of memory at most{most}"
+        )
+    return estimated
+
+
+def check_scoring(model: SavedModel, k: int, settings: Settings) -> None:
+    """Raise DoesNotFitError where the lists of a block of users, k items each, need more memory than is free."""
+    room = memory_limit(settings.memory_limit_mb)
+    if room is None:
+        return
+    id_bytes = model.users.values.dtype.itemsize + model.items.values.dtype.itemsize
+    k = min(k, len(model.items))
+
+    def peak(k: int) -> int:
+        return scoring(len(model.users), k, id_bytes, model.seen.nnz, room.used)
+
+    if peak(k) <= room.most:
+        return
+    fewer = most_components(peak, k - 1, room.most)
+    fits = f"--k {fewer}, or " if fewer else ""
+    raise DoesNotFitError(
+        f"Scoring needs some {in_bytes(peak(k))} of memory, and {_available(room)}. "
+        f"What would fit: {fits}a machine with {in_bytes(peak(k))}. RANKLINE_MEMORY_LIMIT_MB says otherwise"
+    )
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """A training, or with `search` a search that is followed by a training."""
+
+    spec: TrainOptions
+    search: TuneOptions | None = None
+
+    def plan(self, size: Size) -> Plan:
+        """The plan for a matrix of this size. Raises UsageError where there is nothing to search."""
+        shape = (size.n_users, size.n_items)
+        if self.spec.is_auto:
+            # The least that a choice needs: it leaves out every candidate that does not fit.
+            popular = registry.find(registry.POPULAR)
+            return replace(popular.plan(popular.own_options(self.spec), shape, cpu_count()), splits=2)
+        algorithm = checked_algorithm(self.spec)
+        plan = algorithm.plan(self.spec, shape, cpu_count())
+        if self.search is None or not plan.splits:
+            return plan
+        searched = algorithm.search_space(self.spec, self.search.search, shape, times=size.times)
+        return replace(algorithm.largest(plan, searched), splits=2, searches=self.search.trials)
+
+
+def find_candidates(
+    spec: TrainOptions, x: Interactions, settings: Settings, timeout: float | None = None
+) -> Candidates:
+    """The models that a choice tries on these interactions; `timeout` in seconds, beside `spec.budget_minutes`."""
+    limit = memory_limit(settings.memory_limit_mb)
+    size = sizes_of(x, n_duplicates(x))(spec.min_interactions or 0)
+    seconds = min(60 * spec.budget_minutes, math.inf if timeout is None else timeout)
+    most = None if limit is None else limit.most
+    return candidates_for(spec, size, Room(seconds, most, program_of(limit, size.read), cpu_count()))
+
+
+def program_of(room: MemoryLimit | None, already: int) -> int:
+    """Memory of this process in bytes, without the `already` bytes of interactions that it has read."""
+    return max((room.used if room is not None else 0) - already, PROGRAM)
+
+
+def sizes_of(x: Interactions, n_repeated: int) -> Callable[[int], Size]:
+    """A function: minimum interactions per user → size of the remaining data. Duplicates count towards the minimum."""
+    rows = np.bincount(x.users, minlength=len(x.user_ids))
+
+    def size_for(least: int) -> Size:
+        per_user = rows[rows >= least]
+        n_users = int(per_user.size)
+        return Size(
+            len(x), max(int(per_user.sum()) - n_repeated, n_users), n_users, len(x.item_ids), x.at is not None,
+            x.user_ids.values.dtype.itemsize, x.item_ids.values.dtype.itemsize,
+        )  # fmt: skip
+
+    return size_for
+
+
+def refusal(
+    estimated: Estimate,
+    size: Size,
+    plan: Plan,
+    program: int,
+    room: MemoryLimit | None,
+    size_for: Callable[[int], Size] | None,
+) -> str:
+    """Why it does not fit into memory, and what would, in a line; "" where it fits or the limit is unknown."""
+    if room is None or estimated.peak <= room.most:
+        return ""
+
+    def peak(size: Size, plan: Plan) -> int:
+        return estimate(size, plan, program).peak
+
+    options = what_fits(size, plan, room.most, peak, size_for or (lambda least: size))
+    larger = f"a machine with {in_bytes(estimated.peak)}"
+    fits = "; or ".join([*options, larger]) if options else f"{larger}, or fewer rows; no one option would do"
+    part, most = max(estimated.parts.items(), key=lambda item: item[1])
+    return (
+        f"{find(plan.algorithm).display_name} needs some {in_bytes(estimated.peak)} of memory "
+        f"(most for the {part}: {in_bytes(most)}), and {_available(room)}. What would fit: {fits}. "
+        "RANKLINE_MEMORY_LIMIT_MB says otherwise"
+    )
+
+
+def _available(room: MemoryLimit) -> str:
+    return f"{in_bytes(room.most)} are available ({room.why})"

@@ -1,0 +1,56 @@
+"""The name of a training's run, and the descriptions of the run and of its version."""
+
+from __future__ import annotations
+
+from pipeline.evaluation.report.summary import in_one_line, side_by_side, verdict_in_words
+from pipeline.jobs.inputs import LoadedInput
+from pipeline.options import ReadOptions
+from pipeline.training.choice_report import choice_page
+from pipeline.training.train import Trained
+
+__all__ = ["run_description", "run_name", "source_label", "version_description"]
+
+
+def source_label(spec: ReadOptions) -> str:
+    """A short name of the source, for the run's name."""
+    if spec.query is not None:
+        return spec.query.name
+    if spec.source == "warehouse" or not spec.inputs:
+        return "warehouse"
+    first, *others = spec.inputs
+    return f"{first.name or first} and {len(others)} more" if others else first.name
+
+
+def run_name(trained: Trained, spec: ReadOptions, chosen: LoadedInput) -> str:
+    """The name of the run: its model, its source and the shape of the matrix."""
+    source = source_label(spec) if chosen.source == "file" or spec.query is not None else "warehouse"
+    label = trained.algorithm.label(trained.spec, trained.facts)
+    return f"{label} · {source} {trained.facts['matrix_shape']}"
+
+
+def run_description(trained: Trained, chosen: LoadedInput) -> str:
+    """The run's description in Markdown: its data, and its metrics beside those of the baselines."""
+    metrics, evaluation = trained.report.metrics, trained.evaluation
+    lines = [
+        f"**{trained.facts['matrix_shape']}**, {trained.facts['n_interactions']:,} interactions from {chosen.where}",
+        "",
+    ]
+    if evaluation is not None:
+        verdict = verdict_in_words(metrics, evaluation.better_than_popular)
+        lines += [f"Held out: {evaluation.split_in_words}." + (f" **{verdict.capitalize()}**" if verdict else ""), ""]
+    for table in side_by_side(metrics):
+        lines += [f"| {' | '.join(row)} |" for row in (table.columns, ("---",) * len(table.columns), *table.rows)]
+        lines += ["", *([table.note, ""] if table.note else [])]
+    if trained.choice is not None:
+        lines += [choice_page(trained.choice), ""]
+    lines += [f"- {message}" for message in (*chosen.notes, *trained.report.messages)]
+    return "\n".join(lines)
+
+
+def version_description(trained: Trained, report: str) -> str:
+    """The version's description in one line: `in_one_line`, ``k = 20, 671 × 9,066, report: …``."""
+    shape = " × ".join(f"{n:,}" for n in trained.matrix.scores.shape)
+    k = trained.facts.get("n_components_used")
+    size = trained.algorithm.display_name if k is None else f"k = {k}"
+    facts = f"{size}, {shape}, report: [report.html]({report})"
+    return f"{in_one_line(trained.report.metrics)}, {facts}"

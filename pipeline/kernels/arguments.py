@@ -1,0 +1,343 @@
+"""The arguments of compiled kernels, grouped: named tuples of arrays and numbers. Does not import numba.
+
+numba compiles a function for the exact types of a tuple's fields, so callers give every array and number the type
+that stands here. "float" is the type of the factors: float32 or float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "AlsTerms",
+    "CsrRows",
+    "ExactRule",
+    "FixedFactor",
+    "FoldInTerms",
+    "ItemBits",
+    "ItemBlocks",
+    "ItemFacts",
+    "LeftOutSpans",
+    "ListLengths",
+    "Lists",
+    "RatedCells",
+    "RatingRows",
+    "RelevantItems",
+    "RowNoise",
+    "RowTerms",
+    "SolvedFactor",
+    "StepOptions",
+    "WeightedStep",
+    "Workspace",
+]
+
+Floats = NDArray[np.floating[Any]]
+
+
+class CsrRows(NamedTuple):
+    """Rows lo … hi − 1 of a sparse matrix; the arrays are those of all its rows.
+
+    indptr : (rows + 1,) int64
+    indices : (nnz,) int32, columns
+    data : (nnz,) float, scores
+    """
+
+    lo: int
+    hi: int
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    data: Floats
+
+
+# ---- half_step: the plain objective -------------------------------------------------------------
+
+
+class FixedFactor(NamedTuple):
+    """The factor that a half-step does not change.
+
+    rows : (columns, width) the factor over `scale`: float, or half floats as uint16
+    scale : float, what `rows` is multiplied by to give the factor
+    gram : (width, width) float, G with l2 on its diagonal
+    inverse : (width, width) float, of G: sweeps then begin at max(0, G⁻¹·b); or (0, 0): at `SolvedFactor.start`
+    product : (rows, width) float, X·Hᵀ where X is dense; (0, width) where X is sparse
+    """
+
+    rows: NDArray[Any]
+    scale: np.floating[Any]
+    gram: Floats
+    inverse: Floats
+    product: Floats
+
+
+class SolvedFactor(NamedTuple):
+    """The factor that a half-step solves for; each array is (rows, width).
+
+    start : where the sweeps begin, stored as `own` is
+    past : float, the result of the half-step before
+    own : out: max(0, new + beta·(new − past)) over `scale`, float or half floats as uint16, which the other half-step
+        fetches; may be `start`
+    scale : float, what `own` is multiplied by to give the factor
+    new : float, out: this half-step's result; may be `past`
+    """
+
+    start: NDArray[Any]
+    past: Floats
+    own: NDArray[Any]
+    scale: np.floating[Any]
+    new: Floats
+
+
+class StepOptions(NamedTuple):
+    """What one half-step does to each row.
+
+    k : components
+    l1 : float, the penalty that is subtracted from b
+    beta : float, length of the extrapolation
+    sweeps : at most so many
+    ratio, tol : float, when the sweeps end earlier (see `half_step._sweep`)
+    """
+
+    k: int
+    l1: np.floating[Any]
+    beta: np.floating[Any]
+    sweeps: int
+    ratio: np.floating[Any]
+    tol: np.floating[Any]
+
+
+# ---- weighted, weighted_exact: the weighted objective -------------------------------------------
+
+
+class RowTerms(NamedTuple):
+    """What the rows' problems A and b are made of, besides their cells (see `pipeline.kernels.weighted`).
+
+    k : components
+    gram : (width, width) w₀·G
+    weight, confidence : w₀, and the increase of a cell's weight for each unit of its score
+    lam : (rows,) λ of each row
+    share, pull : (1, width), what λ is multiplied by on A's diagonal and in b
+    free : (k,) bool, False for a component that is fixed
+    """
+
+    k: int
+    gram: Floats
+    weight: np.floating[Any] | float
+    confidence: np.floating[Any] | float
+    lam: Floats
+    share: Floats
+    pull: Floats
+    free: NDArray[np.bool_]
+
+
+class Workspace(NamedTuple):
+    """One thread's memory for `sweep_rows`, for rows of at most n cells.
+
+    tile : (1, (k rounded up to a multiple of 8)·(n + 32)) float, the cells' rows of the other factor, by component
+    line : (3, n + 16) float, of each cell: its pull q, c − w₀, c·x
+    columns : (1, n + 16) int32, the cells' columns
+    """
+
+    tile: Floats
+    line: Floats
+    columns: NDArray[np.int32]
+
+
+class WeightedStep(NamedTuple):
+    """A solved factor and how far it is extrapolated; each array is (rows, width) float.
+
+    new, past : the results of this half-step and of the one before
+    own : out: max(0, new + beta·(new − past)); may be `past`
+    beta : float
+    """
+
+    new: Floats
+    past: Floats
+    own: Floats
+    beta: np.floating[Any]
+
+
+class ExactRule(NamedTuple):
+    """When `solve_rows` has solved a row: after `sweeps`, or when one moves it by less than `tol` of its length."""
+
+    sweeps: int
+    tol: float
+
+
+# ---- als ------------------------------------------------------------------------------------------
+
+
+class AlsTerms(NamedTuple):
+    """What the rows' equations are made of, besides their cells; all of float32.
+
+    eigenvalues : (width,) of w₀·G
+    weight, confidence : w₀, and the increase of a cell's weight for each unit of its score
+    lam : (rows,) λ of each row
+    least : the smallest number that the preconditioner divides by
+    """
+
+    eigenvalues: NDArray[np.float32]
+    weight: np.float32
+    confidence: np.float32
+    lam: NDArray[np.float32]
+    least: np.float32
+
+
+# ---- fold_in --------------------------------------------------------------------------------------
+
+
+class FoldInTerms(NamedTuple):
+    """What the problems of n users are made of, besides their cells (see `pipeline.models.fold_in`).
+
+    items : (n_items, width) float32, Hᵀ
+    gram : (k, k) float64, H·Hᵀ
+    unobserved, confidence : w₀, and the increase of a cell's weight for each unit of its score
+    l1, l2, towards : (n, k) float64: subtracted from b, added to A's diagonal, added to b
+    start : (k,) float64, where the sweeps begin
+    free : (k,) bool, False for a component that is fixed
+    """
+
+    items: NDArray[np.float32]
+    gram: NDArray[np.float64]
+    unobserved: float
+    confidence: float
+    l1: NDArray[np.float64]
+    l2: NDArray[np.float64]
+    towards: NDArray[np.float64]
+    start: NDArray[np.float64]
+    free: NDArray[np.bool_]
+
+
+# ---- rating_rows, rating_sgd --------------------------------------------------------------------
+
+
+class RatingRows(NamedTuple):
+    """The side of a rating model that is given: row j holds f_j in `width` columns from `first` on, then o_j.
+
+    rows : (n, columns) float32
+    """
+
+    rows: NDArray[np.float32]
+    first: int
+    width: int
+
+
+class RowNoise(NamedTuple):
+    """Standard normal numbers, (n, width) and (nnz,) float32; both empty where rows are solved and not drawn."""
+
+    rows: NDArray[np.float32]
+    cells: NDArray[np.float32]
+
+
+class RatedCells(NamedTuple):
+    """Cells in the order in which an epoch visits them: cell order[0] first.
+
+    order, users, items : (nnz,) int32
+    scores : (nnz,) float32
+    """
+
+    order: NDArray[np.int32]
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+# ---- topk -----------------------------------------------------------------------------------------
+
+
+class ItemBlocks(NamedTuple):
+    """Item factors in blocks of 64 items.
+
+    packed : (n_blocks·k, 64) float32; row b·k + t holds component t of the items of block b, zeros past the last item
+    tops, lows : (⌈n_blocks / 64⌉·k, 64) float32, the largest and the smallest components of each block, packed in the
+        same way
+    norms : (⌈n_blocks / 64⌉·64,) float32, no item of a block is longer; rounded up
+    order : (n_items,) int32, the item at each place
+    position : (n_items,) int32, the place of each item
+    longest : the largest norm of a block's largest absolute components
+    nonnegative : whether no component is negative
+    """
+
+    packed: NDArray[np.float32]
+    tops: NDArray[np.float32]
+    lows: NDArray[np.float32]
+    norms: NDArray[np.float32]
+    order: NDArray[np.int32]
+    position: NDArray[np.int32]
+    longest: float
+    nonnegative: bool
+
+
+class LeftOutSpans(NamedTuple):
+    """Items that lists may not hold: for list i the item rows indices[starts[i] : ends[i]].
+
+    starts, ends : (n,) int64, or (0,) where no list has any
+    indices : int32, as read-only bytes
+    """
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    indices: NDArray[np.uint8]
+
+
+class Lists(NamedTuple):
+    """What is found.
+
+    items : (n, most) int32 item rows, −1 past the end of a list
+    scores : (n, most) float32, 0 there
+    """
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+# ---- list_metrics ---------------------------------------------------------------------------------
+
+
+class RelevantItems(NamedTuple):
+    """What each of n users likes: user u the items relevant[start[u] : start[u + 1]], ascending.
+
+    start : (n + 1,) int64; relevant : int32; n_relevant : (n,) int64, their numbers
+    """
+
+    start: NDArray[np.int64]
+    relevant: NDArray[np.int32]
+    n_relevant: NDArray[np.int64]
+
+
+class ItemFacts(NamedTuple):
+    """Of each item: its popularity band (int8), its surprise in bits and its number of users (float64)."""
+
+    bands: NDArray[np.int8]
+    surprise: NDArray[np.float64]
+    popularity: NDArray[np.float64]
+
+
+class ListLengths(NamedTuple):
+    """The lengths k at which lists are measured.
+
+    ks : (lengths,) int64, ascending
+    discount, ideal : (max k,) float64, 1 / log₂(r + 1) of rank r, and its running sums
+    """
+
+    ks: NDArray[np.int64]
+    discount: NDArray[np.float64]
+    ideal: NDArray[np.float64]
+
+
+class ItemBits(NamedTuple):
+    """The users U_i of each item i.
+
+    starts, members : U_i is members[starts[i] : starts[i + 1]], ascending
+    root : (n_items,) float64, √|U_i|, at least 1
+    line : (n_items,) int32, the item's row of `bits`, or −1; the items with the most users have one
+    bits : (n_lines, words) uint64, one bit a user
+    """
+
+    starts: NDArray[np.int64]
+    members: NDArray[np.int32]
+    root: NDArray[np.float64]
+    line: NDArray[np.int32]
+    bits: NDArray[np.uint64]

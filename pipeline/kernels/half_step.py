@@ -1,0 +1,276 @@
+"""One half of the alternation, compiled: rows of one factor given the other. Importing it imports numba.
+
+For X ≈ W·H every row of W is a problem of its own given H:
+
+    minimise over w ≥ 0   ½ w·G·w − b·w,   G = H·Hᵀ + l2·I,   b = Σ_i x_i·h_i − l1   (i: the row's cells)
+
+and coordinate descent solves it: w_t ← max(0, w_t + (b_t − G_t·w) / G_tt) for t = 0 … k-1, which is
+Cichocki & Phan's HALS (2009) taken row by row, the steps of scikit-learn's ``cd`` solver. The other
+half is the same routine on Xᵀ. What makes it fast:
+
+* b comes from rows of H fetched ahead of use, summed in registers, and never leaves the cache;
+* rows lie side by side in SIMD lanes, so a coordinate's step is the same instruction for all;
+* the factor that rows are fetched from may be kept in half the width: memory decides that part.
+
+Factors here are (rows, width), their `width` a multiple of 16 with zeros past k components. Every row is
+computed on its own and every sum is taken in an order fixed by (lo, hi).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.core.registry import cpu_target
+
+from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor, StepOptions
+from pipeline.kernels.jit import jit_reassociating
+from pipeline.kernels.simd import (
+    above,
+    accumulate,
+    fill,
+    lanes,
+    load,
+    madd,
+    prefetch,
+    relu,
+    store,
+    total,
+    transpose8,
+    violation,
+)
+
+__all__ = ["half_step", "has_half", "keep_rows"]
+
+BLOCK = 64  # rows at a time: their b, and the factor's rows, stay in the first cache
+AHEAD = 16  # a row is prefetched so many cells before it is used
+SMALLEST = 1e-35  # a component whose squared norm is smaller is left as it is
+
+
+@jit_reassociating
+def _gather(row: int, cells: CsrRows, other: Any, scale: float, l1: float, b: Any, place: int) -> None:
+    """b[place] = scale·Σ x·other[i] over the row's cells, less l1, in panels that fit the registers."""
+    indptr, indices, data = cells.indptr, cells.indices, cells.data
+    last = indices.shape[0] - 1
+    step = lanes(other, 64)
+    start, end = indptr[row], indptr[row + 1]
+    width = b.shape[1]
+    panel = lanes(b, 256)
+    t = 0
+    while t + panel <= width:
+        acc = fill(b, 0, 256)
+        for p in range(start, end):
+            soon = np.intp(indices[min(p + AHEAD, last)])
+            for c in range(t, t + panel, step):
+                prefetch(other, soon, c)
+            acc = madd(data[p], load(other, np.intp(indices[p]), t, 256), acc)
+        store(b, place, t, madd(scale, acc, fill(b, -l1, 256)))
+        t += panel
+    while t < width:
+        part = fill(b, 0, 64)
+        for p in range(start, end):
+            prefetch(other, np.intp(indices[min(p + AHEAD, last)]), t)
+            part = madd(data[p], load(other, np.intp(indices[p]), t, 64), part)
+        store(b, place, t, madd(scale, part, fill(b, -l1, 64)))
+        t += lanes(b, 64)
+
+
+@jit_reassociating
+def _sweep(b: Any, w: Any, gram: Any, options: StepOptions, sums: Any) -> None:
+    """At most `options.sweeps` sweeps over the lanes of w (width, lanes), one row of the factor a lane.
+
+    Adds to sums[0] Σ |projected gradient| before the first sweep, and to sums[1] the decrease of ½ w·G·w − b·w.
+
+    A lane stops once a sweep moves it by less than `tol` of its length (both in the norm Σ G_tt·w_t²). All lanes
+    stop when a sweep moves them by less than `ratio` of what the first one did (Gillis & Glineur 2012).
+
+    Each pass over w computes the gradients of two coordinates, since the multiply-adds of one wait for each
+    other. The second gradient is then corrected by the step of the first coordinate: the steps are those of plain
+    coordinate descent.
+    """
+    k, sweeps, ratio, tol = options.k, options.sweeps, options.ratio, options.tol
+    zero = fill(gram, 0, 256)
+    active = fill(gram, 1, 256)
+    gradient = zero
+    decrease = zero
+    first = 0.0
+    for s in range(sweeps):
+        moved = zero
+        length = zero
+        for t in range(0, k, 2):
+            step = load(b, t, 0, 256)
+            next_step = load(b, t + 1, 0, 256)
+            for r in range(k):
+                x = load(w, r, 0, 256)
+                step = madd(-gram[t, r], x, step)
+                next_step = madd(-gram[t + 1, r], x, next_step)
+            for c in range(t, t + 2):
+                old = load(w, c, 0, 256)
+                if s == 0:
+                    gradient = madd(1, violation(step, old), gradient)
+                curvature = gram[c, c]
+                if curvature > SMALLEST:
+                    new = relu(madd(1 / curvature, madd(step, active, zero), old))
+                    store(w, c, 0, new)
+                    change = madd(-1, old, new)
+                    weighted = madd(curvature, change, zero)
+                    moved = madd(weighted, change, moved)
+                    length = madd(curvature, madd(new, new, zero), length)
+                    # f(w + d) - f(w) = -step·d + ½ G_tt·d²
+                    decrease = madd(madd(-0.5, weighted, step), change, decrease)
+                    if c == t:
+                        next_step = madd(-gram[t + 1, t], change, next_step)
+                step = next_step
+        active = madd(active, above(moved, madd(tol * tol, length, zero)), zero)
+        moved_all = total(moved)
+        if s == 0:
+            first = moved_all
+        if moved_all <= ratio * ratio * first or total(active) == 0:
+            break
+    sums[0] += total(gradient)
+    sums[1] += total(decrease)
+
+
+@jit_reassociating
+def add_gram(rows: Any, lo: int, n: int, out: Any) -> None:
+    """out += upper triangle of rows[lo:lo+n]ᵀ·rows[lo:lo+n] in float64, four rows of it by 128 bytes at a time.
+
+    Eight sums run side by side: fewer would wait for one another.
+    """
+    width = rows.shape[1]
+    step = lanes(rows, 128)
+    half = lanes(rows, 64)
+    for t in range(0, width, 4):
+        r = t // half * half
+        if (width - r) % step:
+            zero1 = fill(rows, 0, 64)
+            c0, c1, c2, c3 = zero1, zero1, zero1, zero1
+            for i in range(lo, lo + n):
+                y = load(rows, i, r, 64)
+                c0 = madd(rows[i, t], y, c0)
+                c1 = madd(rows[i, t + 1], y, c1)
+                c2 = madd(rows[i, t + 2], y, c2)
+                c3 = madd(rows[i, t + 3], y, c3)
+            accumulate(out, t, r, c0)
+            accumulate(out, t + 1, r, c1)
+            accumulate(out, t + 2, r, c2)
+            accumulate(out, t + 3, r, c3)
+            r += half
+        while r < width:
+            zero = fill(rows, 0, 128)
+            a0, a1, a2, a3 = zero, zero, zero, zero
+            for i in range(lo, lo + n):
+                x = load(rows, i, r, 128)
+                a0 = madd(rows[i, t], x, a0)
+                a1 = madd(rows[i, t + 1], x, a1)
+                a2 = madd(rows[i, t + 2], x, a2)
+                a3 = madd(rows[i, t + 3], x, a3)
+            accumulate(out, t, r, a0)
+            accumulate(out, t + 1, r, a1)
+            accumulate(out, t + 2, r, a2)
+            accumulate(out, t + 3, r, a3)
+            r += step
+
+
+@jit_reassociating
+def keep_rows(lo: int, hi: int, source: Any, stored: Any, scale: float, gram: Any) -> None:
+    """stored = source / scale, rounded to its width; gram (width, width) float64 += its upper triangle, scaled back."""
+    zero = fill(source, 0, 64)
+    rows = np.zeros((BLOCK, source.shape[1]), source.dtype)
+    for block in range(lo, hi, BLOCK):
+        n = min(BLOCK, hi - block)
+        for i in range(n):
+            for t in range(0, source.shape[1], lanes(source, 64)):
+                store(stored, block + i, t, madd(1 / scale, load(source, block + i, t, 64), zero))
+                store(rows, i, t, madd(scale, load(stored, block + i, t, 64), zero))
+        add_gram(rows, 0, n, gram)
+
+
+@jit_reassociating
+def half_step(
+    cells: CsrRows, fixed: FixedFactor, solved: SolvedFactor, options: StepOptions, gram_own: Any, sums: Any
+) -> None:
+    """Solve for the rows cells.lo … cells.hi − 1 of one factor.
+
+    Parameters
+    ----------
+    gram_own : (width, width) float64, to whose upper triangle is added: ownᵀ·own (as stored, times the scale);
+        (0, 0) where it is not wanted
+    sums : (7,) float64, to which is added: Σ |projected gradient| at the start; the decrease of
+        Σ (½ w·G·w − b·w) from the start; Σ b·start; Σ b·new (with l1 added to this b); Σ own; Σ new; Σ new²
+    """
+    other, other_scale, gram, inverse, product = fixed.rows, fixed.scale, fixed.gram, fixed.inverse, fixed.product
+    start, past, own, own_scale, new = solved.start, solved.past, solved.own, solved.scale, solved.new
+    k, l1, beta = options.k, options.l1, options.beta
+    lo, hi = cells.lo, cells.hi
+    width = new.shape[1]
+    side = lanes(new, 256)
+    group = lanes(new, 64)
+    b = np.zeros((BLOCK, width), new.dtype)
+    rows = np.zeros((BLOCK, width), new.dtype)
+    b_lanes = np.empty((width, side), new.dtype)
+    w_lanes = np.empty((width, side), new.dtype)
+    zero = fill(new, 0, 64)
+    for block in range(lo, hi, BLOCK):
+        n = min(BLOCK, hi - block)
+        b_start = zero
+        for i in range(n):
+            if product.shape[0]:
+                for t in range(0, width, group):
+                    store(b, i, t, madd(1, load(product, block + i, t, 64), fill(b, -l1, 64)))
+            else:
+                _gather(block + i, cells, other, other_scale, l1, b, i)
+            for t in range(0, width, group):
+                initial = madd(own_scale, load(start, block + i, t, 64), zero)
+                b_start = madd(initial, load(b, i, t, 64), b_start)
+                store(rows, i, t, initial)
+        for i in range(n, BLOCK):
+            for t in range(0, width, group):
+                store(b, i, t, zero)
+                store(rows, i, t, zero)
+        for c in range(0, n, side):
+            for i in range(0, side, 8):
+                for t in range(0, width, 8):
+                    transpose8(b, c + i, t, b_lanes, t, i)
+                    transpose8(rows, c + i, t, w_lanes, t, i)
+            if inverse.shape[0]:
+                for t in range(k):
+                    guess = fill(inverse, 0, 256)
+                    for r in range(k):
+                        guess = madd(inverse[t, r], load(b_lanes, r, 0, 256), guess)
+                    store(w_lanes, t, 0, relu(guess))
+            _sweep(b_lanes, w_lanes, gram, options, sums)
+            for i in range(0, side, 8):
+                for t in range(0, width, 8):
+                    transpose8(w_lanes, t, i, rows, c + i, t)
+        cross = zero
+        sum_own = zero
+        sum_new = zero
+        squares = zero
+        for i in range(n):
+            for t in range(0, width, group):
+                now = load(rows, i, t, 64)
+                before = load(past, block + i, t, 64)
+                extrapolated = relu(madd(beta, madd(-1, before, now), now))
+                store(new, block + i, t, now)
+                store(own, block + i, t, madd(1 / own_scale, extrapolated, zero))
+                stored = madd(own_scale, load(own, block + i, t, 64), zero)
+                store(rows, i, t, stored)
+                cross = madd(now, madd(1, load(b, i, t, 64), fill(b, l1, 64)), cross)
+                sum_own = madd(1, stored, sum_own)
+                sum_new = madd(1, now, sum_new)
+                squares = madd(now, now, squares)
+        sums[2] += total(b_start)
+        sums[3] += total(cross)
+        sums[4] += total(sum_own)
+        sums[5] += total(sum_new)
+        sums[6] += total(squares)
+        if gram_own.shape[0]:
+            add_gram(rows, 0, n, gram_own)
+
+
+def has_half() -> bool:
+    """Whether this machine widens half floats in one instruction."""
+    codegen = cpu_target.target_context.codegen()
+    triple, _, features = codegen.magic_tuple()
+    return "+f16c" in features or triple.startswith(("aarch64", "arm64"))

@@ -1,0 +1,1 @@
+"""The models that can be trained, a file each; `pipeline.models.registry` lists them."""

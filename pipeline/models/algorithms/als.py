@@ -1,0 +1,121 @@
+"""ALS: implicit-feedback matrix factorisation, factors of any sign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pipeline.models.base import Algorithm, Fitted, OnIteration
+from pipeline.models.footprint import Footprint, Plan, Size
+from pipeline.models.search_space import Choice, FloatRange, IntegerRange, SearchSpace
+from pipeline.options import TrainOptions
+
+if TYPE_CHECKING:
+    from pipeline.data.interactions import Interactions
+    from pipeline.data.matrix import UserItems
+
+__all__ = ["ALSAlgorithm"]
+
+_AUTO = 64  # factors, if the matrix is large enough
+_ITERATIONS = 25  # a typical fit stops after about so many, with tol = 1e-4
+_REGULARIZATION = 0.01  # times the mean score
+
+
+class ALSAlgorithm(Algorithm):
+    """V ≈ W·H, where a cell without an interaction counts little."""
+
+    name = "als"
+    display_name = "ALS"
+    kind = "factors"
+    options = frozenset(
+        {
+            "n_components", "max_iter", "tol", "regularization", "reg_exponent", "unobserved_weight", "confidence",
+            "transform", "half_life_days",
+        }
+    )  # fmt: skip
+    own_defaults = {"regularization": _REGULARIZATION}  # noqa: RUF012 (as in the base)
+    space = SearchSpace(
+        dimensions=(
+            FloatRange("half_life_days", 3.0, 3000.0, above=None),
+            Choice("transform", ("none", "log1p", "binary")),
+            IntegerRange("n_components", 8, 512),
+            FloatRange("regularization", 1e-4, 1.0),
+            FloatRange("unobserved_weight", 1e-3, 1.0, above=1.0),
+            Choice("reg_exponent", (1.0, 0.5, 0.0)),
+            FloatRange("confidence", 1e-2, 100.0, below=0.0),
+            IntegerRange("max_iter", 5, 200),
+        ),
+        usual=frozenset({"half_life_days", "transform", "n_components", "regularization", "unobserved_weight"}),
+        need_times=frozenset({"half_life_days"}),
+        together={"regularization": "n_components"},  # more factors help only with more regularisation
+    )
+    stepped = True
+
+    def fit(
+        self,
+        user_items: UserItems,
+        options: TrainOptions,
+        *,
+        interactions: Interactions | None = None,
+        on_iteration: OnIteration | None = None,
+    ) -> Fitted:
+        """Alternate between users and items; see `Algorithm.fit`."""
+        import numpy as np
+
+        from pipeline.models.als import fit_als
+        from pipeline.models.objective import Objective
+
+        scores = user_items.scores
+        k = self.components(options, scores.shape)
+        # Scores twice as large ask for twice the penalty: so the same option suits ratings and clicks.
+        mean = float(scores.data.mean(dtype=np.float64)) if scores.nnz else 0.0
+        strength = float(self.option(options, "regularization")) * mean
+        objective = Objective(
+            unobserved_weight=float(options.unobserved_weight),
+            confidence=float(options.confidence),
+            alpha_W=strength,
+            alpha_H=strength,
+            reg_exponent=float(options.reg_exponent),
+        )
+        model, result = fit_als(
+            user_items, k, objective, options.random_state,
+            transform=options.transform, n_threads=options.threads, max_iter=options.max_iter, tol=float(options.tol),
+            on_iteration=on_iteration, keep_interrupted=options.on_interrupt == "keep",
+        )  # fmt: skip
+        facts = {"n_components_used": k}
+        return Fitted(model, np.array(result.losses), result.converged, result.interrupted, facts)
+
+    def footprint(self, size: Size, plan: Plan) -> Footprint:
+        """Both factors, twice while they are rotated, and a third time at the end."""
+        n, k, both = size.n_cells, plan.n_components, size.n_users + size.n_items
+        width = -(-k // 16) * 16  # the solver's rows are padded
+        # A half-step: three passes over the cells, Gram matrix and two rotations, and the eigenvalues.
+        an_iteration = 1.5e-9 * n * (k + 16) + 1.5e-10 * width**2 * both + 4e-9 * k**3
+        at_the_end = 2e-11 * n * width**2 + 1e-10 * width**3 * size.n_users
+        iterations = min(plan.max_iter, round(_ITERATIONS * (1e-4 / max(plan.tol, 1e-9)) ** 0.25))
+        return Footprint(
+            evaluate={"factors": 4 * k * both},
+            fit={"transposed matrix": 8 * (n + both), "factors": 12 * width * both},
+            measure={"factors": 4 * k * both},
+            log={"factors": 8 * k * both},
+            fit_seconds=(an_iteration * iterations + at_the_end) / plan.threads,
+            compiles=True,
+        )
+
+    def label(self, options: TrainOptions, facts: Mapping[str, Any] | None = None) -> str:
+        """``ALS k=64``."""
+        return f"{self.display_name} k={(facts or {}).get('n_components_used', options.n_components)}"
+
+    def components(self, options: TrainOptions, shape: tuple[int, int]) -> int:
+        """k, ``auto`` resolved: 64, or one less than the matrix's smaller side."""
+        k = options.n_components
+        return max(1, min(_AUTO, min(shape) - 1)) if k == "auto" else k
+
+    def resolved(self, options: TrainOptions, shape: tuple[int, int]) -> TrainOptions:
+        """With the number of factors."""
+        return replace(options, n_components=self.components(options, shape))
+
+    def standing(self, options: TrainOptions, shape: tuple[int, int]) -> dict[str, Any]:
+        """With the number of factors."""
+        return {**super().standing(options, shape), "n_components": self.components(options, shape)}

@@ -1,0 +1,82 @@
+"""Implicit-feedback matrix factorisation by alternating least squares, unconstrained.
+
+Minimises, over W (n_users, k) and H (k, n_items) of any sign,
+
+    ½ Σ_obs c·(x − w·h)² + ½ w₀ Σ_unobs (w·h)² + ½ Σ_u λ_u‖w_u‖² + ½ Σ_i λ_i‖h_i‖²
+    c = 1 + confidence·x        λ_u = λ·(n_u + w₀·(n_items − n_u))^ν        λ_i likewise
+
+Hu, Koren & Volinsky 2008, with the unobserved weight and the scaled regularisation of Rendle, Krichene, Zhang & Koren
+2022 (§3.2, §3.3). The last half-step solves W exactly, as the model folds users in, so a training user who is folded in
+gets the same row again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.matrix import UserItems
+from pipeline.errors import InputError
+from pipeline.models.factor_model import FactorModel
+from pipeline.models.fold_in import FoldIn
+from pipeline.models.objective import Objective
+from pipeline.models.solvers.als import AlsResult, factorize_als
+from pipeline.models.solvers.weighted import mean_score
+from pipeline.models.starts import uniform_rows
+
+__all__ = ["fit_als", "start_als"]
+
+_LEAST = 1e-22  # of the largest score: float32 has the products of smaller ones with their factors no more
+
+
+def start_als(
+    user_items: UserItems, k: int, objective: Objective, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """W (n_users, k) and H (n_items, k), uniform from 0, so that the mean product is the mean score that fits best."""
+    size = np.float32(2 * math.sqrt(mean_score(user_items.scores, objective) / k))
+    return (
+        size * uniform_rows(user_items.users, k, seed, "users"),
+        size * uniform_rows(user_items.items, k, seed, "items"),
+    )
+
+
+def fit_als(
+    user_items: UserItems,
+    k: int,
+    objective: Objective,
+    seed: int,
+    *,
+    transform: str = "none",
+    n_threads: int | None = None,
+    **limits: Any,
+) -> tuple[FactorModel, AlsResult]:
+    """The model of this matrix, whose scores `transform` has been applied to; `limits` as in `factorize_als`.
+
+    Raises InputError for scores whose products pass the largest float32, or fall below the smallest.
+    """
+    x = user_items.scores
+    largest = x.data.max(initial=0.0)
+    if 0 < largest < _LEAST:
+        raise InputError(
+            f"The scores are too small to be factorised in float32 (the largest is {largest:g}): scale them up, or "
+            "take --transform binary"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        W, H = start_als(user_items, k, objective, seed)
+        result = factorize_als(x, W, H, objective, n_threads=n_threads, **limits)
+    if not (np.isfinite(result.losses[-1:]).all() and np.isfinite(result.H).all()):
+        raise InputError(
+            f"The scores are too large to be factorised in float32 (the largest is {x.data.max():g}): "
+            "scale them down, or take --transform log1p"
+        )
+    meta = {
+        "model": "als",
+        "fold_in": "ridge",
+        "objective": objective.as_json(),
+        "parameters": {"transform": transform},
+    }
+    rows = FoldIn(result.H, meta, compiled=True).solve(x.indptr, x.indices, x.data, n_threads)
+    return FactorModel(rows, result.H, user_items.users, user_items.items, x, meta), result

@@ -1,0 +1,169 @@
+"""Non-negative rows: what the fits of NMF end with.
+
+A user's half of the objective (`pipeline.models.objective`) given the item factors H is a problem of k unknowns:
+
+    minimise over w ≥ 0   ½ w·A·w − b·w
+    A = w₀·H·Hᵀ + Σ_obs (c − w₀)·h·hᵀ + λ(1 − ρ)·I        b = Σ_obs c·x·h − λρ
+
+For the plain objective A is the same for everybody, and the half-step at the end of a fit
+solves the rows, so a training user's row comes back bit for bit (without numba, up to rounding). The penalty of a
+user's bias draws it to the prior and not to 0 (λ on the diagonal, λ·prior in b). The component that is 1 stays 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipeline.errors import ArtifactError
+from pipeline.kernels import compiled
+from pipeline.kernels.arguments import CsrRows, FixedFactor, FoldInTerms, SolvedFactor, StepOptions
+from pipeline.models.fold_in.way import ItemRows, in_pieces, objective_of
+
+__all__ = ["NonNegative"]
+
+# Values of the last half-step of a fit (`pipeline.models.solvers`): sweeps, and the relative move that stops them.
+SWEEPS, TOL = 1000, 1e-6
+EXACT_SWEEPS, EXACT_TOL = 10_000, 1e-10  # in float64
+
+
+class NonNegative:
+    """As `way.Way`."""
+
+    def __init__(self, item_factors: NDArray[np.float32], meta: Mapping[str, Any], kernels: bool) -> None:
+        self.objective = objective_of(meta)
+        if item_factors.size and item_factors.min() < 0:
+            raise ArtifactError("The model's item factors have signs, and its metadata names no fold_in for such")
+        self._h = item_factors
+        self._kernels = kernels
+        self._items = ItemRows(item_factors, kernels)
+        self._plain: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        if self.objective.biases and item_factors.shape[0] < 2:
+            raise ArtifactError(f"A model with biases has two components for them, this one {item_factors.shape[0]}")
+
+    def solve(self, cells: CsrRows, n_threads: int | None) -> NDArray[np.float32]:
+        """As `way.Way.solve`."""
+        if not self._kernels:
+            return self._in_numpy(cells)
+        if self.objective.plain:
+            return self._half_step(cells, n_threads)
+        return self._weighted(cells, n_threads)
+
+    def _penalties(self, counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
+        """l1, l2 and `towards`, (n, k) each: subtracted from b, added to A's diagonal, added to b."""
+        goal, (k, n_items) = self.objective, self._h.shape
+        size = counts + goal.unobserved_weight * (n_items - counts)
+        strength = (goal.alpha_W * size**goal.reg_exponent)[:, None]
+        l1 = np.repeat(strength * goal.l1_ratio, k, axis=1)
+        l2 = np.repeat(strength * (1 - goal.l1_ratio), k, axis=1)
+        towards = np.zeros_like(l1)
+        if goal.biases:
+            l1[:, -1:], l2[:, -1:], towards[:, -1:] = 0, strength, strength * goal.bias_prior
+        return l1, l2, towards
+
+    def _start(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Start of the sweeps, and which components are free."""
+        k = self._h.shape[0]
+        start, free = np.zeros(k), np.ones(k, bool)
+        if self.objective.biases:
+            start[-2:] = 1, self.objective.bias_prior
+            free[-2] = False
+        return start, free
+
+    # ---- ways -------------------------------------------------------------------------------
+
+    def _half_step(self, cells: CsrRows, n_threads: int | None) -> NDArray[np.float32]:
+        """The half-step that `solvers.nmf.factorize` ends on, from X and H alone."""
+        n, k, kind = cells.hi, self._h.shape[0], np.float32
+        rows, gram = self._items.get()
+        width = rows.shape[1]
+        goal = self.objective
+        strength = goal.alpha_W * self._h.shape[1]
+        if self._plain is None:
+            gram = gram.copy()
+            gram[np.arange(k), np.arange(k)] += strength * (1 - goal.l1_ratio)
+            ridge = 1e-7 * float(np.trace(gram)) / k or 1.0
+            inverse = np.zeros((width, width), kind)
+            inverse[:k, :k] = np.linalg.inv(gram[:k, :k] + ridge * np.eye(k))
+            self._plain = gram.astype(kind), inverse
+        gram32, inverse = self._plain
+        kernel, no_gram = compiled("half_step").half_step, np.zeros((0, 0))
+        new = np.zeros((n, width), kind)
+        fixed = FixedFactor(rows, kind(1), gram32, inverse, np.zeros((0, width), kind))
+        solved = SolvedFactor(new, new, new, kind(1), new)
+        options = StepOptions(k, kind(strength * goal.l1_ratio), kind(0), SWEEPS, kind(0), kind(TOL))
+
+        def piece(lo: int, hi: int) -> None:
+            kernel(cells._replace(lo=lo, hi=hi), fixed, solved, options, no_gram, np.zeros(7))
+
+        in_pieces(piece, n, n_threads)
+        return np.ascontiguousarray(new[:, :k])
+
+    def _weighted(self, cells: CsrRows, n_threads: int | None) -> NDArray[np.float32]:
+        k, goal = self._h.shape[0], self.objective
+        rows, gram = self._items.get()
+        own = np.ascontiguousarray(gram[:k, :k])
+        l1, l2, towards = self._penalties(np.diff(cells.indptr))
+        start, free = self._start()
+        kernel = compiled("fold_in").solve_rows
+        terms = FoldInTerms(
+            rows, own, float(goal.unobserved_weight), float(goal.confidence), l1, l2, towards, start, free
+        )
+        out = np.zeros((cells.hi, k), np.float32)
+
+        def piece(lo: int, hi: int) -> None:
+            kernel(cells._replace(lo=lo, hi=hi), terms, EXACT_SWEEPS, EXACT_TOL, out)
+
+        in_pieces(piece, cells.hi, n_threads)
+        return out
+
+    def _in_numpy(self, cells: CsrRows) -> NDArray[np.float32]:
+        """All rows at once if they share A, otherwise row by row."""
+        goal, n, k = self.objective, cells.hi, self._h.shape[0]
+        indptr, indices, data = cells.indptr, cells.indices, cells.data
+        out = np.zeros((n, k), np.float32)
+        rows, gram = self._items.get()
+        items, gram = rows[:, :k], gram[:k, :k]
+        l1, l2, towards = self._penalties(np.diff(indptr))
+        start, free = self._start()
+        if goal.plain:
+            observed = sparse.csr_matrix((data.astype(np.float64), indices, indptr), shape=(n, items.shape[0]))
+            out[:] = _descend(gram + l2[0] * np.eye(k), observed @ items - l1, start, free)
+            return out
+        for u in range(n):
+            own = slice(indptr[u], indptr[u + 1])
+            h, x = items[indices[own]].astype(np.float64), data[own].astype(np.float64)
+            weight = 1 + goal.confidence * x
+            A = goal.unobserved_weight * gram + (h.T * (weight - goal.unobserved_weight)) @ h + np.diag(l2[u])
+            out[u] = _descend(A, ((weight * x) @ h - l1[u] + towards[u])[None], start, free)[0]
+        return out
+
+
+def _descend(
+    A: NDArray[np.float64], b: NDArray[np.float64], start: NDArray[np.float64], free: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Rows w ≥ 0 (n, k) that minimise ½·w·A·w − b·w for each row of b, by coordinate descent."""
+    curvature = np.diag(A)
+    moving = np.flatnonzero(free & (curvature > 1e-300))
+    w = np.repeat(start[None], b.shape[0], axis=0)
+    if moving.size:
+        # Start at the unconstrained solution, cut at 0, which is close.
+        own = A[np.ix_(moving, moving)]
+        ridge = 1e-7 * float(np.trace(own)) / moving.size
+        rest = b - w[:, ~free] @ A[~free]
+        guess = np.linalg.solve(own + ridge * np.eye(moving.size), rest[:, moving].T).T
+        w[:, moving] = np.maximum(0, guess)
+    for _ in range(EXACT_SWEEPS):
+        moved, length = np.zeros(b.shape[0]), np.zeros(b.shape[0])
+        for t in moving:
+            new = np.maximum(0, w[:, t] + (b[:, t] - w @ A[:, t]) / curvature[t])
+            moved += curvature[t] * (new - w[:, t]) ** 2
+            length += curvature[t] * new**2
+            w[:, t] = new
+        if (moved <= EXACT_TOL**2 * length).all():
+            break
+    return w

@@ -1,0 +1,120 @@
+"""`Way`: how users' factors are computed from the item factors; and what several ways share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.kernels import compiled
+from pipeline.kernels.arguments import CsrRows
+from pipeline.models.objective import Objective
+from pipeline.runtime.threads import ThreadPool
+
+__all__ = ["PIECE", "ItemRows", "Levelled", "Splitting", "Way", "in_pieces", "objective_of"]
+
+# As in the fit (`pipeline.models.solvers.half_steps`): widths are a multiple of WIDTH, a piece of HHᵀ has so many
+# multiply-adds.
+WIDTH, PIECE = 16, 1_000_000
+ROWS = 256  # rows in a piece of work
+
+
+class Way(Protocol):
+    """Made of item factors (k, n_items), metadata, and whether to use compiled kernels; raises ArtifactError.
+
+    Several threads may use one at the same time.
+    """
+
+    def solve(self, cells: CsrRows, n_threads: int | None) -> NDArray[np.float32]:
+        """Factors (n, k) of the n rows of `cells`, each from its own cells alone.
+
+        cells : all rows of its arrays; columns ascending in a row, scores transformed, finite and ≥ 0
+        """
+
+
+@runtime_checkable
+class Splitting(Protocol):
+    """A way whose scores are sums over the user's own items."""
+
+    def parts(self, cells: CsrRows, item: int) -> NDArray[np.float64]:
+        """What each cell of the one row of `cells` adds to the score of `item`, (n,): their sum, up to rounding."""
+
+
+@runtime_checkable
+class Levelled(Protocol):
+    """A way whose scores begin at a level of the item; what the user's own items add comes on top."""
+
+    def level(self, item: int) -> float:
+        """The score of `item` for a user without history."""
+
+
+def objective_of(meta: Mapping[str, Any]) -> Objective:
+    """The objective of the model, from its metadata; older metadata has none: the plain objective.
+
+    Raises ArtifactError.
+    """
+    if meta.get("objective") is not None:
+        return Objective.from_json(meta["objective"])
+    parameters = meta.get("parameters")
+    asked = parameters if isinstance(parameters, Mapping) else {}
+    named = {name: asked[name] for name in ("alpha_W", "l1_ratio") if asked.get(name) is not None}
+    return Objective.from_json({**Objective().as_json(), **named})
+
+
+class ItemRows:
+    """H by item, and its Gram matrix, made at the first use.
+
+    item_factors : (k, n_items) float32
+    kernels : whether the Gram matrix has the bits that the compiled fit gives it
+    """
+
+    def __init__(self, item_factors: NDArray[np.float32], kernels: bool) -> None:
+        self._h = item_factors
+        self._kernels = kernels
+        self._lock = threading.Lock()
+        self._made: tuple[NDArray[np.float32], NDArray[np.float64]] | None = None
+
+    def get(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Hᵀ (n_items, width), padded with zeros, and its Gram matrix (width, width)."""
+        with self._lock:
+            if self._made is None:
+                k, n = self._h.shape
+                rows = np.zeros((n, -(-k // WIDTH) * WIDTH), np.float32)
+                rows[:, :k] = self._h.T
+                self._made = rows, _gram(rows) if self._kernels else _gram_in_numpy(rows)
+            return self._made
+
+
+def in_pieces(piece: Callable[[int, int], None], n: int, n_threads: int | None) -> None:
+    """Call piece(lo, hi) for the rows 0 … n − 1, some at a time."""
+    pieces = -(-n // ROWS)
+    if pieces == 1:
+        piece(0, n)
+    else:
+        with ThreadPool(n_threads) as threads:
+            threads.run(lambda i: piece(i * ROWS, min(n, (i + 1) * ROWS)), pieces)
+
+
+def _gram(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """rowsᵀ·rows with the bits of the fit: the same pieces, added up in the same order."""
+    n, width = rows.shape
+    pieces = int(np.clip(n * width // PIECE, 1, 8))
+    cuts = np.linspace(0, n, pieces + 1).astype(np.int64)
+    grams, stored = np.zeros((pieces, width, width)), np.empty_like(rows)
+    for i in range(pieces):
+        compiled("half_step").keep_rows(cuts[i], cuts[i + 1], rows, stored, np.float32(1), grams[i])
+    upper = np.triu(grams.sum(axis=0))
+    out: NDArray[np.float64] = upper + np.triu(upper, 1).T
+    return out
+
+
+def _gram_in_numpy(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """rowsᵀ·rows in float64, a few rows at a time."""
+    out = np.zeros((rows.shape[1], rows.shape[1]))
+    for start in range(0, rows.shape[0], 65536):
+        some = rows[start : start + 65536].astype(np.float64)
+        out += some.T @ some
+    return out

@@ -1,0 +1,106 @@
+"""Writes a saved model: the arrays of its kind, then the files that all kinds have, metadata last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipeline.models import safe_files
+from pipeline.models.item_snapshot import ItemSnapshot, ItemTexts, write_snapshot
+from pipeline.models.model_files import ALL_FILES, DEFAULT_NAMES, FORMAT, ITEMS, METADATA, SCORES, SEEN
+from pipeline.models.protocols import SavedModel
+
+__all__ = ["Write", "array_writer", "sparse_writer", "write_model"]
+
+Write = Callable[[IO[bytes]], None]
+
+
+def array_writer(array: NDArray[Any]) -> Write:
+    """Writes one array as ``.npy``."""
+    return lambda file: np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def sparse_writer(matrix: sparse.csr_matrix, **data: NDArray[Any]) -> Write:
+    """Writes a sparse matrix as ``.npz``: where its cells are, and `data` by name."""
+
+    def write(file: IO[bytes]) -> None:
+        pattern = {"indptr": matrix.indptr.astype(np.int64), "indices": matrix.indices.astype(np.int32)}
+        arrays: dict[str, Any] = {**pattern, "shape": np.array(matrix.shape, np.int64), **data}
+        np.savez(file, allow_pickle=False, **arrays)
+
+    return write
+
+
+def write_model(
+    model: SavedModel,
+    folder: str | Path,
+    files: Mapping[str, Write],
+    facts: Mapping[str, Any],
+    texts: ItemTexts | None,
+) -> Path:
+    """Write a model's files into `folder` (made if missing), metadata last.
+
+    Each file is written under another name and then moved into place. So a model can be saved into the folder that it
+    is mapped from.
+
+    Parameters
+    ----------
+    model : its `seen` of float32 has scores, which are written too; of any other type it is a pattern
+    files : writers of the files of this kind
+    facts : JSON-able, besides the model's `meta`: the sizes of its arrays
+    texts : titles and genres of the items, if known
+    """
+    folder, users, items, seen = Path(folder), model.users, model.items, model.seen
+    folder.mkdir(parents=True, exist_ok=True)
+    writers: dict[str, Write] = {**files, SEEN: sparse_writer(seen)}
+    if seen.dtype == np.float32:
+        writers[SCORES] = array_writer(seen.data)
+    writers[ITEMS] = lambda file: write_snapshot(file, ItemSnapshot.of(items, seen, texts))
+    digests = {}
+    for name, write in writers.items():
+        with _replacing(folder / name) as file:
+            write(file)
+        with safe_files.opened(folder, name) as written:
+            digests[name] = safe_files.sha256(written)
+    head = {
+        "format": FORMAT,
+        "kind": model.kind,
+        "model": DEFAULT_NAMES[model.kind],
+        "run_id": None,
+        "data_watermark": None,
+    }
+    metadata = {
+        **head,
+        **{key: value for key, value in {**model.meta, **facts}.items() if key not in ("format", "kind")},
+        "n_users": len(users),
+        "n_items": len(items),
+        "files": digests,
+        "id_digests": {"user_ids": users.digest, "movie_ids": items.digest},
+        "user_ids": users.values.tolist(),
+        "movie_ids": items.values.tolist(),
+    }
+    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, indent=None, sort_keys=False)
+    with _replacing(folder / METADATA) as file:
+        file.write((text + "\n").encode("utf-8"))
+    for name in set(ALL_FILES) - {*digests, METADATA}:  # files of a model that was saved here before
+        (folder / name).unlink(missing_ok=True)
+    return folder
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which replaces `path` when it is complete."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,85 @@
+"""Errors of scores, cell by cell, in float64 and without a users × items array.
+
+W : (n_users, k), H : (k, n_items), X : csr (n_users, n_items); ŷ = (W·H) at a cell.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+__all__ = [
+    "AllCells",
+    "Errors",
+    "all_cells_errors",
+    "errors",
+    "observed_predictions",
+]
+
+_BLOCK = 1 << 18  # cells a block, at most
+_NUMBERS = 1 << 24  # factors a block, at most: 128 MB in float32 twice
+
+
+class Errors(NamedTuple):
+    """Root of the mean squared error, and mean absolute error, in the units of the scores."""
+
+    rmse: float
+    mae: float
+
+
+def observed_predictions(
+    rows: NDArray[Any], cols: NDArray[Any], w: NDArray[Any], h: NDArray[Any]
+) -> NDArray[np.float64]:
+    """ŷ of the cells (rows[i], cols[i]), (n,) float64."""
+    items = np.ascontiguousarray(h.T)
+    result = np.empty(rows.size, np.float64)
+    size = min(_BLOCK, max(1, _NUMBERS // max(w.shape[1], 1)))
+    for start in range(0, rows.size, size):
+        block = slice(start, start + size)
+        np.einsum("ij,ij->i", w[rows[block]], items[cols[block]], dtype=np.float64, out=result[block])
+    return result
+
+
+def errors(actual: NDArray[Any], predicted: NDArray[Any]) -> Errors:
+    """RMSE and MAE of paired values."""
+    residual = np.asarray(predicted, np.float64) - actual
+    return Errors(float(np.sqrt(np.mean(residual**2))), float(np.mean(np.abs(residual))))
+
+
+class AllCells(NamedTuple):
+    """Errors of W·H against X: over all cells, and over the cells that are stored.
+
+    `mae` is None for factors with negative values: it would take each cell's prediction.
+    """
+
+    reconstruction_error: float
+    rmse: float
+    mae: float | None
+    observed: Errors
+
+
+def all_cells_errors(x: sparse.csr_matrix, w: NDArray[Any], h: NDArray[Any]) -> AllCells:
+    """‖X − WH‖_F, RMSE and MAE over all cells (empty ones as 0), and the same over stored cells.
+
+    Σ_all ŷ² = ⟨WᵀW, HHᵀ⟩, so the squared error is Σ_obs (x−ŷ)² + (⟨WᵀW, HHᵀ⟩ − Σ_obs ŷ²).
+    Where W, H ≥ 0 and x ≥ 0, Σ_all |x−ŷ| is Σ_obs |x−ŷ| + (Σ_all ŷ − Σ_obs ŷ), with
+    Σ_all ŷ = (Σ_u w_u)·(Σ_i h_i). O(nnz·k + (n_users + n_items)·k²).
+    """
+    rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+    predicted = observed_predictions(rows, x.indices, w, h)
+    w64, h64 = np.asarray(w, np.float64), np.asarray(h, np.float64)
+    residual = predicted - x.data
+    empty_squares = float(np.sum((w64.T @ w64) * (h64 @ h64.T)) - predicted @ predicted)
+    empty_sum = float(w64.sum(axis=0) @ h64.sum(axis=1) - predicted.sum())
+    if x.nnz == x.shape[0] * x.shape[1]:
+        empty_squares = empty_sum = 0.0  # no cell is empty: both differences are rounding
+    # With few empty cells rounding may make them negative.
+    squares = float(residual @ residual) + max(empty_squares, 0.0)
+    absolute = float(np.abs(residual).sum()) + max(empty_sum, 0.0)
+    cells = x.shape[0] * x.shape[1]
+    signed = min(w.min(initial=0), h.min(initial=0)) < 0
+    mae = None if signed else absolute / cells
+    return AllCells(np.sqrt(squares), np.sqrt(squares / cells), mae, errors(x.data, predicted))

@@ -1,0 +1,131 @@
+"""Alternating least squares under the weighted objective of `pipeline.models.objective`, factors of any sign.
+
+Each half-step takes every row some steps of conjugate gradients from where it was (`pipeline.kernels.als`), so the loss
+never rises. The loss of an iterate is known exactly from what the half-step of H computes:
+
+    L = Σ_obs ½c·x² + Σ_i (½ h·A_i·h − b_i·h) + Σ_u ½λ_u·‖w_u‖²
+
+No users × items array is made.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipeline.kernels import compiled
+from pipeline.kernels.arguments import AlsTerms
+from pipeline.models.objective import Objective
+from pipeline.models.solvers.half_steps import Cells, PaddedFactor, padded
+from pipeline.models.solvers.iterations import Iterations
+from pipeline.runtime.threads import ThreadPool
+
+__all__ = ["AlsResult", "factorize_als"]
+
+Floats = NDArray[np.float32]
+STEPS = 2  # of conjugate gradients in a half-step: from where a row was, more are not worth their time
+PIECE = 4096  # rows that are rotated at a time
+LEAST = 1e-6  # share of the largest eigenvalue that the preconditioner counts at least
+
+
+class AlsResult(NamedTuple):
+    """H (k, n_items) in C order, and √(2L) after each iteration, of W as it was then."""
+
+    H: Floats
+    losses: list[float]
+    converged: bool
+    interrupted: bool
+
+
+@dataclass(eq=False)
+class _Half:
+    """One half-step: cells by row, λ of each row, and the factor that it solves for.
+
+    Attributes
+    ----------
+    lam : (rows,) float32
+    rows, spare : (rows, width) float32, the factor, and what it is rotated into
+    """
+
+    cells: Cells
+    lam: Floats
+    rows: Floats
+    spare: Floats
+
+    @classmethod
+    def of(cls, X: sparse.csr_matrix, start: Floats, alpha: float, objective: Objective) -> _Half:
+        n = np.diff(X.indptr).astype(np.float64)
+        weight = n + objective.unobserved_weight * (X.shape[1] - n)
+        rows = padded(start)
+        lam = (alpha * weight**objective.reg_exponent).astype(np.float32)
+        return cls(Cells.of(X, start.shape[1]), lam, rows, np.empty_like(rows))
+
+    def gram(self, threads: ThreadPool) -> NDArray[np.float64]:
+        """rowsᵀ·rows (width, width)."""
+        factor = PaddedFactor(self.rows, self.rows.shape[1])
+        factor.keep(threads, narrow=False, apart=False)
+        return factor.gram
+
+    def rotate(self, threads: ThreadPool, basis: Floats) -> None:
+        """Multiply the rows by `basis` (width, width)."""
+        kernel, n, rows, out = compiled("als").rotate_rows, self.rows.shape[0], self.rows, self.spare
+        threads.run(lambda i: kernel(i * PIECE, min(n, (i + 1) * PIECE), rows, basis, out), -(-n // PIECE))
+        self.rows, self.spare = out, rows
+
+
+def factorize_als(
+    X: sparse.csr_matrix, W: Floats, H: Floats, objective: Objective, *, n_threads: int | None = None, **limits: Any
+) -> AlsResult:
+    """H from a start.
+
+    Parameters
+    ----------
+    X : CSR (canonical) (m, n) float32, finite, ≥ 0; its stored cells are the observed ones
+    W, H : (m, k) and (n, k) float32, the start; never altered
+    objective : without L1 and biases
+    n_threads : default, the cores this process may use; the result is the same for any number
+    limits : fields of `Iterations`; they stop when √(2L) has fallen by less than tol·√(2L) in ten iterations
+    """
+    iterations, k, converged = Iterations(**limits), W.shape[1], False
+    users = _Half.of(X, W, objective.alpha_W, objective)
+    items = _Half.of(X.T.tocsr(), H, objective.alpha_H, objective)
+    x = X.data.astype(np.float64)
+    base = 0.5 * float(np.dot((1 + objective.confidence * x) * x, x))
+    from threadpoolctl import threadpool_limits
+
+    # Whatever an interrupt leaves of H, each of its rows is as it was or better: the caller solves for W.
+    with threadpool_limits(1, user_api="blas"), ThreadPool(n_threads) as threads, iterations.interruptible():
+        while iterations.left and not converged:
+            _, penalty = _half_step(threads, users, items, objective, k)
+            value, _ = _half_step(threads, items, users, objective, k)
+            loss = base + value + penalty
+            iterations.add(math.sqrt(2 * max(loss, 0.0)) if math.isfinite(loss) else math.inf)
+            converged = iterations.stalled
+            if not math.isfinite(loss):
+                break
+    return AlsResult(np.ascontiguousarray(items.rows[:, :k].T), iterations.losses, converged, iterations.interrupted)
+
+
+def _half_step(threads: ThreadPool, solved: _Half, fixed: _Half, objective: Objective, k: int) -> tuple[float, float]:
+    """Set the rows of `solved`; returns Σ over them ½ x·A·x − b·x, and Σ ½λ·‖x‖²."""
+    kind, width = np.float32, fixed.rows.shape[1]
+    gram = objective.unobserved_weight * fixed.gram(threads)[:k, :k]
+    if not np.isfinite(gram).all():
+        return math.inf, math.inf
+    eigenvalues, vectors = np.linalg.eigh(gram)
+    basis, values = np.zeros((width, width), kind), np.zeros(width, kind)
+    basis[:k, :k], values[:k] = vectors, np.maximum(eigenvalues, 0)
+    fixed.rotate(threads, basis)
+    solved.rotate(threads, basis)
+    least = kind(max(LEAST * float(values.max()), 1e-30))
+    terms = AlsTerms(values, kind(objective.unobserved_weight), kind(objective.confidence), solved.lam, least)
+    sums = np.zeros((len(solved.cells.cuts) - 1, 2))
+    kernel, other, rows = compiled("als").step_rows, fixed.rows, solved.rows
+    threads.run(lambda i: kernel(solved.cells.piece(i), other, terms, STEPS, rows, sums[i]), len(sums))
+    value, penalty = sums.sum(axis=0)
+    return float(value), float(penalty)

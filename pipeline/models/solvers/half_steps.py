@@ -1,0 +1,208 @@
+"""The two halves of the alternation as values: cells by row, a factor by row, one half-step over all rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipeline.kernels import compiled
+from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor, StepOptions
+from pipeline.runtime.threads import ThreadPool
+
+__all__ = ["Arrays", "Cells", "HalfStepResult", "PaddedFactor", "Sweeps", "half_step", "padded"]
+
+Floats = NDArray[np.floating[Any]]
+Arrays = tuple[NDArray[Any], Floats]  # for `PaddedFactor.own` and `new`
+GROUP = 16  # a factor's width is a multiple of it
+PIECE = 1_000_000  # multiply-adds of a half-step that are worth a piece of their own
+MOST_PIECES = 64
+BLOCK = 64  # rows that the kernel takes at a time
+
+
+def padded(columns: Floats) -> Floats:
+    """(rows, k) → a C-ordered copy with zeros up to a multiple of `GROUP` columns."""
+    rows, k = columns.shape
+    out = np.zeros((rows, -(-k // GROUP) * GROUP), columns.dtype)
+    out[:, :k] = columns
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """X (or Xᵀ) by row, and the pieces its rows are cut into: about equal work, whatever the number of threads.
+
+    Attributes
+    ----------
+    indptr : (rows + 1,) int64; indices : (nnz,) int32; data : (nnz,): CSR, empty for a dense X
+    dense : (rows, columns), or None
+    cuts : (pieces + 1,) rows where pieces begin
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    data: Floats
+    dense: Floats | None
+    cuts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, X: Any, k: int) -> Cells:
+        """From a CSR matrix or a dense array (rows, columns); k components are to come."""
+        rows = X.shape[0]
+        dense = None if sparse.issparse(X) else X
+        if dense is None:
+            indptr = X.indptr.astype(np.int64, copy=False)
+            indices, data = X.indices.astype(np.int32, copy=False), X.data
+        else:
+            indptr, indices, data = np.zeros(rows + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, X.dtype)
+        work = np.cumsum(np.diff(indptr) + 2.0 * k)  # a cell costs k, a row's sweeps some 2k²
+        pieces = int(np.clip(work[-1] * k / PIECE, 1, np.clip(2**22 // k**2, 8, MOST_PIECES)))
+        inner = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces)
+        if rows > 4 * BLOCK * pieces:
+            inner = inner // BLOCK * BLOCK  # a piece's last block is then no short one
+        cuts = np.unique(np.concatenate([[0], inner, [rows]])).astype(np.int64)
+        return cls(indptr, indices, data, dense, cuts)
+
+    def piece(self, number: int) -> CsrRows:
+        """The rows of one piece, as kernels take them."""
+        return CsrRows(self.cuts[number], self.cuts[number + 1], self.indptr, self.indices, self.data)
+
+
+@dataclass(eq=False)
+class PaddedFactor:
+    """One factor by row: what the last half-step found, and the copy the other half fetches from.
+
+    Attributes
+    ----------
+    new : (rows, width) the last half-step's result
+    own : (rows, width) the extrapolated rows over `scale`; as half floats (in uint16) where memory is what
+        decides; `new` itself where nothing is extrapolated
+    gram : (width, width) float64, ownᵀ·own with the scale put back
+    """
+
+    new: Floats
+    k: int
+    own: NDArray[Any] = field(init=False)
+    scale: float = 1.0
+    gram: NDArray[np.float64] = field(init=False)
+
+    def keep(self, threads: ThreadPool, *, narrow: bool, apart: bool = True) -> None:
+        """Make `own` and `gram` from `new`; `apart` says whether own may be another array."""
+        # Halves reach from 6e-8 to 65504: the largest at about 4 leaves room to grow by 16,000.
+        top = float(self.new.max(initial=0.0)) if narrow else 0.0
+        self.scale = float(2.0 ** (np.ceil(np.log2(top)) - 2)) if top > 0 else 1.0
+        self.own = np.empty(self.new.shape, np.uint16 if narrow else self.new.dtype) if apart else self.new
+        self.gram = self._stored(threads)
+
+    def _stored(self, threads: ThreadPool) -> NDArray[np.float64]:
+        rows, width = self.new.shape
+        pieces = int(np.clip(rows * width // PIECE, 1, 8))
+        cuts = np.linspace(0, rows, pieces + 1).astype(np.int64)
+        grams = np.zeros((pieces, width, width))
+        keep_rows, scale = compiled().keep_rows, self.new.dtype.type(self.scale)
+
+        def piece(i: int) -> None:
+            keep_rows(cuts[i], cuts[i + 1], self.new, self.own, scale, grams[i])
+
+        threads.run(piece, pieces)
+        return _symmetric(grams)
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """The sweeps of a half-step over each row.
+
+    Attributes
+    ----------
+    most, ratio, tol : a row is done after `most` sweeps, or when a sweep moves it by less than `ratio` of the first
+        one, or by less than `tol` of its length
+    beta : how far `PaddedFactor.own` goes past `new`
+    fresh : begin at max(0, G⁻¹·b) and not at `own`: the result depends on nothing but X and the other factor
+    """
+
+    most: int = 1
+    ratio: float = 0.0
+    tol: float = 0.0
+    beta: float = 0.0
+    fresh: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class HalfStepResult:
+    """What a half-step tells besides its rows.
+
+    violation : Σ |projected gradient| at its start
+    cross : ⟨X·H', new⟩
+    quadratic : ⟨H'ᵀH', newᵀnew⟩
+    total_own, total_new, square_new : Σ of all entries, and of their squares
+    """
+
+    violation: float
+    cross: float
+    quadratic: float
+    total_own: float
+    total_new: float
+    square_new: float
+
+
+def _symmetric(grams: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum over pieces of upper triangles, in order, with the lower one filled in."""
+    upper = np.triu(grams.sum(axis=0))
+    out: NDArray[np.float64] = upper + np.triu(upper, 1).T
+    return out
+
+
+def half_step(
+    threads: ThreadPool,
+    cells: Cells,
+    other: PaddedFactor,
+    factor: PaddedFactor,
+    sweeps: Sweeps,
+    penalty: tuple[float, float] = (0.0, 0.0),
+    into: Arrays | None = None,
+) -> HalfStepResult:
+    """Solve for `factor` given `other`.own: sets its `new`, `own` and `gram`.
+
+    Parameters
+    ----------
+    penalty : l1 and l2 of this factor, as in the gradient: b − l1, G + l2·I
+    into : arrays for `own` and `new`, if the present ones must not be overwritten
+    """
+    l1, l2 = penalty
+    dtype, width, k = factor.new.dtype, factor.new.shape[1], factor.k
+    kind = dtype.type
+    gram = other.gram.copy()
+    gram[np.arange(k), np.arange(k)] += l2
+    inverse = np.zeros((width, width) if sweeps.fresh else (0, 0), dtype)
+    if sweeps.fresh:
+        ridge = 1e-7 * float(np.trace(gram)) / k or 1.0
+        inverse[:k, :k] = np.linalg.inv(gram[:k, :k] + ridge * np.eye(k))
+    product = np.zeros((0, width), dtype) if cells.dense is None else cells.dense @ other.own
+    own, new = into or (factor.own, factor.new)
+    start, past = factor.own, factor.new
+    gram_start = None if own is new else factor.gram
+    pieces = len(cells.cuts) - 1
+    grams = np.zeros((pieces, width, width))
+    sums = np.zeros((pieces, 7))
+    kernel = compiled().half_step
+    fixed = FixedFactor(other.own, kind(other.scale), gram.astype(dtype), inverse, product)
+    solved = SolvedFactor(start, past, own, kind(factor.scale), new)
+    options = StepOptions(k, kind(l1), kind(sweeps.beta), sweeps.most, kind(sweeps.ratio), kind(sweeps.tol))
+
+    def piece(i: int) -> None:
+        kernel(cells.piece(i), fixed, solved, options, grams[i], sums[i])
+
+    threads.run(piece, pieces)
+    factor.own, factor.new, factor.gram = own, new, _symmetric(grams)
+    violation, fallen, from_start, cross, total_own, total_new, square_new = (float(s) for s in sums.sum(axis=0))
+    if gram_start is None:
+        quadratic = float(np.vdot(other.gram, factor.gram))
+    else:
+        # Σ ½ w·G·w − b·w is known at the start from its Gram matrix, and how far it has fallen: a second
+        # Gram matrix, of `new`, is not needed. G has l2 and b has −l1 in it.
+        at_end = 0.5 * float(np.vdot(gram, gram_start)) - from_start - fallen
+        quadratic = 2 * (at_end + cross - l1 * total_new) - l2 * square_new
+    return HalfStepResult(violation, cross, quadratic, total_own, total_new, square_new)

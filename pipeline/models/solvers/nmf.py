@@ -1,0 +1,269 @@
+"""Non-negative matrix factorization X ≈ W·H: the alternation of half-steps and its stopping rules, on arrays.
+
+The objective is scikit-learn's, over all cells, the empty ones as 0:
+
+    L(W, H) = ½‖X − W·H‖² + l1_W·ΣW + l1_H·ΣH + ½·l2_W·‖W‖² + ½·l2_H·‖H‖²
+
+and a *loss* is √(2L): ‖X − W·H‖_F where nothing is penalised. It is had for nothing from what a half-step
+computes, ‖X‖² − 2⟨X·Hᵀ, W⟩ + ⟨WᵀW, HHᵀ⟩, without a dense users × items array.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from pipeline.kernels import compiled
+from pipeline.models.solvers.half_steps import (
+    Arrays,
+    Cells,
+    Floats,
+    HalfStepResult,
+    PaddedFactor,
+    Sweeps,
+    half_step,
+    padded,
+)
+from pipeline.models.solvers.iterations import Extrapolation, Factorization, Iterations
+from pipeline.runtime.threads import ThreadPool
+
+__all__ = ["Factorization", "Penalty", "factorize", "factorize_rows", "fold_in"]
+
+TRAIN = Sweeps(most=2, ratio=0.1)
+GENTLE = 6  # iterations of one sweep: solving a random start exactly leads to worse minima
+BETA = 0.4  # the first extrapolation
+POLISH, POLISH_TOL = 1000, {"float32": 1e-6, "float64": 1e-10}  # sweeps, and the relative move they stop at
+NARROW_BYTES = 2**20  # factors under this lie in the cache at full width
+NARROW_UNTIL = 1e-6  # relative fall of the loss under which rounding of the fetched factors would show
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """l1 and l2 of both factors, scaled already (see the objective)."""
+
+    l1_w: float = 0.0
+    l2_w: float = 0.0
+    l1_h: float = 0.0
+    l2_h: float = 0.0
+
+
+class _Problem:
+    """X by row and by column, ‖X‖², the penalties: everything that stays while the factors change."""
+
+    def __init__(self, X: Any, k: int, penalty: Penalty, *, columns: bool = True) -> None:
+        self.penalty = penalty
+        if sparse.issparse(X):
+            self.rows = Cells.of(X.tocsr(), k)
+            self.columns = Cells.of(X.T.tocsr(), k) if columns else None
+            self.square = float(np.einsum("i,i", X.data, X.data, dtype=np.float64))  # vdot would copy in float64
+        else:
+            X = np.ascontiguousarray(X)
+            self.rows, self.columns = Cells.of(X, k), Cells.of(X.T, k) if columns else None
+            self.square = float(np.vdot(X.astype(np.float64), X))
+
+    def solve_w(
+        self, threads: ThreadPool, H: PaddedFactor, W: PaddedFactor, sweeps: Sweeps, into: Arrays | None = None
+    ) -> HalfStepResult:
+        return half_step(threads, self.rows, H, W, sweeps, (self.penalty.l1_w, self.penalty.l2_w), into)
+
+    def solve_h(
+        self, threads: ThreadPool, W: PaddedFactor, H: PaddedFactor, sweeps: Sweeps, into: Arrays | None = None
+    ) -> HalfStepResult:
+        assert self.columns is not None  # noqa: S101 - fold-in has no use for them
+        return half_step(threads, self.columns, W, H, sweeps, (self.penalty.l1_h, self.penalty.l2_h), into)
+
+    def error(self, outcome: HalfStepResult) -> float:
+        """‖X − W·H‖² of the other factor's `own` and this one's `new`; rounding is kept from making it negative."""
+        return max(self.square - 2 * outcome.cross + outcome.quadratic, 0.0)
+
+    def loss(self, error: float, square_W: float, total_W: float, square_H: float, total_H: float) -> float:
+        """√(2L), with error = ‖X − W·H‖² and Σ and Σ² of the factors."""
+        p = self.penalty
+        return math.sqrt(error + p.l2_w * square_W + p.l2_h * square_H + 2 * (p.l1_w * total_W + p.l1_h * total_H))
+
+
+def factorize(
+    X: Any,
+    W: Floats,
+    H: Floats,
+    *,
+    penalty: Penalty | None = None,
+    accelerate: bool = True,
+    n_threads: int | None = None,
+    **limits: Any,
+) -> Factorization:
+    """Both factors, from a start: W (m, k) and H (k, n) ≥ 0, of X's type, never altered.
+
+    `limits` are fields of `Iterations`; the other arguments are those of `factorize_rows`.
+    """
+    k = W.shape[1]
+    left, right = PaddedFactor(padded(W), k), PaddedFactor(padded(H.T), k)
+    return factorize_rows(X, left, right, penalty or Penalty(), Iterations(**limits), accelerate, n_threads)
+
+
+def factorize_rows(
+    X: Any,
+    W: PaddedFactor,
+    H: PaddedFactor,
+    penalty: Penalty,
+    iterations: Iterations,
+    accelerate: bool = True,
+    n_threads: int | None = None,
+) -> Factorization:
+    """Both factors, from a start by row that is overwritten: no copy of it needs memory.
+
+    Parameters
+    ----------
+    X : CSR (canonical) or dense (m, n), float32 or float64, ≥ 0 and finite; never altered
+    W, H : the start, `padded`, of m and of n rows
+    iterations : accelerated, they stop when the loss has fallen by less than tol·loss in ten iterations; plain, by
+        scikit-learn's rule: when Σ |projected gradient| is under tol times that of the first iteration
+    accelerate : several sweeps for each product with X, extrapolation with restart, W solved against the
+        final H at the end; if not, exactly one sweep a half-step, ending on H, which are scikit-learn's steps
+    n_threads : default, the cores this process may use; the result is the same for any number
+    """
+    k = W.k
+    problem = _Problem(X, k, penalty)
+    converged = False
+    with ThreadPool(n_threads) as threads:
+        run = _accelerated if accelerate else _plain
+        with iterations.interruptible():
+            converged = run(threads, problem, W, H, iterations)
+        problem.columns = None
+        error, loss = _finish(threads, problem, W, H, ends_on_w=accelerate)
+    users, items = np.ascontiguousarray(W.new[:, :k]), np.ascontiguousarray(H.new[:, :k]).T
+    losses = iterations.losses
+    return Factorization(users, items, len(losses), converged, loss, math.sqrt(error), losses, iterations.interrupted)
+
+
+def _plain(threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFactor, iterations: Iterations) -> bool:
+    """scikit-learn's steps and its stopping rule; returns whether it held."""
+    for factor in (W, H):
+        factor.keep(threads, narrow=False, apart=False)
+    first = 0.0
+    while True:
+        on_W = problem.solve_w(threads, H, W, Sweeps())
+        on_H = problem.solve_h(threads, W, H, Sweeps())
+        violation = on_W.violation + on_H.violation
+        error = problem.error(on_H)
+        iterations.add(problem.loss(error, on_W.square_new, on_W.total_new, on_H.square_new, on_H.total_new))
+        first = first or violation
+        if violation <= iterations.tol * first:
+            return True
+        if not iterations.left:
+            return False
+
+
+def _accelerated(
+    threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFactor, iterations: Iterations
+) -> bool:
+    """Several sweeps a product and extrapolation, taken back when the loss rises (Ang & Gillis 2019).
+
+    The iterate is (W.own, H.new): feasible, and its loss is known exactly. An iteration that raises it is
+    undone and followed by a plain one, which can't; so the loss never rises. Leaves the best H.new; returns
+    whether the fall of the loss is under `tol`.
+    """
+    large = W.new.nbytes + H.new.nbytes >= NARROW_BYTES
+    narrow = large and problem.rows.dense is None and W.new.dtype == np.float32 and compiled().has_half()
+    W.keep(threads, narrow=narrow)
+    H.keep(threads, narrow=narrow)
+    spare_W, spare_H = np.empty_like(W.own), np.empty_like(H.new)
+    best_H = H.new  # never written to while it is the best
+    best, ahead, converged = math.inf, Extrapolation(BETA), False
+    try:
+        while iterations.left and not converged:
+            own, new = W.own, H.new
+            sweeps = TRAIN if len(iterations.losses) >= GENTLE else Sweeps()
+            past_W = replace(sweeps, beta=0.0 if ahead.plain else ahead.beta)
+            on_W = problem.solve_w(threads, H, W, past_W, (spare_W, W.new))
+            on_H = problem.solve_h(threads, W, H, replace(sweeps, beta=ahead.beta), (H.own, spare_H))
+            square_W = float(np.trace(W.gram))
+            loss = problem.loss(problem.error(on_H), square_W, on_W.total_own, on_H.square_new, on_H.total_new)
+            fall = best - loss
+            if fall >= 0:
+                best, best_H, spare_W, spare_H = loss, H.new, own, new
+                ahead.lengthen()
+            else:
+                spare_W, spare_H, W.own, H.new = W.own, H.new, own, new
+                H.keep(threads, narrow=narrow)
+                converged = ahead.plain and not narrow  # a plain step that gains nothing: rounding is all that is left
+                ahead.shorten()
+            if narrow and fall < NARROW_UNTIL * best:
+                narrow = False
+                W.own, W.scale = _widened(W), 1.0
+                H.keep(threads, narrow=False)
+                spare_W = np.empty_like(W.own)
+            iterations.add(best)
+            converged = converged or iterations.stalled or best == 0
+    finally:
+        H.new = best_H
+    return converged
+
+
+def _finish(
+    threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFactor, *, ends_on_w: bool
+) -> tuple[float, float]:
+    """‖X − WH‖² and the loss of W.new and H.new, W being solved against H before, where it is to be."""
+    on_W = _finish_w(threads, problem, W, H) if ends_on_w else _as_it_is(threads, problem, W, H)
+    error = problem.error(on_W)
+    square_H, total_H = float(np.trace(H.gram)), float(H.new.sum(dtype=np.float64))
+    return error, problem.loss(error, on_W.square_new, on_W.total_new, square_H, total_H)
+
+
+def _as_it_is(threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFactor) -> HalfStepResult:
+    """What a half-step of W would tell, no sweep done."""
+    for factor in (W, H):
+        factor.keep(threads, narrow=False, apart=False)
+    return problem.solve_w(threads, H, W, Sweeps(most=0))
+
+
+def _widened(factor: PaddedFactor) -> Floats:
+    """`own` at full width, with its scale put back."""
+    out: Floats = factor.own.view(np.float16).astype(np.float32) * np.float32(factor.scale)
+    return out
+
+
+def _finish_w(threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFactor) -> HalfStepResult:
+    """W to tolerance against H as it is, from X and H alone: a row depends on its own cells only."""
+    H.keep(threads, narrow=False, apart=False)
+    W.own, W.scale = W.new, 1.0
+    sweeps = Sweeps(most=POLISH, tol=POLISH_TOL[W.new.dtype.name], fresh=True)
+    return problem.solve_w(threads, H, W, sweeps)
+
+
+def fold_in(
+    X: Any,
+    H: Floats,
+    *,
+    penalty: Penalty | None = None,
+    max_iter: int = 200,
+    tol: float = 1e-4,
+    accelerate: bool = True,
+    n_threads: int | None = None,
+) -> Floats:
+    """W (m, k) for rows of X given H (k, n), with the penalties of W.
+
+    Accelerated, the last half-step of `factorize`: a row of X that H was trained on gets its row of W
+    again, and `max_iter` and `tol` don't matter. Plain, scikit-learn's sweeps from 0 and its stopping rule.
+    """
+    k = H.shape[0]
+    problem = _Problem(X, k, penalty or Penalty(), columns=False)
+    W = PaddedFactor(np.zeros((X.shape[0], padded(H[:, :1].T).shape[1]), H.dtype), k)
+    right = PaddedFactor(padded(H.T), k)
+    with ThreadPool(n_threads) as threads:
+        if accelerate:
+            _finish_w(threads, problem, W, right)
+        else:
+            for factor in (W, right):
+                factor.keep(threads, narrow=False, apart=False)
+            first = 0.0
+            for _ in range(max_iter):
+                violation = problem.solve_w(threads, right, W, Sweeps()).violation
+                first = first or violation
+                if violation <= tol * first:
+                    break
+    return np.ascontiguousarray(W.new[:, :k])

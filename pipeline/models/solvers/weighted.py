@@ -1,0 +1,199 @@
+"""Non-negative factorization under the weighted objective of `pipeline.models.objective`: its alternation, on arrays.
+
+Observed cells count by their confidence, all the others by `unobserved_weight`, biases may be among the components.
+The loss of an iterate, L as in `pipeline.models.objective`, is known exactly from what the half-step of H computes:
+
+    Σ_obs ½c·x² + Σ_i (½ h·A_i·h − b_i·h) + the penalty of W
+
+where A and b are those of `pipeline.kernels.weighted`. No users × items array is made.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from pipeline.errors import UsageError
+from pipeline.models.objective import Objective
+from pipeline.models.solvers.half_steps import Floats
+from pipeline.models.solvers.iterations import Extrapolation, Factorization, Iterations
+from pipeline.models.solvers.nmf import Penalty, factorize, fold_in
+from pipeline.models.solvers.weighted_half_steps import Penalties, WeightedFactor, WeightedHalf
+from pipeline.runtime.threads import ThreadPool
+
+__all__ = ["factorize_weighted", "fold_in_weighted", "mean_score"]
+
+SWEEPS = 4  # of a half-step: all but the first pass over a row's few components that are not 0
+GENTLE = 2  # iterations of one sweep: from a random start exact solutions are not worth their time
+BETA = 0.5  # the first extrapolation
+
+
+def mean_score(X: Any, objective: Objective) -> float:
+    """The score that alone fits best, Σ c·x / (Σ_obs c + w₀·unobserved cells): X's mean for the plain objective."""
+    x = X.data.astype(np.float64)
+    c = 1 + objective.confidence * x
+    cells = float(c.sum()) + objective.unobserved_weight * (math.prod(X.shape) - x.size)
+    return float(np.dot(c, x)) / cells if cells > 0 else 0.0
+
+
+def factorize_weighted(
+    X: sparse.csr_matrix,
+    W: Floats,
+    H: Floats,
+    objective: Objective,
+    *,
+    n_threads: int | None = None,
+    **limits: Any,
+) -> Factorization:
+    """Both factors, from a start, ending on W solved to tolerance against the final H.
+
+    Parameters
+    ----------
+    X : CSR (canonical) (m, n), float32 or float64, ≥ 0 and finite; its stored cells are the observed ones, a
+        stored 0 too; never altered
+    W, H : (m, k) and (k, n) ≥ 0, the start, of X's type; never altered. With biases the last two components
+        are theirs: those of W's column k − 1 and of H's row k − 2 are the start, the other two become 1
+    n_threads : default, the cores this process may use; the result is the same for any number
+    limits : fields of `Iterations`; they stop when √(2L) has fallen by less than tol·√(2L) in ten iterations
+
+    Returns
+    -------
+    `losses` and `loss` are √(2L), never rising; infinite where the scores are too large for the type. `error` is L's
+    part without penalties, as √(2·): ‖X − W·H‖_F for the plain objective, which the solver of that fits.
+    """
+    k = W.shape[1]
+    if objective.plain:
+        return factorize(X, W, H, penalty=_plain_penalty(objective, *X.shape), n_threads=n_threads, **limits)
+    iterations = Iterations(**limits)
+    problem = _Problem.of(X, k, objective)
+    left, right = _start(problem, W.astype(X.dtype, copy=False), H.T.astype(X.dtype, copy=False))
+    converged = False
+    with np.errstate(over="ignore", invalid="ignore"), ThreadPool(n_threads) as threads:
+        with iterations.interruptible():  # H.new is the best so far at any moment, and `_finish` solves for W
+            converged = _alternate(threads, problem, left, right, iterations)
+        losses = iterations.losses
+        error, loss = _finish(threads, problem, left, right, finite=all(map(math.isfinite, losses[-1:])))
+    return Factorization(
+        np.ascontiguousarray(left.new[:, :k]), np.ascontiguousarray(right.new[:, :k].T), len(losses), converged,
+        _root(loss), _root(error), losses, iterations.interrupted,
+    )  # fmt: skip
+
+
+class _Problem(NamedTuple):
+    """Both halves of a fit, and the part of the loss that no factor changes."""
+
+    rows: WeightedHalf
+    columns: WeightedHalf
+    base: float
+
+    @classmethod
+    def of(cls, X: sparse.csr_matrix, k: int, objective: Objective) -> _Problem:
+        _check(objective, k)
+        rows = WeightedHalf.of(X, k, objective, items=False)
+        columns = WeightedHalf.of(X.T.tocsr(), k, objective, items=True)
+        x = X.data.astype(np.float64)
+        base = 0.5 * float(np.dot((1 + objective.confidence * x) * x, x)) + rows.constant + columns.constant
+        return cls(rows, columns, base)
+
+
+def _start(problem: _Problem, W: Floats, H: Floats) -> tuple[WeightedFactor, WeightedFactor]:
+    """The start as padded factors, users then items, both by row; a component that a half holds fixed is 1 in it."""
+    left, right = WeightedFactor.of(W), WeightedFactor.of(H)
+    for half, factor in ((problem.rows, left), (problem.columns, right)):
+        for t in np.flatnonzero(~half.free):
+            factor.new[:, t] = 1
+            factor.own[:, t] = 1
+    return left, right
+
+
+def _finish(
+    threads: ThreadPool, problem: _Problem, left: WeightedFactor, right: WeightedFactor, *, finite: bool
+) -> tuple[float, float]:
+    """Solve W to tolerance against the final H; the part of L without penalties, and L (infinite unless `finite`)."""
+    rows, columns, base = problem
+    columns.keep(threads, right, right.new, right.own, 0.0)
+    value = rows.solve(threads, right, left.new)
+    rows.keep(threads, left, left.new, left.own, 0.0)
+    error = base + value - left.penalty - rows.constant - columns.constant
+    return error, base + value + right.penalty if finite else math.inf
+
+
+def _alternate(
+    threads: ThreadPool, problem: _Problem, W: WeightedFactor, H: WeightedFactor, iterations: Iterations
+) -> bool:
+    """Half-steps with extrapolation, taken back when the loss rises (Ang & Gillis 2019); whether `tol` was reached.
+
+    The iterate is (W.own, H.new): feasible, and its loss is known exactly. An iteration that raises it is undone
+    and followed by a plain one, which can't; so the loss never rises. Ends with the best iterate in place.
+    """
+    rows, columns, base = problem
+    columns.keep(threads, H, H.new, H.own, 0.0)
+    spare_W, spare_H = np.zeros_like(W.own), np.zeros_like(H.new)
+    best, ahead, converged = math.inf, Extrapolation(BETA), False
+    while iterations.left and not converged:
+        own, new = W.own, H.new
+        sweeps = SWEEPS if len(iterations.losses) >= GENTLE else 1
+        past = W.new.copy()
+        rows.sweep(threads, H, own, W.new, sweeps)
+        rows.keep(threads, W, past, spare_W, 0.0 if ahead.plain else ahead.beta)
+        value = columns.sweep(threads, W, H.own, spare_H, sweeps)
+        loss = _root(base + value + W.penalty)
+        if not math.isfinite(min(best, loss)):
+            iterations.add(math.inf)
+            return False
+        if loss <= best:
+            best, spare_W, H.new = loss, own, spare_H
+            columns.keep(threads, H, new, H.own, ahead.beta)
+            spare_H = new
+            ahead.lengthen()
+        else:
+            spare_W, W.own = W.own, own
+            columns.keep(threads, H, new, H.own, 0.0)
+            converged = ahead.plain  # a plain step that gains nothing: rounding is all that is left
+            ahead.shorten()
+        iterations.add(best)
+        converged = converged or iterations.stalled
+    return converged
+
+
+def _root(loss: float) -> float:
+    """√(2L); rounding is kept from making it negative, and what overflowed is infinite."""
+    return math.sqrt(2 * max(loss, 0.0)) if math.isfinite(loss) else math.inf
+
+
+def fold_in_weighted(X: Any, H: Floats, objective: Objective, *, n_threads: int | None = None) -> Floats:
+    """W (m, k) for rows of X (m, n), CSR, given H (k, n): the last half-step of `factorize_weighted`.
+
+    A row of X that H was trained on gets its row of W again.
+    """
+    if objective.plain:
+        penalty = _plain_penalty(objective, 0, H.shape[1])
+        return fold_in(X, H, penalty=penalty, n_threads=n_threads)
+    k = H.shape[0]
+    _check(objective, k)
+    rows = WeightedHalf.of(X, k, objective, items=False)
+    right = WeightedFactor.of(H.T)
+    W = np.zeros((X.shape[0], right.new.shape[1]), H.dtype)
+    with ThreadPool(n_threads) as threads:
+        none = np.zeros((1, right.new.shape[1]))
+        right.keep(threads, right.new, right.own, 0.0, Penalties(np.zeros(H.shape[1]), none, none))
+        rows.solve(threads, right, W)
+    return np.ascontiguousarray(W[:, :k])
+
+
+def _plain_penalty(objective: Objective, m: int, n: int) -> Penalty:
+    on_w, on_h, rho = n * objective.alpha_W, m * objective.alpha_H, objective.l1_ratio
+    return Penalty(on_w * rho, on_w * (1 - rho), on_h * rho, on_h * (1 - rho))
+
+
+def _check(objective: Objective, k: int) -> None:
+    if objective.biases and objective.unobserved_weight != 0:
+        raise UsageError(
+            "biases describe observed scores alone: they need unobserved_weight = 0, "
+            f"got {objective.unobserved_weight:g}"
+        )
+    if objective.biases and k < 2:
+        raise UsageError(f"biases are two of the components: n_components must be at least 2, got {k}")

@@ -1,0 +1,51 @@
+"""The random start of factors by id: a row depends on its id and the seed alone, not on which other ids are there.
+
+Each number is a hash of (id, component, seed, side) by the finaliser of SplitMix64 (Steele, Lea & Flood 2014).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.id_map import IdMap
+
+__all__ = ["uniform_rows"]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SIDES = {"users": 1, "items": 2}
+
+
+def uniform_rows(ids: IdMap, k: int, seed: int, side: Literal["users", "items"]) -> NDArray[np.float32]:
+    """(len(ids), k) float32, uniform in [0, 1); `side` keeps a user and an item of the same id apart."""
+    out = np.empty((len(ids), k), np.float32)
+    with np.errstate(over="ignore"):  # products are meant modulo 2⁶⁴
+        key = np.array([seed], np.uint64) * _GOLDEN + np.uint64(_SIDES[side])
+        own = _mixed(_numbers(ids) ^ _mixed(key))
+        for t in range(k):
+            own += _GOLDEN
+            out[:, t] = (_mixed(own) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    return out
+
+
+def _numbers(ids: IdMap) -> NDArray[np.uint64]:
+    """A number for each id; of text one that does not depend on the longest id's length."""
+    values = ids.values
+    if ids.kind == "int":
+        return values.astype(np.int64).view(np.uint64)
+    letters = np.ascontiguousarray(values).view(np.uint32).reshape(values.size, -1)
+    total = np.full(values.size, _GOLDEN)
+    for column in letters.T:
+        letter = column.astype(np.uint64)
+        total = np.where(letter > 0, _mixed(total ^ letter), total)
+    return total
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * _FIRST
+    x = (x ^ (x >> np.uint64(27))) * _SECOND
+    mixed: NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    return mixed

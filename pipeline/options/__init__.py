@@ -1,0 +1,42 @@
+"""All options of the commands. The command line, MLproject, ``rankline.yaml`` and the jobs use this one list.
+
+Each field of these classes is an option, with its type, bounds, default and help. `pipeline.options.base` says how.
+"""
+
+from pipeline.options.base import Options, YesNo
+from pipeline.options.columns import FileFormat, OnBadRows, OnNegative, RowOptions, as_event_weights
+from pipeline.options.evaluate import EvaluateOptions, as_ks
+from pipeline.options.limits import DataLimits, PromotionLimits
+from pipeline.options.names import Names
+from pipeline.options.publish import ScoreOptions, UnknownUsers
+from pipeline.options.read import ReadOptions, Source
+from pipeline.options.train import Duplicates, Init, OnInterrupt, Solver, SplitWay, TrainOptions, Transform
+from pipeline.options.tune import TuneMetric, TuneOptions
+
+__all__ = [
+    "DataLimits",
+    "Duplicates",
+    "EvaluateOptions",
+    "FileFormat",
+    "Init",
+    "Names",
+    "OnBadRows",
+    "OnInterrupt",
+    "OnNegative",
+    "Options",
+    "PromotionLimits",
+    "ReadOptions",
+    "RowOptions",
+    "ScoreOptions",
+    "Solver",
+    "Source",
+    "SplitWay",
+    "TrainOptions",
+    "Transform",
+    "TuneMetric",
+    "TuneOptions",
+    "UnknownUsers",
+    "YesNo",
+    "as_event_weights",
+    "as_ks",
+]

@@ -1,0 +1,1 @@
+"""The recommendations table in the warehouse: scored, checked, published, rolled back."""

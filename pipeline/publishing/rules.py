@@ -1,0 +1,117 @@
+"""The rules about items in the warehouse, `analytics.rules`: read as a snapshot, and pushed from a file."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.data.id_map import IdMap
+from pipeline.errors import InputError
+from pipeline.options.names import DEFAULT, Names
+from pipeline.publishing.lock import publish_lock
+from pipeline.ranking.rules import Rule, Rules
+from pipeline.warehouse import Warehouse, sql
+
+__all__ = ["MOVIES", "RULES", "known_items", "push_rules", "read_rules"]
+
+RULES = "analytics.rules"
+MOVIES = "raw.movies"
+_REPLACEMENT = "rules_replacement"
+
+
+def read_rules(warehouse: Warehouse, names: Names = DEFAULT) -> Rules:
+    """The rules for a model now; none if the table does not exist.
+
+    Raises InputError if one can't be read: a rule that is misspelt must not pass for one that hides nothing.
+    """
+    if warehouse.engine(RULES) is None:
+        return Rules()
+    rules = tuple(
+        Rule(row["action"], row["item_id"], row["genre"], row["from_ms"], row["until_ms"], row["reason"])
+        for row in warehouse.rows(sql.load("queries/rules").text, {"model": names.name})
+    )
+    if faulty := [rule for rule in rules if rule.fault]:
+        shown = "; ".join(f"{_shown(rule)}: {rule.fault}" for rule in faulty[:3])
+        raise InputError(
+            f"{RULES} in {warehouse.address} has {len(faulty)} rule(s) that can't be read ({shown}); correct them, or "
+            "replace all: rankline rules push FILE.csv --replace"
+        )
+    return Rules(rules, _genres(warehouse, {rule.genre.lower() for rule in rules if rule.genre}))
+
+
+def _shown(rule: Rule) -> str:
+    return f"item {rule.item_id!r}" if rule.item_id else f"genre {rule.genre!r}"
+
+
+def _genres(warehouse: Warehouse, names: set[str]) -> dict[str, tuple[str, ...]]:
+    """The items of these genres (in lower case), as text."""
+    if not names:
+        return {}
+    if warehouse.engine(MOVIES) is None:
+        raise InputError(f"{RULES} has rules by genre, and the genres are in {MOVIES}, which {warehouse.address} lacks")
+    items: dict[str, list[str]] = {name: [] for name in sorted(names)}
+    for row in warehouse.table(sql.load("queries/genres").text).to_pylist():
+        if (name := str(row["genre"]).lower()) in items:
+            items[name].append(str(row["item_id"]))
+    return {name: tuple(dict.fromkeys(ids)) for name, ids in items.items()}
+
+
+def known_items(warehouse: Warehouse) -> IdMap | None:
+    """The ids in `raw.movies`; None if it has none."""
+    if warehouse.engine(MOVIES) is None:
+        return None
+    column = warehouse.table("SELECT DISTINCT movie_id FROM raw.movies").column(0)
+    ids: NDArray[Any] = np.array(column.to_pylist())
+    return IdMap.of(ids) if ids.size else None
+
+
+def push_rules(
+    warehouse: Warehouse,
+    rules: Sequence[tuple[str, Rule]],
+    replace: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    expiry: float | None = None,
+) -> None:
+    """Add rules to the table, or put them in the place of all that are there, in one step.
+
+    rules : the model's name ("" for all) and the rule, for each
+    """
+    for name in ("ddl/02_analytics", "ddl/rules"):
+        warehouse.ddl(sql.load(name).text, {"table": "rules"})
+    rows = _table(rules)
+    if not replace:
+        if rules:
+            warehouse.insert(RULES, rows, token=uuid.uuid4().hex)
+        return
+    with publish_lock(warehouse, "replacing rules", say, expiry=expiry):
+        table = {"table": _REPLACEMENT}
+        drop = "DROP TABLE IF EXISTS analytics.{table:Identifier}"
+        warehouse.command(drop, table)
+        warehouse.ddl(sql.load("ddl/rules").text, table)
+        if rules:
+            warehouse.insert(f"analytics.{_REPLACEMENT}", rows, token=uuid.uuid4().hex)
+        warehouse.command("EXCHANGE TABLES analytics.rules AND analytics.{table:Identifier}", table)
+        warehouse.command(drop, table)
+
+
+def _table(rules: Sequence[tuple[str, Rule]]) -> pa.Table:
+    texts = {
+        "model": [model for model, _ in rules],
+        "action": [rule.action for _, rule in rules],
+        "item_id": [rule.item_id for _, rule in rules],
+        "genre": [rule.genre for _, rule in rules],
+        "reason": [rule.reason for _, rule in rules],
+    }
+    times = {
+        "valid_from": [rule.valid_from for _, rule in rules],
+        "valid_until": [rule.valid_until for _, rule in rules],
+    }
+    return pa.table(
+        {name: pa.array(values, pa.string()) for name, values in texts.items()}
+        | {name: pa.array(values, pa.timestamp("ms", "UTC")) for name, values in times.items()}
+    )

@@ -1,0 +1,1 @@
+"""The k best unseen items of a user, and why."""

@@ -1,0 +1,1 @@
+"""Retries, processes, threads, memory limits and redaction. Nothing here depends on recommendations."""

@@ -1,0 +1,76 @@
+"""What a choice of a model found: each candidate's best on the validation part, and the winner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.evaluation.significance import Interval, Lift
+from pipeline.models.base import Algorithm
+from pipeline.options import TrainOptions
+from pipeline.training.study import Trial
+
+__all__ = ["CandidateScore", "Choice"]
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateScore:
+    """A candidate's best trial.
+
+    Attributes
+    ----------
+    options : searched option → its value
+    interval : mean of the metric over the validation users, with its interval
+    lift : over most popular, for the same users
+    fit_seconds : of the fit on the validation part's training side
+    n_trials : of this candidate in all
+    share : of the users whose interactions the fit learned from; below 1 for one that was dropped early
+    """
+
+    algorithm: Algorithm
+    options: Mapping[str, Any]
+    spec: TrainOptions
+    interval: Interval
+    lift: Lift
+    fit_seconds: float
+    n_trials: int
+    share: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Attributes
+    ----------
+    study : the name of the search; it depends on data, split, options, candidates and metric
+    scores : of the candidates, the best first: the first is the winner; those of a sample of users last
+    left_out : name of a model → why it was not tried, or why it has no score
+    trials : in the order in which they ended, with the model among the options
+    n_before : how many of them earlier runs of the search left
+    best : the winner's best trial, one of `trials`
+    ended : why the search stopped
+    """
+
+    study: str
+    metric: str
+    scores: tuple[CandidateScore, ...]
+    left_out: Mapping[str, str]
+    trials: tuple[Trial, ...]
+    n_before: int
+    best: Trial
+    ended: Literal["trials", "timeout", "interrupted"]
+
+    @property
+    def winner(self) -> CandidateScore:
+        """The candidate with the highest mean on the validation part."""
+        return self.scores[0]
+
+    @property
+    def spec(self) -> TrainOptions:
+        """The options to train with."""
+        return self.winner.spec
+
+    @property
+    def best_options(self) -> dict[str, Any]:
+        """The winner's name and its options, as they are typed."""
+        return {"algorithm": self.winner.algorithm.name, **self.winner.options}

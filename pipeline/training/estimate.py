@@ -1,0 +1,197 @@
+"""Estimate a training's peak memory, by part, and its seconds, from the counts of its data.
+
+Memory is the sum of the known array sizes of each phase; the peak is the largest phase. docs/data-gate.md lists them
+with measured and estimated figures. This module does not look at the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from pipeline.models import registry
+from pipeline.models.footprint import Footprint, Plan, Size
+
+__all__ = [
+    "PROGRAM",
+    "Estimate",
+    "Plan",
+    "Size",
+    "estimate",
+    "in_bytes",
+    "in_time",
+    "most_components",
+    "reading",
+    "scoring",
+    "what_fits",
+]
+
+PROGRAM = 290 << 20  # bytes of a process that has imported the modules for reading
+_KERNELS, _NO_KERNELS = 150 << 20, 60 << 20  # bytes of what fit, evaluation and logging import and compile
+_SCORE_BLOCKS = 400 << 20  # bytes of the blocks of scores of an evaluation, at most
+_USER_EVALUATED = 900  # bytes of a user's metrics and lists, for the model and all baselines
+_USERS_A_BLOCK = 16384  # whose lists are made at once
+_ROW_PUBLISHED = 100  # bytes of a row of the published table, without ids
+_SEEN_A_BLOCK = 2**22  # pairs of what is seen that are held at once, at most
+_ID_LOGGED = 120  # bytes of an id as a Python value and as JSON
+_LEAST_USERS = (2, 3, 5, 10, 20, 50, 100)  # values of --min-interactions to try
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Attributes
+    ----------
+    phases : phase → bytes by part, in the order of the phases
+    seconds : by stage, with the stage names that a training logs
+    """
+
+    phases: Mapping[str, Mapping[str, int]]
+    seconds: Mapping[str, float]
+
+    @property
+    def largest(self) -> str:
+        """The phase that needs the most memory."""
+        return max(self.phases, key=lambda phase: sum(self.phases[phase].values()))
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        """Bytes by part in the largest phase."""
+        return self.phases[self.largest]
+
+    @property
+    def peak(self) -> int:
+        """Peak bytes of the process."""
+        return sum(self.parts.values())
+
+    @property
+    def seconds_in_all(self) -> float:
+        """Seconds of all stages after the read."""
+        return sum(self.seconds.values())
+
+
+def estimate(size: Size, plan: Plan, program: int = PROGRAM, busy: float = 1.0) -> Estimate:
+    """Estimate a training in a process that takes `program` bytes besides the data.
+
+    `busy`: factor on all times for cores that are shared with other processes.
+    """
+    footprint = registry.find(plan.algorithm).footprint(size, plan)
+    seconds = {stage: busy * seconds for stage, seconds in _seconds(size, plan, footprint).items()}
+    return Estimate(_phases(size, plan, footprint, program), seconds)
+
+
+def reading(size: Size, program: int = PROGRAM) -> int:
+    """Peak bytes of the process while it reads and sorts the interactions, before the fit."""
+    phases = _phases(size, Plan(1, 0), Footprint(), program)
+    return max(sum(phases[phase].values()) for phase in ("read", "matrix"))
+
+
+def scoring(n_users: int, k: int, id_bytes: int, n_seen: int, program: int = PROGRAM) -> int:
+    """Peak bytes of a process that ranks items for all users in blocks, and publishes them.
+
+    Parameters
+    ----------
+    id_bytes : bytes of a user's and an item's id
+    n_seen : cells of what is seen
+    """
+    rows = min(n_users, _USERS_A_BLOCK) * k
+    # The lists, the columns of the table made of them, and their copy on the way to the warehouse.
+    lists = rows * (8 + 2 * id_bytes + 3 * _ROW_PUBLISHED)
+    return program + _KERNELS + lists + min(n_seen, _SEEN_A_BLOCK) * (id_bytes + 16)
+
+
+def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[str, dict[str, int]]:
+    both = size.n_users + size.n_items
+    held = {
+        "program": program,
+        "interactions": size.read + size.n_cells * size.columns,  # as read, and in order
+    }
+    parted = {"holdout": plan.splits * (size.n_cells * size.columns + size.ids)}
+    evaluated = {"metrics of users": _USER_EVALUATED * size.n_users if plan.splits else 0}
+    kernels = _KERNELS if footprint.compiles or plan.splits else _NO_KERNELS
+    later = {**held, "program": program + kernels, **parted}
+    blocks = min(_SCORE_BLOCKS, 16 * size.n_users * size.n_items)
+    return {
+        "read": {"program": program, "interactions": size.read, "reading": size.n_rows * (40 if size.text else 24)},
+        "matrix": {
+            "program": program,
+            "interactions": size.read + size.n_rows * size.columns,
+            "sorting": 40 * size.n_rows,
+        },
+        "holdout": {**held, **parted, "parting": 25 * size.n_cells if plan.splits else 0},
+        "evaluate": {**later, **footprint.evaluate, **evaluated, "scores": blocks if plan.splits else 0},
+        "fit": {**later, **footprint.fit, **evaluated},
+        "measure": {**later, **footprint.measure, **evaluated},
+        "log": {**later, **footprint.log, **evaluated, "logging": _ID_LOGGED * both},
+    }
+
+
+def _seconds(size: Size, plan: Plan, footprint: Footprint) -> dict[str, float]:
+    """Seconds by stage on an idle core of a current server, accurate to a factor of two or three."""
+    n, fit, both = size.n_cells, footprint.fit_seconds, size.n_users + size.n_items
+    a_search = {"tune": plan.searches * fit * (1 - plan.holdout)} if plan.searches else {}
+    held_out = 1.8e-7 * n * plan.splits + fit * (1 - plan.holdout) if plan.splits else 0.0
+    # The time of a baseline is bounded (`BASELINE_SECONDS`).
+    evaluate = 0.5 + 2e-4 * size.n_users + 10 * min(1.0, 5e-9 * size.n_users * size.n_items) if plan.splits else 0.0
+    return {
+        "matrix": 1.7e-7 * size.n_rows,
+        **a_search,
+        "holdout": held_out,
+        "evaluate": evaluate,
+        "fit": fit,
+        "measure": footprint.measure_seconds,
+        "log": 6.0 + 1e-6 * both,  # with the report, and the imports and compilation it needs
+    }
+
+
+def most_components(peak_of: Callable[[int], int], at_most: int, room: int) -> int:
+    """Largest k from 1 to `at_most` with ``peak_of(k) <= room``; 0 where there is none. `peak_of` never decreases."""
+    low, high = 0, at_most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if peak_of(middle) <= room else (low, middle - 1)
+    return low
+
+
+def what_fits(
+    size: Size, plan: Plan, room: int, peak_of: Callable[[Size, Plan], int], size_for: Callable[[int], Size]
+) -> list[str]:
+    """Options each of which alone would make the training fit; empty where none would.
+
+    Parameters
+    ----------
+    room : bytes
+    peak_of : peak bytes of the process
+    kept : the size without users who have fewer than so many interactions
+    """
+    options = []
+    if k := most_components(lambda k: peak_of(size, replace(plan, n_components=k)), plan.n_components - 1, room):
+        options.append(f"--n-components {k}")
+    if plan.splits == 1 and peak_of(size, plan.without_holdout()) <= room:
+        options.append("--holdout 0")
+    for least in _LEAST_USERS:
+        if peak_of(size_for(least), plan) <= room:
+            options.append(f"--min-interactions {least}")
+            break
+    for name in registry.find(plan.algorithm).instead:
+        other = registry.find(name)
+        k = other.components(other.default_options(), (size.n_users, size.n_items))
+        if peak_of(size, replace(plan, algorithm=name, n_components=k)) <= room:
+            options.append(f"--algorithm {name}")
+            break
+    return options
+
+
+def in_bytes(n: float) -> str:
+    """``812 MB``, ``3.1 GB``, ``20 GB`` (of 2²⁰ and 2³⁰ bytes)."""
+    if n < 2**30:
+        return f"{n / 2**20:,.0f} MB"
+    return f"{n / 2**30:,.1f} GB" if n < 10 * 2**30 else f"{n / 2**30:,.0f} GB"
+
+
+def in_time(seconds: float) -> str:
+    """``40 seconds``, ``4 minutes``, ``3 hours``."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} second" + ("" if round(seconds) <= 1 else "s")
+    if seconds < 5400:
+        return f"{round(seconds / 60)} minutes"
+    return f"{round(seconds / 3600)} hours"

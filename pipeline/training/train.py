@@ -1,0 +1,278 @@
+"""`train(interactions, spec) → Trained`: prepare, evaluate on a holdout, fit. It uses no MLflow and no warehouse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.interactions import Interactions
+from pipeline.data.matrix import UserItems, to_matrix
+from pipeline.data.prepare import Preparation, PreparedInteractions, prepare_interactions
+from pipeline.data.splits import Split, holdout, make_split
+from pipeline.errors import InputError
+from pipeline.evaluation.holdout import HoldoutEvaluation, evaluate_holdout
+from pipeline.evaluation.metric_names import current_names
+from pipeline.evaluation.results import Report
+from pipeline.models import registry
+from pipeline.models.base import Algorithm, Fitted
+from pipeline.models.reconstruction import all_cells_errors
+from pipeline.options import TrainOptions
+from pipeline.ranking.scorer import Scorer
+from pipeline.runtime.progress import Progress, silent
+from pipeline.training.choice import Choice
+
+__all__ = ["Stages", "Trained", "candidate", "checked_algorithm", "split_interactions", "train"]
+
+
+_FITS = ("holdout's fit", "fit")
+
+
+class Stages:
+    """Wall-clock seconds by stage: ``with stages("fit"): …``."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add the duration of the block to the stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Attributes
+    ----------
+    algorithm : that was trained
+    model : fitted on all interactions; `meta` holds spec, facts and metrics
+    report : metrics by their logged names, and sentences about what was left out
+    data_digest : sha256 of all interactions that were read
+    facts : of the fit: n_components_used, matrix_shape, …
+    seconds : by stage
+    evaluation : the model and its baselines on the held-out part; None where nothing was held out
+    choice : of the algorithm and its options; None where they were named
+    """
+
+    algorithm: Algorithm
+    model: Any
+    matrix: UserItems
+    report: Report
+    fitted: Fitted
+    data_digest: str
+    facts: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    spec: TrainOptions
+    evaluation: HoldoutEvaluation | None = None
+    choice: Choice | None = None
+
+    @property
+    def interrupted(self) -> tuple[str, ...]:
+        """The fits that Ctrl-C ended early and whose factors are used."""
+        return tuple(name for name in _FITS if any(_cut(name) in message for message in self.report.messages))
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """`Fitted.losses` of the final fit, (n_iter,)."""
+        return self.fitted.losses
+
+    def estimator(self) -> Any:
+        """The fitted scikit-learn estimator; None for a model that has none."""
+        facts = self.fitted.estimator
+        return None if facts is None else registry.rebuild_estimator(asdict(facts), self.losses, self.model)
+
+
+def train(x: Interactions, spec: TrainOptions, progress: Progress = silent) -> Trained:
+    """Evaluate the model on a holdout, then fit the final model on all interactions.
+
+    Raises
+    ------
+    TooLittleDataError
+        With fewer than `spec.min_data` interactions, before or after the filters.
+    UsageError
+        For an unknown model, for options that it does not have, and for options that do not fit the matrix.
+    InputError
+        For a model, a split or a half-life that needs times, where the data has none.
+    """
+    algorithm = checked_algorithm(spec)
+    stages = Stages()
+    with stages("matrix"):
+        progress("matrix", 0, None)
+        prepared = prepare_interactions(x, spec.duplicates, spec.min_interactions, spec.max_interactions, spec.min_data)
+        report = _left_out(prepared)
+        known = prepared.interactions
+        matrix = to_matrix(known, spec.transform, spec.min_data, spec.half_life_days)
+    # The holdout's fit has the same number of components as the final fit.
+    sized = algorithm.resolved(spec, matrix.scores.shape)
+
+    evaluation = None
+    if spec.holdout:
+        holdout_report, evaluation = _evaluated(algorithm, known, sized, progress, stages)
+        report = report | holdout_report
+    else:
+        report = report | Report(messages=("holdout metrics left out: nothing is held out (--holdout 0)",))
+
+    with stages("fit"):
+        fitted = _fit(algorithm, matrix, known, sized, progress, "fit")
+    report = report | Report(messages=fitted.messages)
+    with stages("measure"):
+        progress("measure", 0, None)
+        report = report | _fit_report(algorithm, matrix, fitted)
+    report = report | Report(messages=_ending(fitted, spec))
+
+    report = replace(report, metrics=current_names(report.metrics))  # the headline first
+    facts = {
+        "algorithm_used": algorithm.name,
+        **fitted.facts,
+        "matrix_shape": f"{len(matrix.users)}x{len(matrix.items)}",
+        "n_users": len(matrix.users),
+        "n_items": len(matrix.items),
+        "n_interactions": int(matrix.scores.nnz),
+    }
+    meta = {
+        **fitted.model.meta,
+        "algorithm": algorithm.display_name,
+        "model": algorithm.name,
+        "parameters": {**asdict(spec), **fitted.facts},
+        "metrics": dict(report.metrics),
+        "data_digest": prepared.data_digest,
+    }
+    model = replace(fitted.model, meta=meta)
+    digest = prepared.data_digest
+    return Trained(algorithm, model, matrix, report, fitted, digest, facts, stages.seconds, spec, evaluation)
+
+
+def checked_algorithm(spec: TrainOptions) -> Algorithm:
+    """The algorithm of `spec`. Raises UsageError for an unknown name, and for options that it does not have."""
+    algorithm = registry.find(spec.algorithm)
+    algorithm.check_options(spec)
+    return algorithm
+
+
+def candidate(x: PreparedInteractions, spec: TrainOptions, progress: Progress = silent) -> tuple[Scorer, Fitted]:
+    """Fit the algorithm of `spec` on a split's training side, to be evaluated on the other side.
+
+    `progress` is called after each iteration of the fit; an exception that it raises ends the fit. Errors as `train`.
+    """
+    algorithm = checked_algorithm(spec)
+    matrix = to_matrix(x, spec.transform, half_life_days=spec.half_life_days)
+    fitted = _fit(algorithm, matrix, x, spec, progress, "fit")
+    return Scorer(fitted.model, algorithm.name), fitted
+
+
+def _left_out(prepared: Preparation) -> Report:
+    """Counts of the interactions that are not cells of the matrix: duplicates, and those of users left out."""
+    metrics: dict[str, float] = {}
+    messages = []
+    if prepared.n_duplicates:
+        metrics["data/n_duplicates"] = float(prepared.n_duplicates)
+        messages.append(
+            f"{prepared.n_duplicates:,} of {prepared.n_read:,} interactions repeat a user and item (--duplicates)"
+        )
+    if prepared.n_interactions_left_out:
+        metrics["data/n_users_left_out"] = float(prepared.n_users_left_out)
+        metrics["data/n_interactions_left_out"] = float(prepared.n_interactions_left_out)
+        messages.append(
+            f"{prepared.n_users_left_out:,} users with {prepared.n_interactions_left_out:,} interactions left out "
+            "(--min-interactions, --max-interactions)"
+        )
+    return Report(metrics, tuple(messages))
+
+
+def _fit(
+    algorithm: Algorithm, matrix: UserItems, x: PreparedInteractions, spec: TrainOptions, progress: Progress, stage: str
+) -> Fitted:
+    if algorithm.needs.times and x.at is None:
+        raise InputError(
+            f"{algorithm.display_name} goes by the times of interactions, and these have none "
+            f"(--timestamp-column names their column; --algorithm {registry.POPULAR} needs none)"
+        )
+    progress(stage, 0, spec.max_iter if algorithm.stepped else None)
+    return algorithm.fit(
+        matrix,
+        spec,
+        interactions=x,
+        on_iteration=lambda n, loss: progress(stage, n, spec.max_iter, f"loss {loss:.6g}"),
+    )
+
+
+def _cut(which: str) -> str:
+    return f"the {which} was interrupted"
+
+
+def _kept(which: str, fitted: Fitted) -> str:
+    return f"{_cut(which)} after {fitted.n_iter} iteration(s), and is used as it was by then"
+
+
+def _ending(fitted: Fitted, spec: TrainOptions) -> tuple[str, ...]:
+    """A message for a fit that was interrupted or did not converge."""
+    if fitted.interrupted:
+        return (_kept("fit", fitted),)
+    if fitted.converged:
+        return ()
+    return (
+        f"the fit stopped at max_iter = {spec.max_iter} before tol = {spec.tol:g} was reached: "
+        "more iterations may lower the loss a little (--max-iter)",
+    )
+
+
+def _evaluated(
+    algorithm: Algorithm, x: PreparedInteractions, spec: TrainOptions, progress: Progress, stages: Stages
+) -> tuple[Report, HoldoutEvaluation | None]:
+    """Fit on the training side, and evaluate that model and the baselines on the held-out side."""
+    with stages("holdout"):
+        split = split_interactions(x, spec)
+        matrix = to_matrix(split.train, spec.transform, half_life_days=spec.half_life_days)
+        # Items that only the held-out side has are missing from the training side's matrix. The final fit must not fail
+        # because this matrix is smaller.
+        if sentence := algorithm.unfit(spec, matrix.scores.shape, "the training side of the holdout"):
+            return Report(messages=(f"holdout metrics left out: {sentence}",)), None
+        fitted = _fit(algorithm, matrix, split.train, spec, progress, "holdout fit")
+    report = Report(messages=(_kept("holdout's fit", fitted),)) if fitted.interrupted else Report()
+    with stages("evaluate"):
+        evaluation = evaluate_holdout(
+            Scorer(fitted.model, algorithm.name),
+            matrix,
+            split,
+            algorithm=algorithm,
+            transform=spec.transform,
+            half_life_days=spec.half_life_days,
+            progress=progress,
+        )
+    return report | evaluation.report, evaluation
+
+
+def split_interactions(x: PreparedInteractions, spec: TrainOptions) -> Split:
+    """Split `x` by the options of `spec`. Raises SplitError where that is impossible."""
+    if spec.split == "auto":
+        return holdout(x, spec.holdout, spec.random_state)
+    return make_split(
+        spec.split, x, share=spec.holdout, k=spec.split_last, cutoff=spec.split_cutoff, seed=spec.random_state
+    )
+
+
+def _fit_report(algorithm: Algorithm, matrix: UserItems, fitted: Fitted) -> Report:
+    metrics = {"sparsity": matrix.sparsity}
+    if algorithm.stepped:
+        metrics["n_iter"] = float(fitted.n_iter)
+    if not algorithm.reconstructs:
+        sentence = f"reconstruction_error, rmse and mae left out: scores of {algorithm.display_name} only order items"
+        return Report(metrics, (sentence,))
+    errors = all_cells_errors(matrix.scores, fitted.model.user_factors, fitted.model.item_factors)
+    measured = {"reconstruction_error": float(errors.reconstruction_error), "rmse": float(errors.rmse)}
+    messages: tuple[str, ...] = ()
+    if errors.mae is None:
+        messages = ("mae over all cells left out: it takes factors without negative values",)
+    else:
+        measured["mae"] = float(errors.mae)
+    observed = {"observed_rmse": errors.observed.rmse, "observed_mae": errors.observed.mae}
+    return Report({**measured, **observed, **metrics}, messages)

@@ -1,0 +1,437 @@
+"""Files → Interactions: the formats agree, and a hostile file ends in one line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.data.sources import json as json_rows
+from pipeline.data.sources import json_text, lines
+from pipeline.data.sources.builder import Columns
+from pipeline.data.sources.files import read_file
+from pipeline.data.sources.id_column import _NO_IDS
+from pipeline.errors import BadRowsError, InputError, MissingColumnsError, UsageError
+
+pytest_plugins = ["support.written_files"]
+
+HEADER = "user_id,item_id,rating,timestamp\n"
+
+
+def rows_of(result) -> list[tuple]:
+    x = result.interactions
+    at = [None] * len(x) if x.at is None else x.at.astype(np.int64).tolist()
+    return list(
+        zip(x.user_ids.ids(x.users).tolist(), x.item_ids.ids(x.items).tolist(), x.scores.tolist(), at, strict=True)
+    )
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of a few lines, so that every case crosses some."""
+
+    def use(size):
+        monkeypatch.setattr(lines, "BLOCK", size)
+        monkeypatch.setattr(json_rows, "BLOCK", size)
+        monkeypatch.setattr(json_text, "BLOCK", size)
+
+    return use
+
+
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1, max_size=8).filter(
+    lambda word: word == word.strip(" \t\ufeff") and word not in _NO_IDS.to_pylist()
+)
+whole = st.integers(-(2**63), 2**63 - 1)
+rows_strategy = st.tuples(st.sampled_from([words, whole]), st.sampled_from([words, whole])).flatmap(
+    lambda ids: st.lists(
+        st.tuples(*ids, st.integers(0, 40).map(lambda n: n / 8), st.integers(1, 2 * 10**9)), min_size=1, max_size=12
+    )
+)
+
+
+def as_csv(rows, quoting=csv.QUOTE_MINIMAL) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=quoting)
+    writer.writerow(["user_id", "item_id", "rating", "timestamp"])
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows_strategy, st.sampled_from([7, 64, 1 << 23]), st.booleans())
+def test_every_format_gives_the_same(tmp_path, rows, block, quoted):
+    names = ["user_id", "item_id", "rating", "timestamp"]
+    objects = [dict(zip(names, row, strict=True)) for row in rows]
+    contents = {
+        "a.csv": as_csv(rows, csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL),
+        "a.json": json.dumps(objects),
+        "b.json": json.dumps(objects, indent=1, ensure_ascii=False),
+        "c.json": "\n".join(json.dumps(o, indent=2) for o in objects),
+        "a.jsonl": "\n".join(json.dumps(o) for o in objects),
+        "b.ndjson": "".join(json.dumps(o, ensure_ascii=False) + "\r\n\n" for o in objects),
+    }
+    paths = []
+    for name, text in contents.items():
+        paths += [tmp_path / name, tmp_path / f"{name}.gz"]
+        paths[-2].write_bytes(text.encode())
+        paths[-1].write_bytes(gzip.compress(text.encode(), 1, mtime=0))
+    paths.append(tmp_path / "a.parquet")
+    pq.write_table(pa.Table.from_pylist(objects), paths[-1])
+    expected = [(u, i, r, t * 1000) for u, i, r, t in rows]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "BLOCK", block)
+        patch.setattr(json_rows, "BLOCK", block)
+        patch.setattr(json_text, "BLOCK", block)
+        for path in paths:
+            if "csv" in path.name:
+                # Text in a CSV is an integer where all of its column are: the other formats know.
+                users, items = (csv_ids([str(row[c]) for row in rows]) for c in (0, 1))
+                wanted = [(u, i, *e[2:]) for u, i, e in zip(users, items, expected, strict=True)]
+            else:
+                wanted = expected
+            assert rows_of(read_file(path)) == wanted, path.name
+
+
+def csv_ids(texts: list[str]) -> list:
+    """What a CSV's column of ids means, one cell after the other."""
+    texts = [text.strip(" \t\r\ufeff") for text in texts]
+    whole = [re.sub(r"\.0+$", "", text) for text in texts]
+    return [int(text) for text in whole] if all(t.isascii() and is_integer(t) for t in whole) else texts
+
+
+def is_integer(text: str) -> bool:
+    try:
+        return str(int(text)) == text and -(2**63) <= int(text) < 2**63
+    except ValueError:
+        return False
+
+
+cells = st.sampled_from(
+    ["1", "2", "007", "", "abc", "4.5", "nan", "-1", '"q,\nq"', '"a""b"', "1577836800", "2020-01-01"]
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.lists(cells, min_size=3, max_size=5) | st.just([]), min_size=1, max_size=12),
+    st.sampled_from([5, 40, 1 << 23]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_bad_lines_are_named_by_their_true_number(tmp_path, table, block, end):
+    text = HEADER.strip() + end + "".join(",".join(row) + end for row in table)
+    path = tmp_path / "x.csv"
+    path.write_text(text, newline="")
+    good, bad, line = [], [], 2
+    for row in table:
+        fields = next(csv.reader([",".join(row)]), []) if row else []
+        fields = next(csv.reader(io.StringIO(",".join(row), newline="")), []) if row else fields
+        if row:
+            user, item, rating, at = fields if len(fields) == 4 else [""] * 4
+            fits = (
+                user not in ("", "nan") and item not in ("", "nan") and rating in ("1", "2", "007", "4.5", "1577836800")
+            )
+            (good if fits and at in TIMES else bad).append((line, user, item))
+        line += 1 + ",".join(row).count("\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "BLOCK", block)
+        if not good and not bad:
+            with pytest.raises(InputError, match="has no rows"):
+                read_file(path, on_bad_rows="drop")
+            return
+        result = read_file(path, on_bad_rows="drop")
+    assert [row["line"] for row in result.bad_rows] == [number for number, *_ in bad]
+    assert (result.n_rows, result.n_bad) == (len(good) + len(bad), len(bad))
+    assert [(str(u), str(i)) for u, i, *_ in rows_of(result)] == [(u, i) for _, u, i in good]
+
+
+TIMES = ("1", "2", "007", "4.5", "-1", "1577836800", "2020-01-01")
+
+
+def test_reasons_in_a_csv(write):
+    path = write(HEADER + "1,1,4.5,10\n1,,4,10\n1,2,abc,10\n1,3\n\n1,4,,x\n1,5,3,soon\n")
+    result = read_file(path, on_bad_rows="drop")
+    assert [(row["line"], row["reason"]) for row in result.bad_rows] == [
+        (3, "item_id is empty"),
+        (4, "rating 'abc' is not a number"),
+        (5, "2 fields instead of 4"),
+        (7, "rating is missing"),
+        (8, "timestamp 'soon' is not a time"),
+    ]
+    assert rows_of(result) == [(1, 1, 4.5, 10_000)]
+    with pytest.raises(BadRowsError, match=r"^\S+x\.csv: 5 of 6 rows can't be used: line 3 \(item_id is empty\), line"):
+        read_file(path)
+
+
+@pytest.mark.parametrize("late", ["007", "x", "1.5", "9" * 30])
+def test_ids_are_not_inferred_from_the_first_block(write, small_blocks, late):
+    small_blocks(64)
+    ids = [str(n) for n in range(500)] + [late]
+    path = write("user_id,item_id\n" + "".join(f"{i},1\n" for i in ids))
+    assert [row[0] for row in rows_of(read_file(path))] == ids
+
+
+def test_times_may_turn_into_text_on_the_way(write, small_blocks):
+    small_blocks(64)
+    rows = [f"{n},1,1,{t}" for n, t in enumerate(["1577836800"] * 40 + ["2020-01-01T00:00:00Z"] * 40 + ["1577836800"])]
+    result = read_file(write(HEADER + "\n".join(rows)))
+    assert {row[3] for row in rows_of(result)} == {1_577_836_800_000}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("userId;movieId;rating\n1;2;3.5\n", "x.csv"),
+        ("userId\tmovieId\trating\n1\t2\t3.5\n", "x.tsv"),
+        ("\ufeffuserId, movieId ,rating\n1,2,3.5\n", "x.csv"),
+        ('"title","rating","movieId","userId","title"\r\n"a ""b"", c\nd","3.5","2","1",x\r\n', "X.CSV"),
+        ("\ufeff" + '{"movieId": 2, "userId": 1, "rating": 3.5, "tags": [{"a": 1}]}', "x.jsonl"),
+        ("\ufeff" + '\n [ {"movieId": 2.0, "userId": 1, "rating": "3.5"}\n]\n', "x.json"),
+    ],
+)
+def test_dialects(write, text, name):
+    assert rows_of(read_file(write(text, name))) == [(1, 2, 3.5, None)]
+
+
+def test_named_columns_and_format(write):
+    path = write("who,what,user_id\n1,2,9\n", "x.dat")
+    assert rows_of(read_file(path, Columns(user="who", item="what"), format="csv")) == [(1, 2, 1.0, None)]
+    with pytest.raises(InputError, match=r"known: \.csv, .*--format csv\|parquet\|json"):
+        read_file(path)
+    with pytest.raises(UsageError, match="got 'xml'"):
+        read_file(path, format="xml")
+    with pytest.raises(MissingColumnsError, match=r"^Missing required columns: \['user_id', 'item_id'\] in \S+x\.csv"):
+        read_file(write("a,b\n1,2\n"))
+
+
+def test_progress_tells_the_rows_so_far(write, small_blocks):
+    small_blocks(32)
+    path = write("user_id,item_id\n" + "1,2\n" * 50)
+    seen = []
+    read_file(path, progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 50
+    assert len(seen) > 3
+
+
+GOOD = b"user_id,item_id\n" + b"1,2\n" * 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", b"", "is empty"),
+        ("x.csv", b"user_id,item_id\n", "has no rows"),
+        ("x.csv", b"user_id,item_id", "has no rows"),
+        ("x.csv", b"\nuser_id,item_id\n1,2\n", "line 1 is empty"),
+        ("x.csv", b"user_id,item_id\r1,2\r", "ordinary line ends"),
+        ("x.csv", b"user_id,item_id\n1,2\n\xe9,3\n", "line 3 is not UTF-8"),
+        ("x.csv", "user_id,item_id\n1,2\n".encode("utf-16"), "line 1 is not UTF-8"),
+        ("x.csv", b"user_id,item_id,title\n1,2\n1,2,\xe9,\n", "line 3 is not UTF-8"),
+        ("x.csv.gz", b"user_id,item_id\n1,2\n", "is no gzip file"),
+        ("x.csv.gz", gzip.compress(GOOD, mtime=0)[:-20], "broken gzip"),
+        ("x.csv.gz", gzip.compress(GOOD, mtime=0)[:-8] + bytes(8), "broken gzip"),
+        ("x.csv.gz", gzip.compress(GOOD, mtime=0)[:30] + b"\xff" * 30, "broken gzip"),
+        ("x.csv.gz", gzip.compress(b"", mtime=0), "is empty"),
+        ("x.parquet", b"", "is empty"),
+        ("x.parquet", b"PAR1 no", "no good parquet"),
+        ("x.parquet", GOOD, "no good parquet"),
+        ("x.json", b" \n", "is empty"),
+        ("x.json", b"[]", "has no rows"),
+        ("x.json", b"[\n{", "line 2 is not JSON"),
+        ("x.json", b'[{"user_id": 1, "item_id": 1}', "line 1 is not JSON .the array has no end"),
+        ("x.json", b'[{"user_id": 1, "item_id": 1},]', "line 1 is not JSON"),
+        ("x.json", b'[{"user_id": 1, "item_id": 1}\n{"user_id": 1, "item_id": 1}]', "line 2 .* comma"),
+        ("x.json", b'[{"user_id": 1, "item_id": 1}]\n\n7', "line 3 .* after the end"),
+        ("x.json", b"[\n1]", "line 2 holds 1, and a row is an object"),
+        ("x.json", b"7", "line 1 holds 7"),
+        ("x.json", b"[" * 100_000, "line 1"),
+        ("x.json", b'{"user_id": 1, "item_id": [' + b"[" * 100_000, "line 1"),
+        ("x.json", b"user_id,item_id\n1,2\n", "line 1 is not JSON"),
+        ("x.json", b'[{"user_id": "\xe9"}]', "line 1 is not UTF-8"),
+        ("x.json", b'[{"user_id": ' + b"9" * 5000 + b', "item_id": 1}]', "line 1 is not JSON"),
+        ("x.json", b'[{"user_id": 99999999999999999999, "item_id": 1}]', "pass such ids as strings"),
+        ("x.json", b'[{"user_id": true, "item_id": 1}]', "'user_id' is no id"),
+        ("x.json", b'[{"user_id": 1.5, "item_id": 1}]', "'user_id' is no id"),
+        ("x.json", b'[{"user_id": "\\ud800", "item_id": 1}]', "not valid Unicode"),
+        ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n{"user_id": "a", "item_id": 1}', r"text in others \(line 2\)"),
+        ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n\n{"user_id": 1,', "line 3 is not JSON"),
+        ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n[]\n', "line 2 holds"),
+        ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n{"user_id": 1,\n"item_id": 1}\n', "line 2 is not JSON"),
+        ("x.jsonl", b'{"user_id": 1, "item_id": 1}\n{"user_id": "\xe9", "item_id": 1}\n', "line 2 is not UTF-8"),
+        ("x.jsonl.gz", gzip.compress(b'{"user_id": 1, "item_id": 1}\n' * 999, mtime=0)[:-20], "broken gzip"),
+    ],
+)
+def test_a_broken_file_ends_in_one_line(write, name, content, message):
+    path = write(content, name)
+    with pytest.raises(InputError, match=message) as caught:
+        read_file(path, on_bad_rows="drop")
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(path) in text
+    assert len(text) < len(str(path)) + 300
+
+
+def test_paths_that_are_no_file(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_file(tmp_path / "no.csv")
+    (tmp_path / "d.csv").mkdir()
+    with pytest.raises(InputError, match="is a folder without files of rows"):
+        read_file(tmp_path / "d.csv")
+
+
+def test_a_cut_parquet_file(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"user_id": range(50_000), "item_id": range(50_000)}), path)
+    data = bytearray(path.read_bytes())
+    data[1000:30_000] = bytes(29_000)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="no good parquet file"):
+        read_file(path)
+
+
+def test_rows_of_a_parquet_file_have_numbers(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"title": ["a"] * 3, "user": [1, None, 3], "item": ["x", "y", ""]}), path)
+    result = read_file(path, on_bad_rows="drop")
+    assert [(row["row"], row["reason"]) for row in result.bad_rows] == [(2, "user is missing"), (3, "item is empty")]
+    assert rows_of(result) == [(1, "x", 1.0, None)]
+
+
+def test_bad_cells_in_json(write, small_blocks):
+    objects = [{"user_id": n, "item_id": "a", "rating": 1} for n in range(40)]
+    objects[7]["rating"] = "bad"
+    objects[20]["rating"] = float("nan")
+    objects[21] = {"user_id": 21, "item_id": "a"}
+    objects[30]["rating"] = {"stars": 5}
+    objects[31]["user_id"] = None
+    objects[32]["rating"] = 2.5
+    expected = [
+        (8, "rating 'bad' is not a number"),
+        (21, "rating nan is not finite"),
+        (22, "rating is missing"),
+        (31, """rating '{"stars": 5}' is not a number"""),
+        (32, "user_id is missing"),
+    ]
+    for size in (30, 200, 1 << 20):
+        small_blocks(size)
+        for text in ("\n".join(map(json.dumps, objects)), "[" + ",\n".join(map(json.dumps, objects)) + "]"):
+            result = read_file(write(text, "x.json"), on_bad_rows="drop")
+            assert [(r["line"], r["reason"].replace("'nan'", "nan")) for r in result.bad_rows] == expected
+            assert len(result.interactions) == 35
+
+
+def test_ids_that_are_null_at_first_may_be_text(write, small_blocks):
+    small_blocks(32)
+    objects = [{"user_id": None, "item_id": 1}] * 5 + [{"user_id": "a", "item_id": 1}]
+    for text in ("\n".join(map(json.dumps, objects)), json.dumps(objects)):
+        result = read_file(write(text, "x.json"), on_bad_rows="drop")
+        assert (rows_of(result), result.n_bad) == ([("a", 1, 1.0, None)], 5)
+
+
+def test_a_key_may_be_missing_but_not_turn_up_late(write, small_blocks):
+    small_blocks(32)
+    early = '{"user_id": 1, "item_id": 1}\n' * 5
+    with pytest.raises(InputError, match="the key 'rating' turns up only after line 6"):
+        read_file(write(early + '{"user_id": 1, "item_id": 1, "rating": 2}\n', "x.jsonl"))
+    assert len(read_file(write(early + '{"user_id": 1, "item_id": 1, "note": 2}\n', "x.jsonl")).interactions) == 6
+
+
+def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "LONGEST", 1 << 20)
+    monkeypatch.setattr(json_text, "LONGEST", 1 << 20)
+    monkeypatch.setattr(lines, "BLOCK", 1 << 18)
+    monkeypatch.setattr(json_rows, "BLOCK", 1 << 18)
+    monkeypatch.setattr(json_text, "BLOCK", 1 << 18)
+    read = []
+    unzip = gzip.GzipFile.read
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda self, n: read.append(n) or unzip(self, n))
+    for name, start, message in (
+        ("x.csv", b"user_id,item_id,title\n1,2\n1,2,\xe9,\n", "line 3 is not UTF-8"),
+        ("x.csv.gz", b"user_id,item_id\n1,", "longer than 1 MiB"),
+        ("y.csv.gz", b'user_id,item_id\n1,"', "longer than 1 MiB"),
+        ("x.jsonl.gz", b'{"user_id": 1, "item_id": 1}\n{"user_id": "', "longer than 1 MiB"),
+        ("x.json.gz", b'[{"user_id": "', "is not JSON"),
+    ):
+        read.clear()
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(start + b"0" * (16 << 20), 1, mtime=0))
+        with pytest.raises(InputError, match=message):
+            read_file(path)
+        assert sum(read) < 4 << 20
+
+
+def test_a_bad_cell_alone_is_told_as_it_stands(write):
+    for cell, reason in (("abc", "'abc' is not a number"), ("NA", "'NA' is not a number"), ("", "is missing")):
+        with pytest.raises(BadRowsError, match=f"line 2 .rating {reason}"):
+            read_file(write(f"user_id,item_id,rating\n1,2,{cell}\n"))
+
+
+def test_a_stray_quote_does_not_swallow_the_file(write, small_blocks, monkeypatch):
+    small_blocks(64)
+    monkeypatch.setattr(lines, "LONGEST", 256)
+    rows = "".join(f"{n},{n % 7},1,10\n" for n in range(200))
+    result = read_file(write(HEADER + rows + '5" pipe,1,1,10\n' + rows), on_bad_rows="drop")
+    assert (len(result.interactions), result.n_bad) == (401, 0)
+
+
+quoted_lines = st.lists(st.sampled_from(["a", '"', "\n", "\r", ","]), max_size=40).map("".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(quoted_lines, st.integers(1, 9))
+def test_blocks_of_lines_lose_nothing(text, block):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "BLOCK", block)
+        for quotes in (False, True):
+            got = list(lines.blocks_of_lines(io.BytesIO(text.encode()), "x", quotes))
+            assert b"".join(part for _, part in got) == text.encode()
+            starts = itertools.accumulate((part.count(b"\n") for _, part in got), initial=1)
+            assert [line for line, _ in got] == list(starts)[: len(got)]
+            for _, part in got[:-1]:
+                assert part.endswith(b"\n")
+                assert not quotes or part.count(b'"') % 2 == 0
+
+
+SEEDS = {
+    "x.csv": as_csv([(1, "a", 2.5, 10), (2, 'b"c', 3, 20), (3, "d\ne", 0, 30)]).encode(),
+    "x.json": b'[{"user_id": 1, "item_id": "a", "rating": 2}, {"user_id": 2, "item_id": "b", "rating": 1e1}]',
+    "x.jsonl": b'{"user_id": 1, "item_id": "a", "at": "2020-01-01"}\n{"user_id": 2, "item_id": "b", "at": null}\n',
+}
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(SEEDS)), st.data(), st.sampled_from([3, 1 << 20]), st.booleans())
+def test_a_damaged_file_gives_rows_or_an_error_of_ours(tmp_path, name, data, block, zipped):
+    content = bytearray(SEEDS[name])
+    for _ in range(data.draw(st.integers(0, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        end = data.draw(st.integers(start, min(len(content), start + 5)))
+        content[start:end] = data.draw(
+            st.binary(max_size=4) | st.sampled_from([b'"', b"\n", b"\r", b",", b"{", b"[", b"]"])
+        )
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(bytes(content), mtime=0) if zipped else bytes(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "BLOCK", block)
+        patch.setattr(json_rows, "BLOCK", block)
+        patch.setattr(json_text, "BLOCK", block)
+        try:
+            result = read_file(path, on_bad_rows="drop")
+        except InputError as error:
+            message = str(error)
+        else:
+            message = str(path)
+            assert result.n_rows == len(result.interactions) + result.n_bad
+            json.dumps(result.bad_rows, allow_nan=False)
+    assert "\n" not in message
+    assert str(path) in message

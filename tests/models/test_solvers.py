@@ -1,0 +1,242 @@
+"""The alternation: its twin, its loss, threads that change no bit, interruption."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from support import naive_nmf as naive
+
+from pipeline.errors import UsageError
+from pipeline.models.solvers import half_steps, nmf
+from pipeline.models.solvers.nmf import Penalty, factorize, fold_in
+from pipeline.runtime.threads import ThreadPool, thread_count
+
+PENALTY = Penalty(0.3, 0.2, 0.1, 0.4)
+PLAIN_PENALTY = (0.3, 0.2, 0.1, 0.4)
+
+
+def problem(rows=60, columns=40, k=6, dtype=np.float64, seed=0, density=0.2):
+    rng = np.random.default_rng(seed)
+    X = sparse.random(rows, columns, density, "csr", dtype, rng=rng)
+    X.data = np.ceil(X.data * 5).astype(dtype)
+    return X, rng.random((rows, k)).astype(dtype), rng.random((k, columns)).astype(dtype)
+
+
+@pytest.fixture
+def many_pieces(monkeypatch):
+    """Small problems are cut as large ones are."""
+    monkeypatch.setattr(half_steps, "PIECE", 200)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("penalty", [Penalty(), PENALTY])
+def test_plain_steps_are_the_naive_twins(dense, penalty):
+    X, W, H = problem(14, 11, 3)
+    plain = (penalty.l1_w, penalty.l2_w, penalty.l1_h, penalty.l2_h)
+    expected_W, expected_H = naive.alternate(X.toarray(), W, H, 4, plain)
+    fitted = factorize(X.toarray() if dense else X, W, H, penalty=penalty, accelerate=False, max_iter=4, tol=0)
+    np.testing.assert_allclose(fitted.W, expected_W, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(fitted.H, expected_H, rtol=1e-9, atol=1e-12)
+    assert fitted.losses[-1] == pytest.approx(fitted.loss, rel=1e-12)
+    assert fitted.loss == pytest.approx(naive.loss(X.toarray(), fitted.W, fitted.H, plain), rel=1e-10)
+    assert fitted.error == pytest.approx(naive.loss(X.toarray(), fitted.W, fitted.H), rel=1e-10)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("penalty", [Penalty(), PENALTY])
+def test_accelerated_it_tells_the_loss_of_what_it_returns(dense, dtype, penalty):
+    X, W, H = problem(dtype=dtype)
+    fitted = factorize(X.toarray() if dense else X, W, H, penalty=penalty, max_iter=60, tol=1e-6)
+    plain = (penalty.l1_w, penalty.l2_w, penalty.l1_h, penalty.l2_h)
+    rel = 1e-4 if dtype == np.float32 else 1e-9
+    assert fitted.loss == pytest.approx(naive.loss(X.toarray(), fitted.W, fitted.H, plain), rel=rel)
+    assert fitted.error == pytest.approx(naive.loss(X.toarray(), fitted.W, fitted.H), rel=rel)
+    assert fitted.losses == sorted(fitted.losses, reverse=True)
+    assert fitted.loss <= fitted.losses[-1] * (1 + rel)
+    assert fitted.W.dtype == fitted.H.dtype == dtype
+
+
+@pytest.mark.parametrize("penalty", [Penalty(), PENALTY])
+def test_w_solves_its_half_against_the_final_h(penalty):
+    X, W, H = problem()
+    fitted = factorize(X, W, H, penalty=penalty, max_iter=10, tol=0)
+    assert naive.kkt(X.toarray(), fitted.H.T, fitted.W, penalty.l1_w, penalty.l2_w) < 1e-8
+    assert np.array_equal(fold_in(X, fitted.H, penalty=penalty), fitted.W)
+    assert np.array_equal(fold_in(X[[5, 59, 7]], fitted.H, penalty=penalty), fitted.W[[5, 59, 7]])
+
+
+def test_at_the_end_both_halves_are_solved():
+    X, W, H = problem(30, 20, 3)
+    fitted = factorize(X, W, H, penalty=PENALTY, max_iter=2000, tol=0)
+    assert naive.kkt(X.toarray(), fitted.H.T, fitted.W, PENALTY.l1_w, PENALTY.l2_w) < 1e-6
+    assert naive.kkt(X.T.toarray(), fitted.W, fitted.H.T, PENALTY.l1_h, PENALTY.l2_h) < 1e-6
+
+
+def test_acceleration_pays():
+    X, W, H = problem(300, 200, 10, density=0.1)
+    goal = factorize(X, W, H, accelerate=False, max_iter=50, tol=0).losses[-1]
+    losses = factorize(X, W, H, max_iter=40, tol=0).losses
+    assert losses[-1] <= goal
+
+
+def test_half_width_changes_the_loss_by_its_rounding_only(monkeypatch):
+    X, W, H = problem(200, 150, 8, np.float32)
+    wide = factorize(X, W, H, max_iter=15, tol=0)
+    monkeypatch.setattr(nmf, "NARROW_BYTES", 0)
+    narrow = factorize(X, W, H, max_iter=15, tol=0)
+    assert not np.array_equal(wide.H, narrow.H)
+    assert narrow.loss == pytest.approx(wide.loss, rel=2e-3)
+    assert narrow.loss == pytest.approx(naive.loss(X.toarray(), narrow.W, narrow.H), rel=1e-4)
+    # Where the rounding would show, the width is full again.
+    monkeypatch.setattr(nmf, "NARROW_UNTIL", 1.0)
+    assert factorize(X, W, H, max_iter=15, tol=0).loss == pytest.approx(wide.loss, rel=2e-3)
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_threads_change_no_bit(many_pieces, monkeypatch, accelerate, dtype):
+    monkeypatch.setattr(nmf, "NARROW_BYTES", 0)
+    X, W, H = problem(200, 150, 8, dtype)
+    assert len(half_steps.Cells.of(X, 8).cuts) > 10
+    first = factorize(X, W, H, accelerate=accelerate, max_iter=6, n_threads=1)
+    for n in (2, 3, 7):
+        other = factorize(X, W, H, accelerate=accelerate, max_iter=6, n_threads=n)
+        assert np.array_equal(first.W, other.W)
+        assert np.array_equal(first.H, other.H)
+        assert first.losses == other.losses
+
+
+def test_several_python_threads_at_once(many_pieces):
+    problems = [problem(150, 100, 8, seed=s) for s in range(6)]
+    alone = [factorize(*p, max_iter=5, n_threads=2) for p in problems]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda p: factorize(*p, max_iter=5, n_threads=2), problems))
+    for a, b in zip(alone, together, strict=True):
+        assert np.array_equal(a.W, b.W)
+        assert np.array_equal(a.H, b.H)
+
+
+def test_pieces_cover_every_row_once_and_share_the_cells(many_pieces):
+    X = sparse.random(470, 80, 0.02, "csr", rng=np.random.default_rng(0))
+    X = sparse.csr_matrix(sparse.vstack([X, np.ones((31, 80))]))
+    cuts = half_steps.Cells.of(X, 8).cuts
+    assert cuts[0] == 0
+    assert cuts[-1] == 501
+    assert (np.diff(cuts) > 0).all()
+    assert np.diff(X.indptr[cuts]).max() < 0.1 * X.nnz
+
+
+def test_an_interrupt_ends_the_fit_where_it_is():
+    X, W, H = problem()
+    calls = []
+
+    def on_iteration(iteration, loss):
+        calls.append(iteration)
+        if iteration == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        factorize(X, W, H, tol=0, on_iteration=on_iteration)
+    assert calls == [1, 2, 3]
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("at", [1, 20])
+def test_what_an_interrupt_found_is_kept_where_asked(monkeypatch, accelerate, narrow, at):
+    """Wherever it falls, in the middle of a half-step too, the factors are whole and their loss is told."""
+    if narrow:
+        monkeypatch.setattr(nmf, "NARROW_BYTES", 0)
+    X, W, H = problem(dtype=np.float32)
+    steps, real = [], nmf.half_step
+
+    def half_step(*arguments, **options):
+        steps.append(None)
+        result = real(*arguments, **options)
+        if len(steps) == at:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(nmf, "half_step", half_step)
+    result = factorize(X, W, H, tol=0, accelerate=accelerate, keep_interrupted=True)
+    assert result.interrupted
+    assert not result.converged
+    assert result.n_iter == len(result.losses) == (at - 1) // 2
+    assert result.error == pytest.approx(naive.loss(X.toarray(), result.W, result.H), rel=1e-4)
+    if accelerate:
+        assert result.error <= ([*result.losses, naive.loss(X.toarray(), W, H)][0 if at == 1 else -2]) * (1 + 1e-6)
+        assert np.array_equal(fold_in(X, result.H), result.W)
+    steps[:] = [None] * (at - 1)
+    with pytest.raises(KeyboardInterrupt):
+        factorize(X, W, H, tol=0, accelerate=accelerate)
+
+
+def test_an_error_in_a_piece_leaves_the_rest_undone():
+    done, n_before = [], threading.active_count()
+
+    def piece(number):
+        if number == 1:  # while the caller waits for the thread that has piece 0
+            raise KeyboardInterrupt
+        time.sleep(0.0 if number else 0.1)
+        done.append(number)
+
+    with pytest.raises(KeyboardInterrupt), ThreadPool(2) as threads:
+        threads.run(piece, 1000)
+    assert len(done) < 900
+    assert threading.active_count() == n_before
+
+
+def test_every_piece_is_done_once():
+    for n in (1, 2, 5):
+        done = []
+        with ThreadPool(n) as threads:
+            threads.run(done.append, 300)
+        assert sorted(done) == list(range(300))
+
+
+def test_thread_count():
+    assert thread_count(None) >= 1
+    assert thread_count(3) == 3
+    with pytest.raises(UsageError, match="at least 1, got 0"):
+        thread_count(0)
+
+
+def test_numba_is_not_imported_before_a_fit():
+    code = "import sys, pipeline.models.nmf, pipeline.models.solvers.nmf; assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 70), st.integers(1, 40), st.integers(1, 20), st.floats(0, 1), st.integers(0, 2**32 - 1),
+    st.sampled_from([np.float32, np.float64]), st.booleans(), st.sampled_from([Penalty(), PENALTY]),
+)  # fmt: skip
+def test_any_matrix_gives_finite_factors_and_a_falling_loss(
+    rows, columns, k, density, seed, dtype, accelerate, penalty
+):
+    X, W, H = problem(rows, columns, k, dtype, seed, density)
+    before = X.copy(), W.copy(), H.copy()
+    fitted = factorize(X, W, H, penalty=penalty, accelerate=accelerate, max_iter=12)
+    for factor in (fitted.W, fitted.H):
+        assert np.isfinite(factor).all()
+        assert (factor >= 0).all()
+    noise = 2e-3 if dtype == np.float32 else 1e-6
+    size = float(np.sqrt((X.data.astype(np.float64) ** 2).sum())) + 1e-9
+    assert (np.diff(fitted.losses) <= noise * size).all()
+    plain = (penalty.l1_w, penalty.l2_w, penalty.l1_h, penalty.l2_h)
+    assert abs(fitted.loss - naive.loss(X.toarray(), fitted.W, fitted.H, plain)) <= noise * size
+    if accelerate:
+        assert np.array_equal(fold_in(X, fitted.H, penalty=penalty), fitted.W)
+    for was, now in zip(before[1:], (W, H), strict=True):
+        assert np.array_equal(was, now)
+    assert (before[0] != X).nnz == 0

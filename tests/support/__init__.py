@@ -1,0 +1,1 @@
+"""What many tests share: slow twins, servers, processes, made-up data."""

@@ -1,0 +1,161 @@
+"""A process that imports everything once and then forks a process for each command it is asked for.
+
+    python fork_server.py SOCKET          # ends when its standard input does
+
+A request is a line of JSON with three file descriptors: standard input, output and error of the command. ``program``
+is ``["rankline", …]``, ``["mlflow", …]``, ``["python", FILE, …]`` or ``["-c", CODE, …]``. The answers are the number of
+the process and, when it has ended, its exit status (a signal's as −number). `support.fork` is the other end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+# Not chdb: an engine's threads do not survive a fork.
+PRELOADED = (
+    "pipeline.cli.main",
+    "pipeline.jobs.train",
+    "pipeline.jobs.score",
+    "pipeline.jobs.tune",
+    "pipeline.cli.output.console",
+    "pipeline.cli.output.training",
+    "pipeline.evaluation.report.plots",
+    "pipeline.tracking.pyfunc",
+    "mlflow.cli",
+    "mlflow.sklearn",
+    "mlflow.pyfunc",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "sklearn.decomposition",
+    "skops.io",
+    "optuna",
+    "pandas",
+    "jinja2",
+    "clickhouse_connect",
+    "clickhouse_connect.driver.httpclient",
+    "matplotlib.figure",
+    "scipy.stats",
+    "numba",
+)
+
+
+def serve(address: str) -> None:
+    """Fork for every connection; a child waits for the command, so that several can be under way."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    _warm_up()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        print("ready", flush=True)
+        # Whoever started the server holds the other end of its input.
+        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+            connection, _ = listener.accept()
+            with connection:
+                if os.fork() == 0:
+                    listener.close()
+                    _answer(connection)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+
+
+def _warm_up() -> None:
+    """What each command would do again, and nothing that starts a thread."""
+    from pipeline.tracking.model_code import module_sources
+
+    module_sources()
+
+
+def _answer(connection: socket.socket) -> None:
+    """Fork the command, say its number, and say its status when it has ended."""
+    text, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+    while not text.endswith(b"\n"):
+        text += connection.recv(1 << 20)
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        _become(json.loads(text), files)
+    for file in files:
+        os.close(file)
+    status = 0
+    with contextlib.suppress(OSError):  # who asked may be gone
+        connection.send(f"{pid}\n".encode())
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(OSError):
+        connection.send(f"{status}\n".encode())
+    os._exit(0)
+
+
+def _become(request: dict[str, Any], files: list[int]) -> None:
+    """Run the command in this process, and end it as Python does."""
+    os.setsid()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    time.tzset()
+    status = 1
+    try:
+        _run(request["program"])
+        status = 0
+    except SystemExit as leave:
+        status = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+        if isinstance(leave.code, str):
+            print(leave.code, file=sys.stderr)
+    except BaseException:  # noqa: BLE001 (as Python itself shows it)
+        sys.excepthook(*sys.exc_info())
+    finally:
+        _end(status)
+
+
+def _end(status: int) -> None:
+    """What the interpreter does at its end: threads, functions that are registered for it, the streams."""
+    import atexit
+    import threading
+
+    with contextlib.suppress(BaseException):
+        threading._shutdown()
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(status)
+
+
+def _run(program: list[str]) -> None:
+    name, *arguments = program
+    sys.argv = program
+    if name == "rankline":
+        from pipeline.cli.main import main
+
+        main(arguments)
+    elif name == "mlflow":
+        from mlflow.cli import cli
+
+        cli(arguments)
+    elif name == "python":
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
+    elif name == "-c":
+        sys.argv = ["-c", *arguments[1:]]
+        exec(compile(arguments[0], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        raise ValueError(program)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

@@ -1,0 +1,32 @@
+"""The slow, obvious twin of alternating least squares: one system of equations a row, from a dense array in float64.
+
+`X` is a dense array with NaN where nothing was observed; formulas as in `naive_weighted`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from support.naive_weighted import lam, loss, weights
+
+
+def solve(X, F, objective, items=False):
+    """Each row's w (m, k) of least loss for X (m, n) ≈ W·Fᵀ, by Cholesky."""
+    C, T = weights(X, objective)
+    sizes = lam(X, objective.alpha_H if items else objective.alpha_W, objective)
+    F = np.asarray(F, np.float64)
+    rows = []
+    for c, target, size in zip(C, T, sizes, strict=True):
+        L = np.linalg.cholesky((F.T * c) @ F + size * np.eye(F.shape[1]))
+        rows.append(np.linalg.solve(L.T, np.linalg.solve(L, F.T @ (c * target))))
+    return np.array(rows)
+
+
+def alternate(X, W, H, objective, iterations):
+    """H (n, k), and √(2L) after each iteration: users, then items, each solved exactly."""
+    losses = []
+    for _ in range(iterations):
+        W = solve(X, H, objective)
+        H = solve(X.T, W, objective, items=True)
+        losses.append(np.sqrt(2 * loss(X, W, H.T, objective)))
+    return H, losses
