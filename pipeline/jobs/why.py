@@ -19,7 +19,7 @@ from pipeline.settings import Settings
 from pipeline.tracking import run
 from pipeline.warehouse.sql import load
 
-__all__ = ["FactorReason", "ItemReason", "WhyResult", "why_job"]
+__all__ = ["FactorReason", "ItemReason", "MemberReason", "WhyResult", "why_job"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,17 @@ class ItemReason:
     score: float | None
 
 
+@dataclass(frozen=True)
+class MemberReason:
+    """The contribution of a member of an ensemble: its weight, times its standard score."""
+
+    name: str
+    contribution: float
+    weight: float
+    score: float
+    standard: float
+
+
 @dataclass(frozen=True, eq=False)
 class WhyResult:
     """Attributes
@@ -53,7 +64,7 @@ class WhyResult:
     score : the recomputed score, float32
     rank, n_unseen : the item's rank among the user's unseen items (None for a seen item or a fallback), their number
     n_interactions : how many of the model's users have interacted with the item
-    parts : the largest contributions, of factors or past items; none for a popularity model
+    parts : the largest contributions, of factors, past items or members; none for a popularity model
     n_parts : the number of all contributions
     level : what they come on top of: in a model of ratings the item's level, else 0
     titles : titles of the item and of those in `parts`, by id as text
@@ -72,7 +83,7 @@ class WhyResult:
     rank: int | None
     n_unseen: int
     n_interactions: int
-    parts: tuple[FactorReason | ItemReason, ...]
+    parts: tuple[FactorReason | ItemReason | MemberReason, ...]
     n_parts: int
     level: float
     titles: dict[str, str]
@@ -117,7 +128,10 @@ def why_job(user: str, item: str, model: str | None, settings: Settings, reporte
             result = _explained(scorer, user, item, label, served, names)
             ids = [result.item]
             for part in result.parts:
-                ids.extend(part.items if isinstance(part, FactorReason) else [part.item])
+                if isinstance(part, FactorReason):
+                    ids.extend(part.items)
+                elif isinstance(part, ItemReason):
+                    ids.append(part.item)
             if scorer.model.meta.get("source") != "file":
                 result.titles.update(titles(warehouse, ids))
             return result
@@ -167,11 +181,12 @@ def _explained(
     )
 
 
-def _reasons(scorer: Scorer, explanation: Explanation) -> tuple[FactorReason | ItemReason, ...]:
+def _reasons(scorer: Scorer, explanation: Explanation) -> tuple[FactorReason | ItemReason | MemberReason, ...]:
     ids = scorer.items.values
     factors = [FactorReason(f.component, f.contribution, tuple(ids[f.seen].tolist())) for f in explanation.factors]
     items = [ItemReason(ids[part.row].item(), part.contribution, part.score) for part in explanation.past_items]
-    return (*factors, *items)
+    members = [MemberReason(m.name, m.contribution, m.weight, m.score, m.standard) for m in explanation.members]
+    return (*factors, *items, *members)
 
 
 def _row(ids: IdMap, external_id: int | str) -> int:

@@ -41,7 +41,7 @@ class TrainOptions(Options):
 
     algorithm: str = option(
         "NMF",
-        "NMF, als, ease, elsa, svd, bpmf, item-knn, popular, recent or auto.",
+        "NMF, als, ease, elsa, svd, bpmf, item-knn, popular, recent, ensemble or auto.",
         details="auto: the one that ranks best on a validation part, with its options ([tuning.md](tuning.md)).",
     )
     budget_minutes: Annotated[float, Gt(0)] = option(10.0, "Minutes for auto, at most.")
@@ -107,6 +107,11 @@ class TrainOptions(Options):
         100.0,
         "item-knn: penalty on pairs of few users.",
         details="The larger, the less two items count as similar that few users have both of.",
+    )
+    members: str | None = option(
+        None,
+        "ensemble: its models, with commas (ease,als,item-knn,recent).",
+        details="Options may follow a name: ease:regularization=300,als:n_components=128.",
     )
     transform: Transform = option(
         "none", "Scores in the matrix: as they are, log(1 + score), or 1 for a score > 0.", section="interactions"

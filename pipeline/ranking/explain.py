@@ -4,6 +4,7 @@ factors      the contribution of each factor; of each of the user's past items w
              so (als, svd, bpmf)
 item_item    the contribution of each of the user's past items
 popularity   how many of the model's users have interacted with the item
+ensemble     the contribution of each member; with one member, that member's own parts
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.models.ensemble_model import EnsembleModel, MemberPart
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
 from pipeline.models.item_item_model import ItemItemModel
@@ -23,6 +25,7 @@ __all__ = [
     "Explanation",
     "FactorPart",
     "ItemPart",
+    "MemberPart",
     "contributions",
     "explain",
     "factors_of",
@@ -80,7 +83,8 @@ class Explanation:
     factors : those with the largest contributions, by size
     past_items : the user's items with the largest contributions, by size
     level : what the score is before the contributions of past items: of a model of ratings the item's level, else 0
-    n_parts : how many factors the model has, or how many of the user's items have a contribution other than 0
+    members : of an ensemble, all of them, by the size of their contributions
+    n_parts : how many factors or members the model has, or how many of the user's items have a contribution but 0
     """
 
     kind: str
@@ -90,12 +94,15 @@ class Explanation:
     n_interactions: int
     factors: tuple[FactorPart, ...] = ()
     past_items: tuple[ItemPart, ...] = ()
+    members: tuple[MemberPart, ...] = ()
     n_parts: int = 0
     level: float = 0.0
 
 
 def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -> Explanation:
     """Explain the score of a user and an item of the model by its `n_parts` largest parts."""
+    if isinstance(model, EnsembleModel) and model.alone is not None:
+        return explain(model.alone, user_row, item_row, n_parts)
     score = float(model.predict([user_row], [item_row])[0])
     rank, n_unseen = rank_of(model, user_row, item_row)
     known: dict[str, Any] = {}
@@ -106,6 +113,9 @@ def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -
     elif isinstance(model, FactorModel):
         factors = tuple(factors_of(model, user_row, item_row, n_parts))
         known = {"factors": factors, "n_parts": model.n_components}
+    elif isinstance(model, EnsembleModel):
+        parts = sorted(model.parts(user_row, item_row), key=lambda part: -abs(part.contribution))
+        known = {"members": tuple(parts), "n_parts": len(parts)}
     return Explanation(model.kind, score, rank, n_unseen, interactions_with(model, item_row), **known)
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pipeline.cli.output.model import Block, Output, Table
 from pipeline.errors import CheckFailedError
-from pipeline.jobs.why import FactorReason, ItemReason, WhyResult
+from pipeline.jobs.why import FactorReason, ItemReason, MemberReason, WhyResult
 
 __all__ = ["why_output"]
 
 
 def why_output(why: WhyResult) -> Output:
     """The item's rank for the user, then the largest parts of its score: factors, or items of the user's history."""
-    parts = {
-        (part.component if isinstance(part, FactorReason) else str(part.item)): part.contribution for part in why.parts
-    }
+    parts = {_key(part): part.contribution for part in why.parts}
     data = {
         "user": why.user, "item": why.item, "model": why.model, "kind": why.kind, "source": why.source,
         "fallback": why.fallback, "score": why.score, "served_rank": why.served_rank, "served_score": why.served_score,
@@ -27,6 +25,7 @@ def why_output(why: WhyResult) -> Output:
         )
     factors = [part for part in why.parts if isinstance(part, FactorReason)]
     items = [part for part in why.parts if isinstance(part, ItemReason)]
+    members = [part for part in why.parts if isinstance(part, MemberReason)]
     if factors:
         blocks += [
             f"the score is the sum of w·h over {why.n_parts} factors; the largest parts:",
@@ -38,11 +37,20 @@ def why_output(why: WhyResult) -> Output:
             f"the score is {level}a sum over {why.n_parts} items of the user's history; the largest parts:",
             _items(why, items),
         ]
+    if members:
+        sentence = f"the score is the sum of weight * standard score over {why.n_parts} models:"
+        blocks += [sentence, _members(why, members)]
     try:
         why.check()
     except CheckFailedError as error:
         return Output("explained", data, blocks, failure=error)
     return Output("explained", data, blocks)
+
+
+def _key(part: FactorReason | ItemReason | MemberReason) -> int | str:
+    if isinstance(part, FactorReason):
+        return part.component
+    return part.name if isinstance(part, MemberReason) else str(part.item)
 
 
 def _not_published(why: WhyResult) -> list[str]:
@@ -80,6 +88,17 @@ def _items(why: WhyResult, items: list[ItemReason]) -> Table:
         score = "" if part.score is None else f"{part.score:g}"
         rows.append([_named(why, part.item), f"{part.contribution:.6g}", _share(why, part.contribution), score])
     return Table(["item", "part", "share", "the user's score"], rows, left=("item",))
+
+
+def _members(why: WhyResult, members: list[MemberReason]) -> Table:
+    rows = [
+        [
+            part.name, f"{part.contribution:.6g}", _share(why, part.contribution), f"{part.weight:.3g}",
+            f"{part.standard:.6g}", f"{part.score:.6g}",
+        ]
+        for part in members
+    ]  # fmt: skip
+    return Table(["model", "part", "share", "weight", "standard score", "its own score"], rows, left=("model",))
 
 
 def _share(why: WhyResult, contribution: float) -> str:
