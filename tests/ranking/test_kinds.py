@@ -177,10 +177,13 @@ def test_parts_sum_exactly_to_the_score(model):
                 assert why.score == why.n_interactions
                 assert (why.factors, why.past_items) == ((), ())
                 continue
-            if model.kind == "ensemble":
+            if model.kind == "factors":
+                parts = contributions(model, row, col)
+            elif model.kind == "ensemble":
                 parts = np.array([part.contribution for part in model.parts(row, col)])
             else:
-                parts = {"factors": contributions, "item_item": item_contributions}[model.kind](model, row, col)
+                parts, level = item_contributions(model, row, col)
+                assert level == 0
             total = 0.0
             for part in parts.tolist():
                 total += part
