@@ -21,9 +21,10 @@ from scipy import sparse
 from pipeline.data.interactions import Interactions
 from pipeline.data.matrix import UserItems, stored_cells
 from pipeline.data.prepare import PreparedInteractions, prepare_interactions
-from pipeline.data.splits import Split, holdout, random_split
+from pipeline.data.splits import Split, holdout, random_split, time_split
 from pipeline.models.block_scores import TOP, standard_scores
 from pipeline.models.protocols import SavedModel
+from pipeline.options.train import SplitWay
 
 __all__ = ["MOST_USERS", "Pools", "Selection", "interactions_of", "pools_of", "select", "validation_split"]
 
@@ -94,9 +95,11 @@ def interactions_of(user_items: UserItems) -> PreparedInteractions:
     return prepare_interactions(x, "last", None, None, 0).interactions
 
 
-def validation_split(x: PreparedInteractions, share: float, random: bool, seed: int) -> Split:
-    """Each user's latest share held out; a random one, as asked or without times."""
-    return random_split(x, share, seed) if random else holdout(x, share, seed)
+def validation_split(x: PreparedInteractions, share: float, split: SplitWay, seed: int) -> Split:
+    """A share held out: at random or by time where the held-out part is; else each user's latest, given times."""
+    if split == "time":
+        return time_split(x, share)
+    return random_split(x, share, seed) if split == "random" else holdout(x, share, seed)
 
 
 def pools_of(members: Sequence[SavedModel], split: Split, seed: int) -> Pools:

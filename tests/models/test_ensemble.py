@@ -82,7 +82,7 @@ def test_pools_hold_what_the_members_rank_high_and_what_is_held_out(monkeypatch)
     monkeypatch.setattr(ensemble, "TOP", 3)
     monkeypatch.setattr(block_scores, "TOP", 3)
     x = prepare_interactions(make_interactions("int"), "last", None, None, 0).interactions
-    split = validation_split(x, 0.2, False, 42)
+    split = validation_split(x, 0.2, "auto", 42)
     matrix = to_matrix(split.train)
     members = [
         find(name).fit(matrix, find(name).default_options(), interactions=split.train).model
@@ -187,6 +187,22 @@ def test_a_fit_of_a_matrix_alone_has_no_times():
     x = prepare_interactions(make_interactions("int"), "last", None, None, 0).interactions
     fitted = ALGORITHM.fit(to_matrix(x), TrainOptions(algorithm="ensemble", members="ease,item-knn"))
     assert fitted.facts["ensemble_validation_users"] == 30
+
+
+def test_the_validation_part_is_made_as_the_held_out_part():
+    x = prepare_interactions(make_interactions("int"), "last", None, None, 0).interactions
+    names = {
+        split: validation_split(x, 0.2, split, 42).name
+        for split in ("auto", "latest", "last", "users", "random", "time")
+    }
+    assert names == {
+        "auto": "latest",
+        "latest": "latest",
+        "last": "latest",
+        "users": "latest",
+        "random": "random",
+        "time": "time",
+    }
 
 
 def test_nobody_to_select_by():

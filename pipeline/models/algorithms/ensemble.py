@@ -167,7 +167,7 @@ class EnsembleAlgorithm(Algorithm):
         """Fit the members on a part of the interactions, and select on the other."""
         from pipeline.models.ensemble import pools_of, select, validation_split
 
-        split = validation_split(x, float(options.holdout) or _SHARE, options.split == "random", options.random_state)
+        split = validation_split(x, float(options.holdout) or _SHARE, options.split, options.random_state)
         models = [_fit(member, split.train, on_iteration).model for member in members]
         pools = pools_of(models, split, options.random_state)
         return select(pools, options.random_state)
