@@ -74,6 +74,9 @@ class Settings(_WithLimits):
     # The file with the snapshot of the rules about items, instead of one beside the store.
     rules: Path | None = None
 
+    # The folder of the service, instead of one beside the store.
+    live_dir: Path | None = None
+
     # A memory limit set by the user, instead of the detected one.
     memory_limit_mb: PositiveInt | None = None
 
@@ -147,6 +150,11 @@ class Settings(_WithLimits):
         return self.rules or self._beside_store / (
             "rules.json" if self.names.is_default else f"rules_{self.names.name}.json"
         )
+
+    @property
+    def live_path(self) -> Path:
+        """The folder of `rankline serve`: ``live``, else ``live_NAME``, in the same folder as `tuning_path`."""
+        return self.live_dir or self._beside_store / ("live" if self.names.is_default else f"live_{self.names.name}")
 
     @property
     def retry_policy(self) -> RetryPolicy:
