@@ -10,7 +10,6 @@ from typing import Literal
 
 from pipeline.errors import ArtifactError, InputError, MissingRunError, ServerError, UsageError
 from pipeline.evaluation.promotion_gate import ARTIFACTS, Candidate, Decision, Gate, decide
-
 from pipeline.models.registry import find
 from pipeline.models.saved_model import load_saved_model, model_name
 from pipeline.options import Names

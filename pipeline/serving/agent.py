@@ -46,7 +46,7 @@ class Agent:
 
     def __init__(self, config: ServiceConfig, stopping: threading.Event) -> None:
         self._config, self._stopping = config, stopping
-        self._folder = LiveFolder(config.live)
+        self._folder = LiveFolder(config.live, config.model)
         self._opened = self._checked = False
         self._fault = ""
         # (version, run) → when to try it again, the pause before that

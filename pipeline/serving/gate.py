@@ -97,7 +97,9 @@ class Gate:
         except Exception:
             if status:
                 raise
-            await send_problem(sending, Problem(Code.INTERNAL_ERROR, "A fault of the service; its log has it"), request_id)
+            await send_problem(
+                sending, Problem(Code.INTERNAL_ERROR, "A fault of the service; its log has it"), request_id
+            )
             raise
         finally:
             self.in_flight -= 1

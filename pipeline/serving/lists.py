@@ -16,7 +16,19 @@ from pipeline.serving.overlay import History, Interaction, history_of
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.served_model import ServedModel
 
-__all__ = ["FOLD_IN", "POPULAR", "ListOptions", "UserList", "allowed_rows", "as_json", "as_object", "list_of", "popular_list", "scores_of", "session_list"]
+__all__ = [
+    "FOLD_IN",
+    "POPULAR",
+    "ListOptions",
+    "UserList",
+    "allowed_rows",
+    "as_json",
+    "as_object",
+    "list_of",
+    "popular_list",
+    "scores_of",
+    "session_list",
+]
 
 POPULAR, FOLD_IN = "popular", "fold_in"
 
@@ -67,9 +79,7 @@ def session_list(served: ServedModel, new: Sequence[Interaction], options: ListO
     return _list(served, -1, new, options, "The model has none of these items")
 
 
-def _list(
-    served: ServedModel, row: int, new: Sequence[Interaction], options: ListOptions, unknown: str
-) -> UserList:
+def _list(served: ServedModel, row: int, new: Sequence[Interaction], options: ListOptions, unknown: str) -> UserList:
     scorer = served.scorer
     k = min(options.k, max(1, len(scorer.items)))
     allow, deny = allowed_rows(served, options)

@@ -1,14 +1,14 @@
 """`LiveFolder`: the folder that workers and agent share.
 
-    current.json       the version that is served: a `Pointer`; replaced in one step
-    candidate.json     the version that workers are to load beside it
-    models/<digest>/   verified copies of versions, named by the digest of their metadata.json
-    models/<digest>.json   the pointer of each copy
-    workers/<pid>.json     what each worker has loaded, or could not load, and why
-    agent.json         what the agent saw at its last look
-    interactions.db    new interactions
-    keys.json          hashes of API keys
-    metrics/           counters of all processes
+current.json       the version that is served: a `Pointer`; replaced in one step
+candidate.json     the version that workers are to load beside it
+models/<digest>/   verified copies of versions, named by the digest of their metadata.json
+models/<digest>.json   the pointer of each copy
+workers/<pid>.json     what each worker has loaded, or could not load, and why
+agent.json         what the agent saw at its last look
+interactions.db    new interactions
+keys.json          hashes of API keys
+metrics/           counters of all processes
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ArtifactError
+from pipeline.options.names import DEFAULT_NAME
 
 __all__ = ["LiveFolder", "Pointer", "WorkerReport", "read_json", "write_json"]
 
@@ -78,14 +79,20 @@ class WorkerReport:
 
 
 class LiveFolder:
-    """The paths in the folder, and its small files. The folder is made if it is missing."""
+    """The paths in the folder, and its small files.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Parameters
+    ----------
+    host : the folder of this host, which has the interactions and the keys
+    name : the registered model; another than the default has a folder of its own in it for the rest
+    """
+
+    def __init__(self, host: Path, name: str = DEFAULT_NAME) -> None:
+        self.root = root = host if name == DEFAULT_NAME else host / name
         self.current_path, self.candidate_path = root / "current.json", root / "candidate.json"
         self.models, self.workers = root / "models", root / "workers"
         self.agent_path, self.metrics = root / "agent.json", root / "metrics"
-        self.interactions_path, self.keys_path = root / "interactions.db", root / "keys.json"
+        self.interactions_path, self.keys_path = host / "interactions.db", host / "keys.json"
 
     def make(self) -> None:
         """Make the folders that are missing."""

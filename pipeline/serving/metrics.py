@@ -39,9 +39,7 @@ class Metrics:
 
         # A registry of its own: two of one name in the default one are refused.
         own = CollectorRegistry()
-        self._requests = Counter(
-            "rankline_requests", "Requests.", ["method", "route", "status"], registry=own
-        )
+        self._requests = Counter("rankline_requests", "Requests.", ["method", "route", "status"], registry=own)
         self._seconds = Histogram(
             "rankline_request_duration_seconds", "Time of a request.", ["route"], buckets=_BUCKETS, registry=own
         )

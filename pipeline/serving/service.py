@@ -68,7 +68,7 @@ class Service:
     @classmethod
     def of(cls, config: ServiceConfig, metrics: Metrics) -> Service:
         """A service without a model and without a log yet."""
-        folder = LiveFolder(config.live)
+        folder = LiveFolder(config.live, config.model)
         folder.make()
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules)

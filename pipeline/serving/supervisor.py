@@ -78,7 +78,7 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
     options = config.options
     if options.min_rating > options.max_rating:
         raise UsageError("min_rating must not be above max_rating")
-    folder = LiveFolder(config.live)
+    folder = LiveFolder(config.live, config.model)
     folder.make()
     if not is_loopback(options.host) and not KeyFile(folder.keys_path).keys():
         raise UsageError(

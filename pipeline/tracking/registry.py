@@ -209,6 +209,7 @@ def download(version: ModelVersion, into: Path, names: Sequence[str] | None = No
             raise ArtifactError(f"The artifacts of run {version.run_id} could not be fetched ({error})") from None
     return into
 
+
 def check_run(model: SavedModel, version: ModelVersion) -> None:
     """Raise ArtifactError where the artifacts say that another run made them, as those do that somebody copied.
 

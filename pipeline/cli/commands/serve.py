@@ -57,7 +57,11 @@ def _with_other_names(spec: ServeOptions, run: Invocation) -> ServeOptions:
     values: dict[str, Any] = {}
     for name, variable in _OTHER_NAMES.items():
         text = os.environ.get(variable)
-        if text and not os.environ.get(f"RANKLINE_{name.upper()}") and getattr(spec, name) == getattr(ServeOptions, name):
+        if (
+            text
+            and not os.environ.get(f"RANKLINE_{name.upper()}")
+            and getattr(spec, name) == getattr(ServeOptions, name)
+        ):
             try:
                 values[name] = types_of(ServeOptions)[name].parse(text)
             except ValueError:

@@ -63,7 +63,11 @@ def state_routes(service: Service) -> list[Get]:
 def _details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]:
     """Each part, with its `fault`: "" where it works."""
     return {
-        "application": {"version": __version__, "uptime_seconds": round(service.uptime), "fault": _agent_fault(service)},
+        "application": {
+            "version": __version__,
+            "uptime_seconds": round(service.uptime),
+            "fault": _agent_fault(service),
+        },
         "model": {
             "version": served.pointer.label,
             "run_id": served.pointer.run_id,
