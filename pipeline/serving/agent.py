@@ -67,7 +67,7 @@ class Agent:
         except (RanklineError, OSError) as error:
             fault = str(error) or type(error).__name__
             self._serve_copy()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # MLflow raises what it likes, and the agent is to go on
             fault = f"{type(error).__name__}: {error}"
             _LOG.exception("the agent failed")
         if fault != self._fault:

@@ -87,7 +87,7 @@ class CurrentModel:
         while True:
             try:
                 await self.look()
-            except Exception:
+            except Exception:  # noqa: BLE001  # else nobody would load the next version
                 _LOG.exception("a look at the folder of the service failed")
             await asyncio.sleep(_LOOK_SECONDS)
 

@@ -1,4 +1,4 @@
-"""`Gate`: the outermost layer: who may ask, how much, and what every answer carries. Pure ASGI, some 20 µs a request."""
+"""`Gate`: the outermost layer: who may ask, how much, and what all answers carry. Pure ASGI: some 20 µs."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def process_ended(pid: int) -> None:
     """A process has ended: its gauges count no more, its counters do."""
     from prometheus_client import multiprocess
 
-    multiprocess.mark_process_dead(pid)
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -81,7 +81,9 @@ def exposition(extra: dict[str, tuple[str, float]], info: dict[str, str]) -> byt
 
     class All(Collector):
         def collect(self) -> Iterator[Metric]:
-            families = list(MultiProcessCollector(CollectorRegistry(), folder).collect()) if folder else []
+            families: list[Metric] = []
+            if folder:
+                families += MultiProcessCollector(CollectorRegistry(), folder).collect()  # type: ignore[no-untyped-call]
             yield from families
             counts = {sample.name: 0.0 for family in families for sample in family.samples}
             for family in families:

@@ -67,7 +67,7 @@ _KINDS: Mapping[Code, _Kind] = {
 }
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818  # its name in RFC 9457
     """An answer that is an error.
 
     Parameters

@@ -79,11 +79,13 @@ def _operation(get: Get) -> dict[str, Any]:
     }
 
 
-def _good(schema: Mapping[str, Any], statuses: Sequence[int], media_type: str = "application/json") -> dict[int, Any]:
+def _good(
+    schema: Mapping[str, Any], statuses: Sequence[int], media_type: str = "application/json"
+) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": "Done", "content": {media_type: {"schema": dict(schema)}}} for status in statuses}
 
 
-def _bad(codes: Sequence[Code]) -> dict[int, Any]:
+def _bad(codes: Sequence[Code]) -> dict[int | str, dict[str, Any]]:
     """Status → answer, whose description names the codes."""
     by_status: dict[int, list[str]] = {}
     for code in codes:

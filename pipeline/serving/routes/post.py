@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Header, Request, Response
 
-from pipeline.errors import ForgottenUserError, IdempotencyConflict, InvalidInteractionError
+from pipeline.errors import ForgottenUserError, IdempotencyConflictError, InvalidInteractionError
 from pipeline.interaction_log import Batch, Interaction, Logged
 from pipeline.serving.gate import key_of
 from pipeline.serving.lists import ListOptions, as_object, list_of, scores_of, session_list
@@ -84,7 +84,7 @@ async def _keep(service: Service, batch: list[NewInteraction], key_id: str, idem
         raise Problem(Code.INVALID_REQUEST, str(error)) from None
     except ForgottenUserError as error:
         raise Problem(Code.FORGOTTEN_USER, str(error)) from None
-    except IdempotencyConflict as error:
+    except IdempotencyConflictError as error:
         raise Problem(Code.IDEMPOTENCY_CONFLICT, str(error)) from None
     if not accepted.duplicate:
         service.metrics.interactions.inc(accepted.count)
