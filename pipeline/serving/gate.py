@@ -14,7 +14,7 @@ from pipeline.serving.metrics import Metrics
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.request_log import RequestLog
 
-__all__ = ["Gate", "key_of", "may_see_details", "request_id_of"]
+__all__ = ["ROUTE", "Gate", "key_of", "may_see_details", "request_id_of"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,6 +26,7 @@ _BODY, _BATCH = 64 << 10, 1 << 20  # bytes
 _LARGE = frozenset(("/api/v1/interactions", "/api/v1/recommendations"))
 _BODY_SECONDS = 10.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+ROUTE = "rankline.route"  # the template of the path, as the routes of GET note it
 _ID, _KEY, _NO_KEYS = "rankline.request_id", "rankline.key", "rankline.no_keys"
 _ALWAYS = [
     (b"x-content-type-options", b"nosniff"),
@@ -104,7 +105,7 @@ class Gate:
         finally:
             self.in_flight -= 1
             seconds = time.perf_counter() - begun
-            route = getattr(scope.get("route"), "path", None) or "none"
+            route = scope.get(ROUTE) or getattr(scope.get("route"), "path", None) or "none"
             self._metrics.request(scope["method"] if route != "none" else "any", route, str(status)).inc()
             self._metrics.seconds(route).observe(seconds)
             self._log.write(scope["method"], route, status, seconds, request_id, version, traceparent)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 from starlette.routing import Route
 
-from pipeline.serving.gate import Receive, Scope, Send
+from pipeline.serving.gate import ROUTE, Receive, Scope, Send
 from pipeline.serving.problems import Code
 from pipeline.serving.routes.parameters import Parameter, parse
 
@@ -64,6 +64,7 @@ class Get:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        scope[ROUTE] = self.path
         values = parse(scope["query_string"], self.parameters)
         await send_answer(send, self.answer(scope, values))
 

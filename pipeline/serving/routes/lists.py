@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.serving.gate import Receive, Scope, Send
+from pipeline.serving.gate import ROUTE, Receive, Scope, Send
 from pipeline.serving.interactions import Known
 from pipeline.serving.lists import FOLD_IN, POPULAR, ListOptions, as_json, list_of
 from pipeline.serving.problems import Code
@@ -36,7 +36,7 @@ class _Recommendations(Get):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        service = self.service
+        service, scope[ROUTE] = self.service, self.path
         served = service.model.served()
         state = service.reader.look() if service.reader is not None else 0
         key = (scope["path"], scope["query_string"])
