@@ -97,8 +97,12 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
 
 def _supervise(config: ServiceConfig, folder: LiveFolder, listening: socket.socket) -> None:
     # Imported once, before the processes are forked: they share the memory, and begin at once.
+    from pipeline.kernels import available, compiled
     from pipeline.serving import worker
 
+    if available():
+        for kernels in ("topk", "fold_in", "half_step"):
+            compiled(kernels)
     asked = threading.Event()
     drains = [True]
 
