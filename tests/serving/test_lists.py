@@ -87,7 +87,9 @@ def test_every_kind_of_model_knows_a_new_rating(tmp_path: Path, algorithm: str) 
 def test_a_stranger_gets_what_is_popular_and_then_a_list_of_their_own(workers: Workers, model) -> None:
     stranger = workers.get(f"{LISTS}/999?k=3")
     assert stranger.json()["source"] == "popular"
-    assert listed(stranger) == [tuple(pair) for pair in zip(*Scorer(model).recommend(999, 3, unknown="popular"))]
+    assert listed(stranger) == [
+        tuple(pair) for pair in zip(*Scorer(model).recommend(999, 3, unknown="popular"), strict=True)
+    ]
     missing = workers.get(f"{LISTS}/999?unknown=error")
     assert (missing.status_code, missing.json()["code"]) == (404, "UNKNOWN_USER")
     assert missing.headers["content-type"] == "application/problem+json"
