@@ -60,7 +60,10 @@ def with_users(
 
 
 def _ensemble_with_users(model: EnsembleModel, history: UserItems) -> EnsembleModel:
-    """The ensemble of those members that rank for new users; their weights are made to add up to 1 again."""
+    """The ensemble of those members that rank for new users; their weights are made to add up to 1 again.
+
+    The ensemble itself transforms no scores; its members do.
+    """
     members, weights = [], []
     for member, weight, fold_in in zip(model.members, model.weights, model.fold_ins, strict=True):
         try:
