@@ -22,6 +22,8 @@ from pipeline.cli.commands import (  # noqa: F401
     promote,
     rollback,
     score,
+    serve,
+    key,
     recommend,
     show,
     why,
