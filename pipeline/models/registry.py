@@ -22,6 +22,7 @@ from pipeline.models.algorithms.item_knn import ItemKNNAlgorithm
 from pipeline.models.algorithms.nmf import NMFAlgorithm, sklearn_estimator
 from pipeline.models.algorithms.popularity import PopularAlgorithm, RecentAlgorithm
 from pipeline.models.algorithms.ratings import BPMFAlgorithm, SVDAlgorithm
+from pipeline.models.algorithms.rerank import RerankAlgorithm
 from pipeline.models.base import Algorithm
 from pipeline.options import TrainOptions
 
@@ -70,7 +71,7 @@ REBUILT_ESTIMATOR = f"{NMFAlgorithm.name}_model"
 @cache
 def algorithms() -> tuple[Algorithm, ...]:
     """Every model, the default one first."""
-    return (*(algorithm() for algorithm in _CLASSES), EnsembleAlgorithm(find))
+    return (*(algorithm() for algorithm in _CLASSES), EnsembleAlgorithm(find), RerankAlgorithm(find))
 
 
 @cache

@@ -41,7 +41,7 @@ class TrainOptions(Options):
 
     algorithm: str = option(
         "NMF",
-        "NMF, als, ease, elsa, svd, bpmf, item-knn, popular, recent, ensemble or auto.",
+        "NMF, als, ease, elsa, svd, bpmf, item-knn, popular, recent, ensemble, rerank or auto.",
         details="auto: the one that ranks best on a validation part, with its options ([tuning.md](tuning.md)).",
     )
     budget_minutes: Annotated[float, Gt(0)] = option(10.0, "Minutes for auto, at most.")
@@ -113,7 +113,7 @@ class TrainOptions(Options):
     )
     members: str | None = option(
         None,
-        "ensemble: its models (ease,als,item-knn,recent).",
+        "ensemble: its models (ease,als,item-knn,recent); rerank: its first model (ease).",
         details="With commas. Options may follow a name: ease:regularization=300,als:n_components=128.",
     )
     transform: Transform = option(

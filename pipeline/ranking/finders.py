@@ -9,6 +9,7 @@ from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.popularity_model import PopularityModel
+from pipeline.models.rerank_model import RerankModel
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.dense import DenseFinder
 from pipeline.ranking.popularity import PopularityFinder
@@ -48,7 +49,7 @@ def finder_for(model: SavedModel, compiled: bool | None = None) -> ListFinder:
     """The finder for the model's kind; `compiled` as in `Scorer`."""
     if isinstance(model, FactorModel):
         return FactorFinder(model, compiled)
-    if isinstance(model, EnsembleModel):
+    if isinstance(model, EnsembleModel | RerankModel):
         return DenseFinder(model) if model.alone is None else finder_for(model.alone, compiled)
     if isinstance(model, ItemItemModel):
         return DenseFinder(model)

@@ -21,6 +21,7 @@ from pipeline.evaluation.metric_names import current_names
 from pipeline.evaluation.results import Report
 from pipeline.models import registry
 from pipeline.models.base import Algorithm, Fitted
+from pipeline.models.item_snapshot import ItemTexts
 from pipeline.models.reconstruction import all_cells_errors
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
@@ -91,8 +92,10 @@ class Trained:
         return None if facts is None else registry.rebuild_estimator(asdict(facts), self.losses, self.model)
 
 
-def train(x: Interactions, spec: TrainOptions, progress: Progress = silent) -> Trained:
+def train(x: Interactions, spec: TrainOptions, progress: Progress = silent, texts: ItemTexts | None = None) -> Trained:
     """Evaluate the model on a holdout, then fit the final model on all interactions.
+
+    texts : genres of items, for a model that needs them
 
     Raises
     ------
@@ -103,7 +106,7 @@ def train(x: Interactions, spec: TrainOptions, progress: Progress = silent) -> T
     InputError
         For a model, a split or a half-life that needs times, where the data has none.
     """
-    algorithm = checked_algorithm(spec)
+    algorithm = checked_algorithm(spec).told(texts)
     stages = Stages()
     with stages("matrix"):
         progress("matrix", 0, None)
