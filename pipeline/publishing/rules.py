@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pipeline.publishing.lock import publish_lock
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.warehouse import Warehouse, sql
 
-__all__ = ["MOVIES", "RULES", "known_items", "push_rules", "read_rules"]
+__all__ = ["MOVIES", "RULES", "HiddenRows", "hidden_rows", "known_items", "push_rules", "read_rules"]
 
 RULES = "analytics.rules"
 MOVIES = "raw.movies"
@@ -68,6 +69,35 @@ def known_items(warehouse: Warehouse) -> IdMap | None:
     column = warehouse.table("SELECT DISTINCT movie_id FROM raw.movies").column(0)
     ids: NDArray[Any] = np.array(column.to_pylist())
     return IdMap.of(ids) if ids.size else None
+
+
+@dataclass(frozen=True)
+class HiddenRows:
+    """Rows of a published set that rules hide: how many, and their items as text, those in most lists first."""
+
+    n_rows: int = 0
+    items: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        more = " …" if len(self.items) > 3 else ""
+        return f"{self.n_rows:,} rows of {len(self.items):,} item(s) ({', '.join(self.items[:3])}{more})"
+
+
+def hidden_rows(warehouse: Warehouse, table: str, rules: Rules, at: int) -> HiddenRows:
+    """The rows of a set, in a table of analytics, whose items no list may hold at that time (ms since 1970).
+
+    Raises InputError for rules that can't be about these items.
+    """
+    if not rules.rules:
+        return HiddenRows()
+    listed = warehouse.table(sql.load("queries/listed_items").text, {"table": table})
+    ids: NDArray[Any] = np.array(listed.column("item_id").to_pylist())
+    items = IdMap.of(ids)
+    hidden = rules.hidden(items, at)
+    if hidden is None:
+        return HiddenRows()
+    of = hidden[items.rows(ids)]
+    return HiddenRows(int(listed.column("n_rows").to_numpy()[of].sum()), tuple(map(str, ids[of].tolist())))
 
 
 def push_rules(

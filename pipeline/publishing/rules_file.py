@@ -16,6 +16,7 @@ from pipeline.ranking.rules import Rule
 __all__ = ["COLUMNS", "bad_rules", "read_rules_file"]
 
 COLUMNS = ("item_id", "genre", "action", "valid_from", "valid_until", "reason", "model")
+_ADVICE = f"A file of rules begins with a line of names out of {', '.join(COLUMNS)}; docs/rules.md has an example."
 _SHOWN = 5
 _YEARS = range(1970, 2200)  # what a DateTime64 holds, and no typing error
 
@@ -62,7 +63,7 @@ def _check_columns(columns: list[str], path: Path) -> None:
     if not {"item_id", "genre"} & set(columns):
         missing = ["item_id", *missing]
     if missing:
-        raise MissingColumnsError(missing, columns, str(path))
+        raise MissingColumnsError(missing, columns, str(path), advice=_ADVICE)
     if unknown := sorted(set(columns) - set(COLUMNS)):
         # A misspelt valid_until would be a rule without an end.
         raise InputError(f"{path} has columns that rules don't have: {unknown}; they have {list(COLUMNS)}")

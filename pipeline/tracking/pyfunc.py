@@ -23,6 +23,7 @@ __all__ = ["Recommender", "signature_for"]
 
 DEFAULTS = {"k": 10, "exclude_seen": True, "unknown": "error"}
 _UNKNOWN = ("error", "popular", "skip")
+_ADVICE = "The users are asked for in a column user_id."
 _BLOCK = 4096  # users that are ranked at a time
 
 
@@ -116,7 +117,7 @@ def _checked(options: dict[str, Any]) -> tuple[int, bool, str]:
 def _user_column(model_input: pd.DataFrame) -> list[Any]:
     """The users. Raises InputError for a missing one."""
     if "user_id" not in model_input.columns:
-        raise MissingColumnsError(["user_id"], [str(name) for name in model_input.columns])
+        raise MissingColumnsError(["user_id"], [str(name) for name in model_input.columns], advice=_ADVICE)
     column = model_input["user_id"]
     if (missing := np.flatnonzero(column.isna())).size:
         raise InputError(f"user_id is missing in {missing.size} row(s); the first is row {missing[0]}, counted from 0")

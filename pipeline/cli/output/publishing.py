@@ -63,13 +63,18 @@ def rollback_table_output(result: RollbackTableResult) -> Output:
     """The set that is published again, and the table that keeps the newer set."""
     data = {
         "table": result.table, "version": result.now.model_version, "run_id": result.now.run_id,
-        "kept": f"analytics.{result.before.kept_name}",
+        "kept": f"analytics.{result.before.kept_name}", "hidden_rows": result.hidden.n_rows,
+        "hidden_items": list(result.hidden.items),
     }  # fmt: skip
     line = (
         f"{result.table} in {result.address} is the set of {_set(result.now)} again; "
         f"that of {_set(result.before)} is kept as analytics.{result.before.kept_name}"
     )
-    return Output("rolled back the table", data, [line])
+    lines: list[Block] = [line]
+    if result.hidden.items:
+        typed = result.now.names.typed
+        lines.append(f"it has {result.hidden} that rules leave out. next: rankline score{typed}")
+    return Output("rolled back the table", data, lines)
 
 
 def _table(published: PublishedSet) -> str:
