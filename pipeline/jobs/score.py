@@ -38,6 +38,7 @@ class ScoreResult:
     summary: BatchSummary
     outcome: PublishResult
     seconds: float
+    max_per_genre: int | None = None
 
 
 def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> ScoreResult:
@@ -63,7 +64,7 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
             )
             try:
                 rules = read_rules(warehouse, names)
-                scorer = scorer.under(rules, table.generated_at_ms)
+                scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre)
                 _check_rules(scorer)
                 reporter.progress("score", 0, len(scorer.users), "users")
                 summary = score_all(
@@ -76,7 +77,9 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
                     progress=lambda done, total: reporter.progress("score", done, total, "users"),
                 )
                 reporter.progress("publish", 0, None)
-                outcome = table.publish(scorer.model, _limits(spec), spec.keep, reporter.say, settings.lock_expiry)
+                outcome = table.publish(
+                    scorer.model, _limits(spec, scorer), spec.keep, reporter.say, settings.lock_expiry
+                )
             except CheckFailedError as error:
                 if run is not None:
                     run.tags({"failed_check": error.check, "staged_table": f"analytics.{table.staged}"})
@@ -86,7 +89,9 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
                 raise
             write_snapshot(rules, settings, reporter)
             seconds = time.perf_counter() - start
-            result = ScoreResult(version.label, names.table, warehouse.address, summary, outcome, seconds)
+            result = ScoreResult(
+                version.label, names.table, warehouse.address, summary, outcome, seconds, spec.max_per_genre
+            )
         for sentence in outcome.notes:
             reporter.say(sentence)
         if summary.n_forgotten:
@@ -116,9 +121,14 @@ def _check_rules(scorer: Scorer) -> None:
         )
 
 
-def _limits(spec: ScoreOptions) -> PublishLimits:
+def _limits(spec: ScoreOptions, scorer: Scorer) -> PublishLimits:
     return PublishLimits(
-        spec.k, spec.unknown == "popular", spec.max_coverage_drop, spec.max_fallback, spec.accept_changes == "yes"
+        spec.k,
+        spec.unknown == "popular",
+        spec.max_coverage_drop,
+        spec.max_fallback,
+        spec.accept_changes == "yes",
+        scorer.limit,
     )
 
 

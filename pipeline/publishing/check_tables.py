@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConnectionLostError, QueryError
 from pipeline.models.saved_model import SavedModel
+from pipeline.ranking.genres import ItemGenres
 from pipeline.warehouse import Warehouse, sql
 from pipeline.warehouse.column_types import seen_ids
 
@@ -92,10 +93,13 @@ class CheckTables:
         user, item = seen_ids(self._warehouse, query, self._user_kind, self._item_kind)
         self._warehouse.command(sql.insert_seen(query, user, item).text, {"seen": self.seen})
 
-    def load_model(self, model: SavedModel, hidden: NDArray[np.bool_] | None = None) -> None:
+    def load_model(
+        self, model: SavedModel, hidden: NDArray[np.bool_] | None = None, genres: ItemGenres | None = None
+    ) -> None:
         """The model's users with what its artifact has as seen, and its items, in blocks of bounded memory.
 
         hidden : (n_items,) which items a rule hides; None for none
+        genres : of the items, where a limit is on them
         """
         self._make("ddl/staged_seen", self.seen)  # empty, where no warehouse has anything to say
         self._make("ddl/staged_users", self.model_users)
@@ -105,7 +109,8 @@ class CheckTables:
             ids = items[first : first + _USERS_A_BLOCK]
             cols = np.arange(first, first + ids.size, dtype=np.uint32)
             rule = np.zeros(ids.size, np.uint8) if hidden is None else hidden[cols].astype(np.uint8)
-            self._insert(self.model_items, pa.table({"item_id": pa.array(ids), "col": cols, "hidden": rule}))
+            columns = {"item_id": pa.array(ids), "col": cols, "hidden": rule, "genres": _genres(genres, cols)}
+            self._insert(self.model_items, pa.table(columns))
         indptr, first, n_users = model.seen.indptr, 0, len(model.users)
         while first < n_users:
             # As many users as fit, one at least.
@@ -122,6 +127,16 @@ class CheckTables:
         """Drop those that were made."""
         for table in self._made:
             self._warehouse.command("DROP TABLE IF EXISTS analytics.{table:Identifier}", {"table": table})
+
+
+def _genres(genres: ItemGenres | None, cols: NDArray[np.uint32]) -> pa.LargeListArray:
+    """The names of the genres of these items."""
+    if genres is None:
+        return pa.array([[]] * cols.size, pa.large_list(pa.string()))
+    of, genre = genres.of_items(cols.astype(np.int32))
+    ends = np.searchsorted(of, np.arange(cols.size + 1))
+    names = pa.array(genres.names, pa.string()).take(pa.array(genre))
+    return pa.LargeListArray.from_arrays(pa.array(ends.astype(np.int64)), names)
 
 
 def _ids(column: pa.ChunkedArray, kind: str) -> NDArray[np.generic]:

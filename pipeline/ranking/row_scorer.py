@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from functools import cached_property
 from typing import Self
 
@@ -16,7 +17,9 @@ from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
 from pipeline.models.saved_model import SavedModel, model_name
 from pipeline.models.validation import check_columns, check_rows
+from pipeline.ranking.diversity import Find, GenreLimit, find_limited
 from pipeline.ranking.finders import FactorFinder, finder_for
+from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.popularity import PopularityFinder
 from pipeline.ranking.rules import Rules, now_ms
 from pipeline.ranking.topk import LeftOut, TopK
@@ -42,6 +45,8 @@ class RowScorer:
         self._compiled = compiled
         self._finder = finder_for(model, compiled)
         self.hidden: NDArray[np.bool_] | None = None
+        self.limit: GenreLimit | None = None
+        self.genre_source = GenreSource()
 
     def under(self, rules: Rules, at: int | None = None) -> Self:
         """The same scorer, whose lists hold no item that the rules hide.
@@ -53,6 +58,19 @@ class RowScorer:
         scorer = copy.copy(self)
         scorer.hidden = rules.hidden(self.items, now_ms() if at is None else at)
         return scorer
+
+    def limited(self, max_per_genre: int | None) -> Self:
+        """The same scorer, whose lists hold at most so many items of one genre (`diversity`); None for any number.
+
+        Raises UsageError for a number under 1, InputError for a model whose items have no genres.
+        """
+        scorer = copy.copy(self)
+        scorer.limit = None if max_per_genre is None else GenreLimit(max_per_genre, self.genre_source.genres)
+        return scorer
+
+    def items_of(self, genres: Collection[str]) -> NDArray[np.int32]:
+        """Rows of the items that have any of these genres. Raises InputError for a genre of no item."""
+        return self.genre_source.genres.rows_of(genres)
 
     @property
     def users(self) -> IdMap:
@@ -96,7 +114,12 @@ class RowScorer:
         index = check_rows(rows, "User", len(self.users))
         seen = [LeftOut(self.model.seen.indptr, self.model.seen.indices, index)] if exclude_seen else []
         left_out = self._left_out(index.size, k, seen, also_seen, "also_seen")
-        return self._finder.find(ListRequest(index, k, left_out, self._hidden(allow, deny), n_threads))
+        request = ListRequest(index, k, left_out, self._hidden(allow, deny), n_threads)
+        return self._lists(self._finder.find, request)
+
+    def _lists(self, find: Find, request: ListRequest) -> TopK:
+        """The lists of a request: every way to a list ends here, so that limits hold for all of them."""
+        return find(request) if self.limit is None else find_limited(find, request, self.limit)
 
     def _left_out(
         self, n: int, k: int, left_out: list[LeftOut], seen: sparse.csr_matrix | None, name: str
@@ -125,7 +148,8 @@ class RowScorer:
     ) -> TopK:
         """The k most popular items for each of n users; scores are numbers of interactions."""
         left_out = self._left_out(n, k, [], seen, "seen")
-        return self._most_popular.find(ListRequest(np.arange(n), k, left_out, self._hidden(allow, deny)))
+        request = ListRequest(np.arange(n), k, left_out, self._hidden(allow, deny))
+        return self._lists(self._most_popular.find, request)
 
     def _hidden(self, allow: NDArray[np.int32] | None, deny: NDArray[np.int32] | None) -> NDArray[np.bool_] | None:
         if allow is None and deny is None:
@@ -178,7 +202,8 @@ class RowScorer:
     def _of_factors(self, factors: NDArray[np.float32], request: ListRequest) -> TopK:
         if not isinstance(self._finder, FactorFinder):
             raise self._without_factors()
-        return self._finder.of_factors.find(factors, request)
+        finder = self._finder.of_factors
+        return self._lists(lambda part: finder.find(factors, part), request)
 
     def _checked(self, user_factors: ArrayLike) -> NDArray[np.float32]:
         if not isinstance(self.model, FactorModel):

@@ -17,6 +17,7 @@ from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError, UnknownItemError, UnknownUserError, UsageError
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.saved_model import load_saved_model
+from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.new_users import as_floats, one_row, with_users
 from pipeline.ranking.row_scorer import RowScorer
 from pipeline.ranking.topk import LeftOut, TopK
@@ -54,7 +55,9 @@ class Scorer(RowScorer):
 
         Raises ArtifactError.
         """
-        return cls(load_saved_model(folder, mapped=mapped))
+        scorer = cls(load_saved_model(folder, mapped=mapped))
+        scorer.genre_source = GenreSource(folder)
+        return scorer
 
     # ---- by external id ---------------------------------------------------------------------
 
@@ -178,7 +181,7 @@ class Scorer(RowScorer):
         """
         fold_in = self._factors if isinstance(self.model, FactorModel) else None
         scorer = Scorer(with_users(self.model, history, fold_in), self.source, compiled=self._compiled)
-        scorer.hidden = self.hidden
+        scorer.hidden, scorer.limit, scorer.genre_source = self.hidden, self.limit, self.genre_source
         return scorer
 
     def recommend_from(

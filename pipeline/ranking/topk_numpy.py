@@ -50,7 +50,7 @@ class ListRequest(NamedTuple):
     hidden: NDArray[np.bool_] | None = None
     n_threads: int | None = None
 
-    def part(self, part: slice) -> ListRequest:
+    def part(self, part: slice | NDArray[np.intp]) -> ListRequest:
         """The request for some of the rows."""
         left_out = [cells._replace(rows=cells.rows[part]) for cells in self.left_out]
         return self._replace(rows=self.rows[part], left_out=left_out)

@@ -19,7 +19,8 @@ def score_output(result: ScoreResult) -> Output:
         f"to {result.table} in {result.address}, from {result.model}, in {result.seconds:.1f} s"
     ]
     if summary.n_short:
-        blocks.append(f"{summary.n_short:,} user(s) have fewer unseen items than --k, and get those")
+        which = " that --max-per-genre lets in" if result.max_per_genre else ""
+        blocks.append(f"{summary.n_short:,} user(s) have fewer unseen items{which} than --k, and get those")
     if summary.n_flat:
         blocks.append(
             f"{summary.n_flat:,} user(s) have no item with a score above 0, so their lists are in the order of "
