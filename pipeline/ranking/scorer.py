@@ -87,8 +87,8 @@ class Scorer(RowScorer):
         """
         if unknown not in ("error", "popular"):
             raise UsageError(f"unknown must be 'error' or 'popular', got {unknown!r}")
-        allowed = None if allow is None else self._known_items(allow)
-        denied = None if deny is None else self._known_items(deny)
+        allowed = None if allow is None else self.item_rows(allow)
+        denied = None if deny is None else self.item_rows(deny)
         row = self._user_row(user_id)
         # No list is longer than there are items, whatever a caller asks for.
         k = min(k, max(1, len(self.items)))
@@ -132,7 +132,11 @@ class Scorer(RowScorer):
             f"Unknown item(s) {ids[:5].tolist()}: not among the {len(self.items)} items of the model"
         )
 
-    def _known_items(self, ids: Collection[int | str]) -> NDArray[np.int32]:
+    def item_rows(self, ids: Collection[int | str]) -> NDArray[np.int32]:
+        """Rows of the items that the model knows, ascending, each once; other ids are ignored.
+
+        Raises InputError for an id that can't be one of these items'.
+        """
         rows = self.items.rows(_listed(ids), missing="negative")
         return np.unique(rows[rows >= 0])
 
@@ -233,10 +237,10 @@ class Scorer(RowScorer):
         factors = np.asarray(user_factors)
         if factors.ndim != 1:
             raise InputError(f"One user's factors have shape (k,), not {factors.shape}")
-        seen_rows = self._known_items(seen)
+        seen_rows = self.item_rows(seen)
         seen_cells = LeftOut(np.array([0, seen_rows.size]), seen_rows, np.zeros(1, np.intp))
-        allowed = None if allow is None else self._known_items(allow)
-        denied = None if deny is None else self._known_items(deny)
+        allowed = None if allow is None else self.item_rows(allow)
+        denied = None if deny is None else self.item_rows(deny)
         k = min(k, max(1, len(self.items)))
         left_out = self._left_out(1, k, [seen_cells], None, "seen")
         request = ListRequest(np.arange(1), k, left_out, self._hidden(allowed, denied))
