@@ -101,6 +101,9 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
         if scorer.hidden is not None:
             n_hidden = int(scorer.hidden.sum())
             reporter.say(f"{n_hidden:,} of {len(scorer.items):,} items are left out by rules ({rules.digest[:12]})")
+        for promotion in scorer.promotions:
+            n_items = int(promotion.items.sum())
+            reporter.say(f"{n_items:,} item(s) are {promotion.source}, at most {promotion.quota} of them in a list")
         for failed in outcome.accepted:
             reporter.say(f"published in spite of a failed check (--accept-changes yes): {failed}")
         if run is not None:
@@ -129,6 +132,7 @@ def _limits(spec: ScoreOptions, scorer: Scorer) -> PublishLimits:
         spec.max_fallback,
         spec.accept_changes == "yes",
         scorer.limit,
+        scorer.promotions,
     )
 
 

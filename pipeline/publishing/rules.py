@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,8 @@ def read_rules(warehouse: Warehouse, names: Names = DEFAULT) -> Rules:
     """
     if warehouse.engine(RULES) is None:
         return Rules()
-    rules = tuple(
-        Rule(row["action"], row["item_id"], row["genre"], row["from_ms"], row["until_ms"], row["reason"])
-        for row in warehouse.rows(sql.load("queries/rules").text, {"model": names.name})
-    )
+    rows = warehouse.rows(sql.load("queries/rules").text, {"model": names.name})
+    rules = tuple(sorted((_rule(row) for row in rows), key=_order))
     if faulty := [rule for rule in rules if rule.fault]:
         shown = "; ".join(f"{_shown(rule)}: {rule.fault}" for rule in faulty[:3])
         raise InputError(
@@ -43,6 +41,19 @@ def read_rules(warehouse: Warehouse, names: Names = DEFAULT) -> Rules:
             "replace all: rankline rules push FILE.csv --replace"
         )
     return Rules(rules, _genres(warehouse, {rule.genre.lower() for rule in rules if rule.genre}))
+
+
+def _rule(row: Mapping[str, Any]) -> Rule:
+    """The rule of a row; a table that an older version of Rankline made has no quota and no label."""
+    action, item, genre, reason, label = (
+        str(row.get(name) or "") for name in ("action", "item_id", "genre", "reason", "label")
+    )
+    return Rule(action, item, genre, row["from_ms"], row["until_ms"], reason, row.get("quota"), label)
+
+
+def _order(rule: Rule) -> tuple[Any, ...]:
+    times = [(time is None, time or 0) for time in (rule.valid_from, rule.valid_until)]
+    return rule.action, rule.item_id, rule.genre, *times, rule.reason, rule.label, rule.quota or 0
 
 
 def _shown(rule: Rule) -> str:
@@ -113,6 +124,8 @@ def push_rules(
     """
     for name in ("ddl/02_analytics", "ddl/rules"):
         warehouse.ddl(sql.load(name).text, {"table": "rules"})
+    if not warehouse.rows(sql.load("queries/rules_label_column").text):
+        warehouse.command(sql.load("ddl/rules_promotions").text)
     rows = _table(rules)
     if not replace:
         if rules:
@@ -136,12 +149,14 @@ def _table(rules: Sequence[tuple[str, Rule]]) -> pa.Table:
         "item_id": [rule.item_id for _, rule in rules],
         "genre": [rule.genre for _, rule in rules],
         "reason": [rule.reason for _, rule in rules],
+        "label": [rule.label for _, rule in rules],
     }
     times = {
         "valid_from": [rule.valid_from for _, rule in rules],
         "valid_until": [rule.valid_until for _, rule in rules],
     }
     return pa.table(
-        {name: pa.array(values, pa.string()) for name, values in texts.items()}
+        {"quota": pa.array([rule.quota for _, rule in rules], pa.uint16())}
+        | {name: pa.array(values, pa.string()) for name, values in texts.items()}
         | {name: pa.array(values, pa.timestamp("ms", "UTC")) for name, values in times.items()}
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Self
 
@@ -21,6 +21,7 @@ from pipeline.ranking.diversity import Find, GenreLimit, find_limited
 from pipeline.ranking.finders import FactorFinder, finder_for
 from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.popularity import PopularityFinder
+from pipeline.ranking.promotions import Promotion, with_promotions
 from pipeline.ranking.rules import Rules, now_ms
 from pipeline.ranking.topk import LeftOut, TopK
 from pipeline.ranking.topk_numpy import ListRequest
@@ -46,17 +47,19 @@ class RowScorer:
         self._finder = finder_for(model, compiled)
         self.hidden: NDArray[np.bool_] | None = None
         self.limit: GenreLimit | None = None
+        self.promotions: tuple[Promotion, ...] = ()
         self.genre_source = GenreSource()
 
     def under(self, rules: Rules, at: int | None = None) -> Self:
-        """The same scorer, whose lists hold no item that the rules hide.
+        """The same scorer, whose lists hold no item that the rules hide, and those that they promote.
 
         at : the time that counts, milliseconds since 1970; default, now
 
         Raises InputError for rules that can't be about these items.
         """
         scorer = copy.copy(self)
-        scorer.hidden = rules.hidden(self.items, now_ms() if at is None else at)
+        at = now_ms() if at is None else at
+        scorer.hidden, scorer.promotions = rules.hidden(self.items, at), rules.promotions(self.items, at)
         return scorer
 
     def limited(self, max_per_genre: int | None) -> Self:
@@ -112,14 +115,21 @@ class RowScorer:
         n_threads : where compiled kernels find the lists; default, the cores this process may use
         """
         index = check_rows(rows, "User", len(self.users))
-        seen = [LeftOut(self.model.seen.indptr, self.model.seen.indices, index)] if exclude_seen else []
-        left_out = self._left_out(index.size, k, seen, also_seen, "also_seen")
+        seen = [LeftOut(self.model.seen.indptr, self.model.seen.indices, index)]
+        left_out = self._left_out(index.size, k, seen if exclude_seen else [], also_seen, "also_seen")
         request = ListRequest(index, k, left_out, self._hidden(allow, deny), n_threads)
-        return self._lists(self._finder.find, request)
+        return self._lists(self._finder.find, request, [] if exclude_seen else seen)
 
-    def _lists(self, find: Find, request: ListRequest) -> TopK:
-        """The lists of a request: every way to a list ends here, so that limits hold for all of them."""
-        return find(request) if self.limit is None else find_limited(find, request, self.limit)
+    def _lists(self, find: Find, request: ListRequest, seen: Sequence[LeftOut] = ()) -> TopK:
+        """The lists of a request: every way to a list ends here, so that limits and promotions are in all of them.
+
+        seen : what is never promoted, besides what the request leaves out
+        """
+        top = find(request) if self.limit is None else find_limited(find, request, self.limit)
+        if not self.promotions:
+            return top
+        never = request._replace(left_out=[*request.left_out, *seen])
+        return with_promotions(find, never, top, self.promotions, self.limit)
 
     def _left_out(
         self, n: int, k: int, left_out: list[LeftOut], seen: sparse.csr_matrix | None, name: str

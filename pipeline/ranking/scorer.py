@@ -39,11 +39,13 @@ class _Pair(NamedTuple):
 class Ranking(_Pair):
     """``items, scores = …``: external ids and their scores, best first; `source` names what ranked them.
 
-    `fallback` is true of the list of most popular items that a user who is absent from the model gets.
+    `fallback` is true of the list of most popular items that a user who is absent from the model gets. `sources` has
+    the source of each item, (n,): ``promoted:LABEL`` for one that a rule put there.
     """
 
     source: str = "nmf"
     fallback: bool = False
+    sources: NDArray[np.str_] = np.empty(0, np.str_)
 
 
 class Scorer(RowScorer):
@@ -186,6 +188,7 @@ class Scorer(RowScorer):
         fold_in = self._factors if isinstance(self.model, FactorModel) else None
         scorer = Scorer(with_users(self.model, history, fold_in), self.source, compiled=self._compiled)
         scorer.hidden, scorer.limit, scorer.genre_source = self.hidden, self.limit, self.genre_source
+        scorer.promotions = self.promotions
         return scorer
 
     def recommend_from(
@@ -250,7 +253,7 @@ class Scorer(RowScorer):
     def _ranking(self, top: TopK, source: str, *, fallback: bool = False) -> Ranking:
         n = int(np.count_nonzero(top.items[0] >= 0))
         ranking = Ranking(self.items.ids(top.items[0, :n]), top.scores[0, :n])
-        ranking.source, ranking.fallback = source, fallback
+        ranking.source, ranking.fallback, ranking.sources = source, fallback, top.sources(source)[0, :n]
         return ranking
 
 

@@ -105,10 +105,14 @@ def _ranked(scorer: Scorer, users: list[Any], rows: NDArray[np.int32], asked: _A
     allow, deny = asked.allow, asked.deny
     items = np.full((rows.size, k), -1, np.int32)
     scores = np.zeros((rows.size, k), np.float32)
+    sources = np.full((rows.size, k), "", object)
     ranked = scorer.recommend_rows(rows[known], k, exclude_seen=asked.exclude_seen, allow=allow, deny=deny)
     items[known], scores[known] = ranked
+    sources[known] = ranked.sources(scorer.source)
     if asked.unknown == "popular" and not known.all():
-        items[~known], scores[~known] = scorer.popular_rows(int((~known).sum()), k, allow=allow, deny=deny)
+        popular = scorer.popular_rows(int((~known).sum()), k, allow=allow, deny=deny)
+        items[~known], scores[~known] = popular
+        sources[~known] = popular.sources(FALLBACK)
     place, rank = np.nonzero(items >= 0)
     return pd.DataFrame(
         {
@@ -116,7 +120,7 @@ def _ranked(scorer: Scorer, users: list[Any], rows: NDArray[np.int32], asked: _A
             "rank": rank + 1,
             "item_id": scorer.items.ids(items[place, rank]),
             "score": scores[place, rank],
-            "source": np.where(known, scorer.source, FALLBACK)[place],
+            "source": sources[place, rank],
         }
     )
 

@@ -21,6 +21,8 @@ def score_output(result: ScoreResult) -> Output:
     if summary.n_short:
         which = " that --max-per-genre lets in" if result.max_per_genre else ""
         blocks.append(f"{summary.n_short:,} user(s) have fewer unseen items{which} than --k, and get those")
+    if summary.n_promoted:
+        blocks.append(f"{summary.n_promoted:,} of the rows are of promoted items; their source says so")
     if summary.n_flat:
         blocks.append(
             f"{summary.n_flat:,} user(s) have no item with a score above 0, so their lists are in the order of "
@@ -31,6 +33,7 @@ def score_output(result: ScoreResult) -> Output:
             f"{summary.n_unknown:,} user(s) of the warehouse are not in the model; --unknown popular gives them a list"
         )
     data = {"model": result.model, "table": result.table, "n_users": summary.n_users, "n_rows": summary.n_rows}
+    data["n_promoted"] = summary.n_promoted
     return Output(result.outcome.action, data, blocks)
 
 
