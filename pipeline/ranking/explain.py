@@ -1,7 +1,6 @@
 """The exact parts of one score, by the model's kind, and the item's rank among the user's unseen items.
 
-factors      the contribution of each factor; of each of the user's past items where the way of folding in splits scores
-             so (als, svd, bpmf)
+factors      the contribution of each of the user's past items; and of each factor, where factors are non-negative (nmf)
 item_item    the contribution of each of the user's past items
 popularity   how many of the model's users have interacted with the item
 """
@@ -9,13 +8,13 @@ popularity   how many of the model's users have interacted with the item
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.models.factor_model import FactorModel
-from pipeline.models.fold_in import FoldIn
+from pipeline.models.fold_in import FoldIn, ScoreParts
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.saved_model import SavedModel
 
@@ -23,14 +22,20 @@ __all__ = [
     "Explanation",
     "FactorPart",
     "ItemPart",
+    "Place",
     "contributions",
     "explain",
+    "factors_have_meaning",
     "factors_of",
     "interactions_with",
     "item_contributions",
-    "past_items_of",
     "rank_of",
 ]
+
+
+# Largest difference between a score and the sum of its parts, beside their size: users' factors are those of their
+# history up to the tolerance of the fit's last half-step, and of float32.
+TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class ItemPart:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The parts of a score of a model's user; `factors` or `past_items`, where the kind has them.
+    """The parts of a score of a model's user; `factors` and `past_items`, where the model has them.
 
     Attributes
     ----------
@@ -79,8 +84,9 @@ class Explanation:
     n_interactions : how many of the model's users have interacted with the item
     factors : those with the largest contributions, by size
     past_items : the user's items with the largest contributions, by size
-    level : what the score is before the contributions of past items: of a model of ratings the item's level, else 0
-    n_parts : how many factors the model has, or how many of the user's items have a contribution other than 0
+    n_factors, n_past_items : how many factors there are, and how many of the user's items have a part other than 0
+    level : what the score is besides the parts of past items: the item's level, the pull of L1; mostly 0
+    confidence : share of the user's other unseen items that score lower, None for a seen item
     """
 
     kind: str
@@ -88,25 +94,35 @@ class Explanation:
     rank: int | None
     n_unseen: int
     n_interactions: int
+    confidence: float | None
     factors: tuple[FactorPart, ...] = ()
     past_items: tuple[ItemPart, ...] = ()
-    n_parts: int = 0
+    n_factors: int = 0
+    n_past_items: int = 0
     level: float = 0.0
 
 
 def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -> Explanation:
-    """Explain the score of a user and an item of the model by its `n_parts` largest parts."""
+    """Explain the score of a user and an item of the model by its `n_parts` largest parts of each sort."""
     score = float(model.predict([user_row], [item_row])[0])
-    rank, n_unseen = rank_of(model, user_row, item_row)
+    place = rank_of(model, user_row, item_row)
     known: dict[str, Any] = {}
     by_item = item_contributions(model, user_row, item_row)
     if by_item is not None:
-        past_items = tuple(_past_items(model, user_row, by_item, n_parts))
-        known = {"past_items": past_items, "n_parts": int(np.count_nonzero(by_item)), "level": _level(model, item_row)}
-    elif isinstance(model, FactorModel):
+        parts, level = by_item
+        past_items = tuple(_past_items(model, user_row, parts, n_parts))
+        known = {"past_items": past_items, "n_past_items": int(np.count_nonzero(parts)), "level": level}
+    if isinstance(model, FactorModel) and (by_item is None or factors_have_meaning(model)):
         factors = tuple(factors_of(model, user_row, item_row, n_parts))
-        known = {"factors": factors, "n_parts": model.n_components}
-    return Explanation(model.kind, score, rank, n_unseen, interactions_with(model, item_row), **known)
+        known |= {"factors": factors, "n_factors": model.n_components}
+    return Explanation(
+        model.kind, score, place.rank, place.n_unseen, interactions_with(model, item_row), place.confidence, **known
+    )
+
+
+def factors_have_meaning(model: FactorModel) -> bool:
+    """Whether single factors say something: those of any sign may be rotated, and give the same scores."""
+    return model.meta.get("fold_in") in (None, "non_negative")
 
 
 def interactions_with(model: SavedModel, item_row: int) -> int:
@@ -119,31 +135,26 @@ def _seen_by(model: SavedModel, user_row: int) -> slice:
     return slice(int(model.seen.indptr[user_row]), int(model.seen.indptr[user_row + 1]))
 
 
-def item_contributions(model: SavedModel, user_row: int, item_row: int) -> NDArray[np.float64] | None:
-    """The contribution of each of the user's items, (n_seen,) float64, in the order of `seen`.
+def item_contributions(model: SavedModel, user_row: int, item_row: int) -> ScoreParts | None:
+    """The part of each of the user's items, (n_seen,) float64, in the order of `seen`, and what comes on top of them.
 
     The score of an item-item model is their sum in this order, rounded once to float32; that of a model of factors is
-    their sum up to rounding, and of a model of ratings the item's level besides. None where scores are no such sums.
+    their sum up to rounding. None where scores are no such sums: the way of folding in does not split them, or the
+    user's factors are not those of their history.
     """
     if isinstance(model, ItemItemModel):
-        return model.parts(user_row, item_row)
+        return ScoreParts(model.parts(user_row, item_row), 0.0)
     if isinstance(model, FactorModel) and model.seen.dtype == np.float32:
         cells = _seen_by(model, user_row)
         fold_in = FoldIn(model.item_factors, model.meta, compiled=False)
-        return fold_in.parts(model.seen.indices[cells], model.seen.data[cells], item_row)
+        split = fold_in.split(model.seen.indices[cells], model.seen.data[cells], item_row)
+        return split if split is None or _adds_up(split, model.predict([user_row], [item_row])[0]) else None
     return None
 
 
-def _level(model: SavedModel, item_row: int) -> float:
-    """What `item_contributions` come on top of."""
-    if isinstance(model, FactorModel):
-        return FoldIn(model.item_factors, model.meta, compiled=False).level(item_row)
-    return 0.0
-
-
-def past_items_of(model: ItemItemModel, user_row: int, item_row: int, n: int = 3) -> list[ItemPart]:
-    """The user's items with the largest contributions, by size, without those of 0."""
-    return _past_items(model, user_row, model.parts(user_row, item_row), n)
+def _adds_up(split: ScoreParts, score: np.float32) -> bool:
+    size = abs(split.level) + float(np.abs(split.parts).sum())
+    return bool(abs(split.level + float(split.parts.sum()) - score) <= TOLERANCE * size)
 
 
 def _past_items(model: SavedModel, user_row: int, parts: NDArray[np.float64], n: int) -> list[ItemPart]:
@@ -176,12 +187,22 @@ def factors_of(
     return factors
 
 
-def rank_of(model: SavedModel, user_row: int, item_row: int) -> tuple[int | None, int]:
-    """The item's rank among the user's unseen items (None for a seen item), and the number of unseen items."""
+class Place(NamedTuple):
+    """Where an item stands among the user's unseen items; fields as in `Explanation`."""
+
+    rank: int | None
+    n_unseen: int
+    confidence: float | None
+
+
+def rank_of(model: SavedModel, user_row: int, item_row: int) -> Place:
+    """The item's place among the user's unseen items; ties by row."""
     scores = model.predict(np.full(len(model.items), user_row), np.arange(len(model.items)))
     unseen = np.ones(len(model.items), bool)
     unseen[model.seen.indices[_seen_by(model, user_row)]] = False
+    n_unseen = int(unseen.sum())
     if not unseen[item_row]:
-        return None, int(unseen.sum())
+        return Place(None, n_unseen, None)
     ahead = (scores > scores[item_row]) | ((scores == scores[item_row]) & (np.arange(scores.size) < item_row))
-    return 1 + int((ahead & unseen).sum()), int(unseen.sum())
+    lower = int((unseen & (scores < scores[item_row])).sum())
+    return Place(1 + int((ahead & unseen).sum()), n_unseen, lower / (n_unseen - 1) if n_unseen > 1 else 1.0)

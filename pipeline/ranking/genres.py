@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.models.item_snapshot import ItemSnapshot
-from pipeline.models.saved_model import load_item_snapshot
 
 __all__ = ["GenreSource", "ItemGenres"]
 
@@ -66,18 +64,18 @@ class ItemGenres:
 
 
 class GenreSource:
-    """The genres of a model's items, read once, when they are first asked for.
+    """The genres of a model's items, made once, when they are first asked for.
 
-    folder : of the saved model; None for a model without one
+    snapshot : gives the items with their genres, or None for a model without such a snapshot
     """
 
-    def __init__(self, folder: str | Path | None = None) -> None:
-        self._folder = folder
+    def __init__(self, snapshot: Callable[[], ItemSnapshot | None] = lambda: None) -> None:
+        self._snapshot = snapshot
 
     @cached_property
     def genres(self) -> ItemGenres:
         """Raises InputError where the items have none, ArtifactError where their file can't be read."""
-        snapshot = None if self._folder is None else load_item_snapshot(self._folder)
+        snapshot = self._snapshot()
         genres = None if snapshot is None else ItemGenres.of(snapshot)
         if genres is None:
             raise InputError(

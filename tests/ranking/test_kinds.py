@@ -170,7 +170,11 @@ def test_parts_sum_exactly_to_the_score(model):
                 assert why.score == why.n_interactions
                 assert (why.factors, why.past_items) == ((), ())
                 continue
-            parts = {"factors": contributions, "item_item": item_contributions}[model.kind](model, row, col)
+            if model.kind == "factors":
+                parts = contributions(model, row, col)
+            else:
+                parts, level = item_contributions(model, row, col)
+                assert level == 0
             total = 0.0
             for part in parts.tolist():
                 total += part
