@@ -174,12 +174,14 @@ def blocks(kind: str) -> list[str]:
 
 def test_the_blocks_of_the_page(embedded, tmp_path):
     init(embedded)
-    (table,), (statement,) = blocks("csv"), blocks("sql")
+    (table, promoting), (statement,) = blocks("csv"), blocks("sql")
     rules = read_rules_file(written(tmp_path, table))
     assert [(rule.item_id, rule.genre) for _, _, rule in rules] == [("2571", ""), ("318", ""), ("", "Horror")]
     push_rules(embedded, [(model, rule) for _, model, rule in rules])
     embedded.command(statement)
     assert set(read_rules(embedded).rules) == {rule for _, _, rule in rules}, "the last is there twice, and counts once"
+    spring, _, documentary = (rule for _, _, rule in read_rules_file(written(tmp_path, promoting)))
+    assert (spring.quota, spring.label, documentary.quota, documentary.genre) == (2, "spring", 1, "Documentary")
 
 
 @given(st.binary(max_size=80) | st.text(max_size=60).map(lambda text: f"action,item_id\n{text}".encode()))
