@@ -20,13 +20,16 @@ from pipeline.models.saved_model import SavedModel
 __all__ = ["as_floats", "one_row", "with_users"]
 
 
-def with_users(model: SavedModel, history: UserItems, fold_in: FoldIn | None = None) -> SavedModel:
+def with_users(
+    model: SavedModel, history: UserItems, fold_in: FoldIn | None = None, *, as_fitted: bool = False
+) -> SavedModel:
     """The model with the users of `history` instead of its own; their history is what they have seen.
 
     Parameters
     ----------
     history : over the model's items, scores as they were before the fit's transform
     fold_in : of a factor model, if the caller has one
+    as_fitted : the scores are those after the transform, as a model's `seen` has them
 
     Raises
     ------
@@ -37,7 +40,8 @@ def with_users(model: SavedModel, history: UserItems, fold_in: FoldIn | None = N
         raise InputError(f"A history over {len(history.items)} items for a model of {len(model.items)}")
     if isinstance(model, FactorModel):
         fold_in = fold_in or FoldIn(model.item_factors, model.meta)
-        factors = fold_in.fold_matrix(history.scores)
+        cells = history.scores
+        factors = fold_in.solve(cells.indptr, cells.indices, cells.data) if as_fitted else fold_in.fold_matrix(cells)
         return replace(model, user_factors=factors, users=history.users, seen=history.scores)
     if isinstance(model, PopularityModel):
         return replace(model, users=history.users, seen=history.scores)
@@ -46,7 +50,7 @@ def with_users(model: SavedModel, history: UserItems, fold_in: FoldIn | None = N
         if scores.size and not (np.isfinite(scores).all() and scores.min() >= 0):
             raise BadRowsError("1 or more score(s) are not finite and ≥ 0")
         seen = sparse.csr_matrix(history.scores, copy=False)
-        cells = transformed(scores.astype(np.float32), model.meta)
+        cells = scores if as_fitted else transformed(scores.astype(np.float32), model.meta)
         seen = sparse.csr_matrix((cells, seen.indices, seen.indptr), shape=seen.shape)
         return model.with_users(history.users, seen)
     raise UsageError(f"A model of kind {model.kind!r} ranks for the users that it was trained on alone")
