@@ -228,10 +228,11 @@ class RowScorer:
 
         Raises InputError.
         """
-        seen = cells if exclude_seen else None
         if isinstance(self.model, FactorModel):
-            factors = self._factors.solve(cells.indptr, cells.indices, cells.data)
-            return self.rank(factors, k, seen=seen, allow=allow, deny=deny)
+            factors, n = self._factors.solve(cells.indptr, cells.indices, cells.data), cells.shape[0]
+            left_out = self._left_out(n, k, [], cells, "cells")
+            request = ListRequest(np.arange(n), k, left_out if exclude_seen else [], self._hidden(allow, deny))
+            return self._of_factors(self._checked(factors), request, [] if exclude_seen else left_out)
         other = copy.copy(self)
         other.model = self.with_cells(cells)
         other._finder = finder_for(other.model, self._compiled)
@@ -243,11 +244,11 @@ class RowScorer:
         fold_in = self._factors if isinstance(self.model, FactorModel) else None
         return with_users(self.model, history, fold_in, as_fitted=True)
 
-    def _of_factors(self, factors: NDArray[np.float32], request: ListRequest) -> TopK:
+    def _of_factors(self, factors: NDArray[np.float32], request: ListRequest, seen: Sequence[LeftOut] = ()) -> TopK:
         if not isinstance(self._finder, FactorFinder):
             raise self._without_factors()
         finder = self._finder.of_factors
-        return self._lists(lambda part: finder.find(factors, part), request)
+        return self._lists(lambda part: finder.find(factors, part), request, seen)
 
     def _checked(self, user_factors: ArrayLike) -> NDArray[np.float32]:
         if not isinstance(self.model, FactorModel):

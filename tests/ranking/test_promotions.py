@@ -93,6 +93,10 @@ def test_every_way_to_a_list_has_promotions_and_their_sources():
     stranger = scorer.recommend("999", 2, unknown="popular", deny=[5])
     assert shown(stranger) == ([1, 6], ["popular", "promoted:new"])
     assert shown(Scorer(model).recommend(0, 2)) == ([1, 2], ["nmf", "nmf"])
+    for exclude, expected in ((True, [1, 5]), (False, [0, 5])):
+        top = scorer.rank_cells(history.scores[:, :], 2, exclude_seen=exclude)
+        assert top.items.tolist() == [expected]
+        assert top.sources("fold_in").tolist() == [["fold_in", "promoted:new"]]
 
 
 def test_rules_of_one_label_are_one_promotion_with_the_smallest_quota():
