@@ -6,15 +6,12 @@ from pipeline.interaction_log.events import Accepted, Batch, Interaction, Logged
 from pipeline.interaction_log.log import Forgotten, InteractionLog
 from pipeline.interaction_log.shipments import Shipment
 
-IdempotencyConflict = IdempotencyConflictError
-
 __all__ = [
     "Accepted",
     "Batch",
     "Columns",
     "Forgotten",
     "ForgottenUserError",
-    "IdempotencyConflict",
     "IdempotencyConflictError",
     "Interaction",
     "InteractionLog",

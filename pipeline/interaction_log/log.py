@@ -189,6 +189,11 @@ class InteractionLog:
         with self._reads() as database:
             return int(database.execute("SELECT last_seq FROM log").fetchone()[0])
 
+    def first_seq(self) -> int:
+        """The seq of the oldest interaction that is still here, 1 where there is none."""
+        with self._reads() as database:
+            return int(database.execute("SELECT ifnull(min(seq), 1) FROM interactions").fetchone()[0])
+
     def shipped_seq(self) -> int:
         """Up to this seq all interactions are in the warehouse."""
         with self._reads() as database:
@@ -206,6 +211,11 @@ class InteractionLog:
         """The interactions `first` to `last`, in the order of seq; some may be gone."""
         with self._reads() as database:
             return [_logged(row) for row in database.execute(f"{_LOGGED} WHERE seq BETWEEN ? AND ?", (first, last))]
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file; it reads all of it."""
+        with self._reads() as database:
+            return [text for (text,) in database.execute("PRAGMA quick_check") if text != "ok"]
 
     # ---- forgetting ------------------------------------------------------------------------------
 

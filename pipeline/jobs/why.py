@@ -13,7 +13,7 @@ from pipeline.errors import CheckFailedError, InputError, UnknownItemError, Unkn
 from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.load_model import loaded
 from pipeline.options import Names
-from pipeline.ranking.explain import Explanation, explain, interactions_with
+from pipeline.ranking.explain import Explanation, MemberPart, explain, interactions_with
 from pipeline.ranking.reasons import GenreMatch, OtherUsers, reasons_for
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.progress import Reporter
@@ -69,6 +69,7 @@ class WhyResult:
     n_interactions : how many of the model's users have interacted with the item
     confidence : share of the user's other unseen items that score lower; None as for `rank`
     factors, past_items : those with the largest parts in the score; none for a popularity model
+    members : the models of an ensemble, with their parts
     n_factors, n_past_items : the number of all parts
     level : what the score is besides the parts of past items: the item's level, the pull of L1; mostly 0
     reasons : other reasons for the item, None for a user who is not in the model
@@ -91,6 +92,7 @@ class WhyResult:
     confidence: float | None
     factors: tuple[FactorReason, ...]
     past_items: tuple[ItemReason, ...]
+    members: tuple[MemberPart, ...]
     n_factors: int
     n_past_items: int
     level: float
@@ -182,6 +184,7 @@ def _explained(
         confidence=explanation.confidence,
         factors=tuple(FactorReason(f.component, f.contribution, _ids(scorer, f.seen)) for f in explanation.factors),
         past_items=tuple(ItemReason(_id(scorer, p.row), p.contribution, p.score) for p in explanation.past_items),
+        members=explanation.members,
         n_factors=explanation.n_factors,
         n_past_items=explanation.n_past_items,
         level=explanation.level,

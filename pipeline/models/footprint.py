@@ -62,6 +62,7 @@ class Plan:
     threads : that the fit may use
     searches : fits of a search, besides those of the training
     algorithm : name of the model, as `pipeline.models.registry.find` takes it
+    members : the plans of the members of an ensemble
     """
 
     n_components: int
@@ -75,6 +76,7 @@ class Plan:
     searches: int = 0
     algorithm: str = TrainOptions.algorithm
     n_neighbours: int = TrainOptions.n_neighbours
+    members: tuple[Plan, ...] = ()
 
     @classmethod
     def of(cls, options: TrainOptions, n_components: int, cores: int) -> Plan:

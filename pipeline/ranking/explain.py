@@ -3,6 +3,7 @@
 factors      the contribution of each of the user's past items; and of each factor, where factors are non-negative (nmf)
 item_item    the contribution of each of the user's past items
 popularity   how many of the model's users have interacted with the item
+ensemble     the contribution of each member; with one member, that member's own parts
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.models.ensemble_model import EnsembleModel, MemberPart
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn, ScoreParts
 from pipeline.models.item_item_model import ItemItemModel
@@ -22,6 +24,7 @@ __all__ = [
     "Explanation",
     "FactorPart",
     "ItemPart",
+    "MemberPart",
     "Place",
     "contributions",
     "explain",
@@ -84,6 +87,7 @@ class Explanation:
     n_interactions : how many of the model's users have interacted with the item
     factors : those with the largest contributions, by size
     past_items : the user's items with the largest contributions, by size
+    members : of an ensemble, all of them, by the size of their contributions
     n_factors, n_past_items : how many factors there are, and how many of the user's items have a part other than 0
     level : what the score is besides the parts of past items: the item's level, the pull of L1; mostly 0
     confidence : share of the user's other unseen items that score lower, None for a seen item
@@ -97,6 +101,7 @@ class Explanation:
     confidence: float | None
     factors: tuple[FactorPart, ...] = ()
     past_items: tuple[ItemPart, ...] = ()
+    members: tuple[MemberPart, ...] = ()
     n_factors: int = 0
     n_past_items: int = 0
     level: float = 0.0
@@ -104,6 +109,8 @@ class Explanation:
 
 def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -> Explanation:
     """Explain the score of a user and an item of the model by its `n_parts` largest parts of each sort."""
+    if isinstance(model, EnsembleModel) and model.alone is not None:
+        return explain(model.alone, user_row, item_row, n_parts)
     score = float(model.predict([user_row], [item_row])[0])
     place = rank_of(model, user_row, item_row)
     known: dict[str, Any] = {}
@@ -115,6 +122,8 @@ def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -
     if isinstance(model, FactorModel) and (by_item is None or factors_have_meaning(model)):
         factors = tuple(factors_of(model, user_row, item_row, n_parts))
         known |= {"factors": factors, "n_factors": model.n_components}
+    if isinstance(model, EnsembleModel):
+        known["members"] = tuple(sorted(model.parts(user_row, item_row), key=lambda part: -abs(part.contribution)))
     return Explanation(
         model.kind, score, place.rank, place.n_unseen, interactions_with(model, item_row), place.confidence, **known
     )

@@ -11,6 +11,7 @@ from scipy import sparse
 from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import UserItems
 from pipeline.errors import BadRowsError, InputError, UsageError
+from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn, transformed
 from pipeline.models.item_item_model import ItemItemModel
@@ -38,6 +39,8 @@ def with_users(
     """
     if len(history.items) != len(model.items):
         raise InputError(f"A history over {len(history.items)} items for a model of {len(model.items)}")
+    if isinstance(model, EnsembleModel):
+        return _ensemble_with_users(model, history)
     if isinstance(model, FactorModel):
         fold_in = fold_in or FoldIn(model.item_factors, model.meta)
         cells = history.scores
@@ -54,6 +57,24 @@ def with_users(
         seen = sparse.csr_matrix((cells, seen.indices, seen.indptr), shape=seen.shape)
         return model.with_users(history.users, seen)
     raise UsageError(f"A model of kind {model.kind!r} ranks for the users that it was trained on alone")
+
+
+def _ensemble_with_users(model: EnsembleModel, history: UserItems) -> EnsembleModel:
+    """The ensemble of those members that rank for new users; their weights are made to add up to 1 again.
+
+    The ensemble itself transforms no scores; its members do.
+    """
+    members, weights = [], []
+    for member, weight, fold_in in zip(model.members, model.weights, model.fold_ins, strict=True):
+        try:
+            members.append(with_users(member, history, fold_in))
+        except UsageError:
+            continue
+        weights.append(weight)
+    if not members:
+        raise UsageError("No member of the ensemble ranks for users that it was not trained on")
+    shares = tuple(weight / sum(weights) for weight in weights)
+    return replace(model, members=tuple(members), weights=shares, users=history.users, seen=history.scores)
 
 
 def one_row(cols: NDArray[np.int32], values: NDArray[np.float32], items: IdMap) -> UserItems:

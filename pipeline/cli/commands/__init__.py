@@ -7,6 +7,7 @@ from pipeline.cli.commands import (  # noqa: F401
     sample,
     init,
     sql,
+    ship,
     forget,
     rules,
     doctor,

@@ -10,7 +10,7 @@ __all__ = ["why_output"]
 
 
 def why_output(why: WhyResult) -> Output:
-    """The item's rank for the user, then the largest parts of its score: factors, or items of the user's history."""
+    """The item's rank for the user, then the largest parts of its score."""
     data = {
         "user": why.user, "item": why.item, "model": why.model, "kind": why.kind, "source": why.source,
         "fallback": why.fallback, "score": why.score, "served_rank": why.served_rank, "served_score": why.served_score,
@@ -34,6 +34,9 @@ def why_output(why: WhyResult) -> Output:
             f"the score is {besides}a sum over {why.n_past_items} items of the user's history; the largest parts:",
             _items(why, why.past_items),
         ]
+    if why.members:
+        sentence = f"the score is the sum of weight * standard score over {len(why.members)} models:"
+        blocks += [sentence, _members(why)]
     blocks += _sentences(why)
     try:
         why.check()
@@ -69,6 +72,11 @@ def _contributions(why: WhyResult) -> dict[str, object]:
             {"item_id": part.item, "title": why.titles.get(str(part.item)), "rating": part.score,
              "part": part.contribution}
             for part in why.past_items
+        ],
+        "models": [
+            {"model": part.name, "part": part.contribution, "weight": part.weight, "standard_score": part.standard,
+             "score": part.score}
+            for part in why.members
         ],
     }  # fmt: skip
 
@@ -119,6 +127,17 @@ def _items(why: WhyResult, items: tuple[ItemReason, ...]) -> Table:
         score = "" if part.score is None else f"{part.score:g}"
         rows.append([_named(why, part.item), f"{part.contribution:.6g}", _share(why, part.contribution), score])
     return Table(["item", "part", "share", "the user's score"], rows, left=("item",))
+
+
+def _members(why: WhyResult) -> Table:
+    rows = [
+        [
+            part.name, f"{part.contribution:.6g}", _share(why, part.contribution), f"{part.weight:.3g}",
+            f"{part.standard:.6g}", f"{part.score:.6g}",
+        ]
+        for part in why.members
+    ]  # fmt: skip
+    return Table(["model", "part", "share", "weight", "standard score", "its own score"], rows, left=("model",))
 
 
 def _share(why: WhyResult, contribution: float) -> str:
