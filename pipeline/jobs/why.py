@@ -56,6 +56,7 @@ class WhyResult:
     parts : the largest contributions, of factors or past items; none for a popularity model
     n_parts : the number of all contributions
     level : what they come on top of: in a model of ratings the item's level, else 0
+    candidate : false of an unseen item that is none of the model's candidates for the user
     titles : titles of the item and of those in `parts`, by id as text
     names : the model whose table it is
     """
@@ -75,6 +76,7 @@ class WhyResult:
     parts: tuple[FactorReason | ItemReason, ...]
     n_parts: int
     level: float
+    candidate: bool
     titles: dict[str, str]
     names: Names
 
@@ -162,6 +164,7 @@ def _explained(
         parts=_reasons(scorer, explanation),
         n_parts=explanation.n_parts,
         level=explanation.level,
+        candidate=explanation.candidate,
         titles={},
         names=names,
     )

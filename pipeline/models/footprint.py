@@ -75,6 +75,8 @@ class Plan:
     searches: int = 0
     algorithm: str = TrainOptions.algorithm
     n_neighbours: int = TrainOptions.n_neighbours
+    layers: tuple[int, ...] = ()
+    negatives: int = TrainOptions.negatives_per_positive
 
     @classmethod
     def of(cls, options: TrainOptions, n_components: int, cores: int) -> Plan:
@@ -90,6 +92,8 @@ class Plan:
             not options.plain,
             algorithm=options.algorithm,
             n_neighbours=options.n_neighbours,
+            layers=options.layer_units,
+            negatives=options.negatives_per_positive,
         )
 
     def without_holdout(self) -> Plan:

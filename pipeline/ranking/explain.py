@@ -4,6 +4,8 @@ factors      the contribution of each factor; of each of the user's past items w
              so (als, svd, bpmf)
 item_item    the contribution of each of the user's past items
 popularity   how many of the model's users have interacted with the item
+neural       by how much the score would be lower if one of the user's past items were not in their history: a network's
+             score is no sum of parts
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from numpy.typing import NDArray
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
 from pipeline.models.item_item_model import ItemItemModel
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.saved_model import SavedModel
+from pipeline.ranking.candidates import CandidateFinder
+from pipeline.ranking.topk_numpy import LeftOut, ListRequest
 
 __all__ = [
     "Explanation",
@@ -58,7 +63,8 @@ class ItemPart:
     Attributes
     ----------
     row : of the item
-    contribution : its weight in the user's history, times its similarity to the scored item
+    contribution : its weight in the user's history, times its similarity to the scored item; of a network, how much
+        lower the score would be without it
     score : the user's score of it (the cell of V), None where the model does not keep scores
     """
 
@@ -75,7 +81,9 @@ class Explanation:
     ----------
     kind : of the model
     score : as in lists and tables, float32
-    rank, n_unseen : the item's rank among the user's unseen items (None for a seen item), and their number
+    rank, n_unseen : the item's rank among the user's unseen items (None for a seen item), and their number; of a model
+        that orders candidates, both are of the candidates
+    candidate : false of an unseen item that is none of the model's candidates for the user
     n_interactions : how many of the model's users have interacted with the item
     factors : those with the largest contributions, by size
     past_items : the user's items with the largest contributions, by size
@@ -92,20 +100,21 @@ class Explanation:
     past_items: tuple[ItemPart, ...] = ()
     n_parts: int = 0
     level: float = 0.0
+    candidate: bool = True
 
 
 def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -> Explanation:
     """Explain the score of a user and an item of the model by its `n_parts` largest parts."""
     score = float(model.predict([user_row], [item_row])[0])
     rank, n_unseen = rank_of(model, user_row, item_row)
-    known: dict[str, Any] = {}
+    known: dict[str, Any] = {"candidate": rank is not None or item_row in model.seen.indices[_seen_by(model, user_row)]}
     by_item = item_contributions(model, user_row, item_row)
     if by_item is not None:
         past_items = tuple(_past_items(model, user_row, by_item, n_parts))
-        known = {"past_items": past_items, "n_parts": int(np.count_nonzero(by_item)), "level": _level(model, item_row)}
+        known |= {"past_items": past_items, "n_parts": int(np.count_nonzero(by_item)), "level": _level(model, item_row)}
     elif isinstance(model, FactorModel):
         factors = tuple(factors_of(model, user_row, item_row, n_parts))
-        known = {"factors": factors, "n_parts": model.n_components}
+        known |= {"factors": factors, "n_parts": model.n_components}
     return Explanation(model.kind, score, rank, n_unseen, interactions_with(model, item_row), **known)
 
 
@@ -123,8 +132,11 @@ def item_contributions(model: SavedModel, user_row: int, item_row: int) -> NDArr
     """The contribution of each of the user's items, (n_seen,) float64, in the order of `seen`.
 
     The score of an item-item model is their sum in this order, rounded once to float32; that of a model of factors is
-    their sum up to rounding, and of a model of ratings the item's level besides. None where scores are no such sums.
+    their sum up to rounding, and of a model of ratings the item's level besides. Of a network they are what the score
+    would lose without the item, and no sum. None where scores can't be told by items.
     """
+    if isinstance(model, NeuralModel):
+        return _withheld(model, user_row, item_row)
     if isinstance(model, ItemItemModel):
         return model.parts(user_row, item_row)
     if isinstance(model, FactorModel) and model.seen.dtype == np.float32:
@@ -132,6 +144,21 @@ def item_contributions(model: SavedModel, user_row: int, item_row: int) -> NDArr
         fold_in = FoldIn(model.item_factors, model.meta, compiled=False)
         return fold_in.parts(model.seen.indices[cells], model.seen.data[cells], item_row)
     return None
+
+
+def _withheld(model: NeuralModel, user_row: int, item_row: int) -> NDArray[np.float64] | None:
+    """By how much the score is lower without each of the user's items, (n_seen,): they are folded in without it."""
+    if model.seen.dtype != np.float32:
+        return None
+    cells = _seen_by(model, user_row)
+    items, scores = model.seen.indices[cells], model.seen.data[cells]
+    fold_in = FoldIn(model.item_factors, model.meta, compiled=False)
+    rows = [fold_in.solve([0, items.size], items, scores)]
+    for i in range(items.size):
+        rows.append(fold_in.solve([0, items.size - 1], np.delete(items, i), np.delete(scores, i)))
+    of = np.arange(1 + items.size)
+    with_all, *without = model.network.scores(np.concatenate(rows), of, np.full(of.size, item_row)).astype(np.float64)
+    return with_all - np.array(without)
 
 
 def _level(model: SavedModel, item_row: int) -> float:
@@ -177,7 +204,16 @@ def factors_of(
 
 
 def rank_of(model: SavedModel, user_row: int, item_row: int) -> tuple[int | None, int]:
-    """The item's rank among the user's unseen items (None for a seen item), and the number of unseen items."""
+    """The item's rank among the user's unseen items (None for a seen item), and the number of unseen items.
+
+    Of a model that orders candidates, both are of the candidates: None for any other item.
+    """
+    if isinstance(model, NeuralModel):
+        row = np.array([user_row])
+        seen = LeftOut(model.seen.indptr, model.seen.indices, row)
+        listed = CandidateFinder(model).find(ListRequest(row, model.candidates, [seen])).items[0]
+        place = np.flatnonzero(listed == item_row)
+        return (int(place[0]) + 1 if place.size else None), int(np.count_nonzero(listed >= 0))
     scores = model.predict(np.full(len(model.items), user_row), np.arange(len(model.items)))
     unseen = np.ones(len(model.items), bool)
     unseen[model.seen.indices[_seen_by(model, user_row)]] = False

@@ -14,6 +14,7 @@ from pipeline.errors import BadRowsError, InputError, UsageError
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn, transformed
 from pipeline.models.item_item_model import ItemItemModel
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.saved_model import SavedModel
 
@@ -26,7 +27,7 @@ def with_users(model: SavedModel, history: UserItems, fold_in: FoldIn | None = N
     Parameters
     ----------
     history : over the model's items, scores as they were before the fit's transform
-    fold_in : of a factor model, if the caller has one
+    fold_in : of a model with factors, if the caller has one
 
     Raises
     ------
@@ -35,7 +36,7 @@ def with_users(model: SavedModel, history: UserItems, fold_in: FoldIn | None = N
     """
     if len(history.items) != len(model.items):
         raise InputError(f"A history over {len(history.items)} items for a model of {len(model.items)}")
-    if isinstance(model, FactorModel):
+    if isinstance(model, FactorModel | NeuralModel):
         fold_in = fold_in or FoldIn(model.item_factors, model.meta)
         factors = fold_in.fold_matrix(history.scores)
         return replace(model, user_factors=factors, users=history.users, seen=history.scores)

@@ -18,7 +18,7 @@ def why_output(why: WhyResult) -> Output:
         "user": why.user, "item": why.item, "model": why.model, "kind": why.kind, "source": why.source,
         "fallback": why.fallback, "score": why.score, "served_rank": why.served_rank, "served_score": why.served_score,
         "rank": why.rank, "n_unseen": why.n_unseen, "n_interactions": why.n_interactions, "contributions": parts,
-        "level": why.level,
+        "level": why.level, "candidate": why.candidate,
     }  # fmt: skip
     blocks: list[Block] = [*(_not_published(why) if why.served_rank is None else _published(why))]
     if why.kind == "popularity" and not why.fallback:
@@ -32,7 +32,13 @@ def why_output(why: WhyResult) -> Output:
             f"the score is the sum of w·h over {why.n_parts} factors; the largest parts:",
             _factors(why, factors),
         ]
-    if items:
+    if items and why.kind == "neural":
+        blocks += [
+            f"the score is a network's, and no sum; {why.n_parts} items of the user's history change it: how much lower it "
+            "would be without one of them, at most",
+            _items(why, items),
+        ]
+    elif items:
         level = f"the level of the item, {why.level:.6g}, and " if why.level else ""
         blocks += [
             f"the score is {level}a sum over {why.n_parts} items of the user's history; the largest parts:",
@@ -47,7 +53,12 @@ def why_output(why: WhyResult) -> Output:
 
 def _not_published(why: WhyResult) -> list[str]:
     first = f"item {_named(why, why.item)} is not in the published list of user {why.user}"
-    place = "the user has seen it" if why.rank is None else f"it is number {why.rank:,} of {why.n_unseen:,} unseen"
+    unseen = "candidates" if why.kind == "neural" else "unseen"
+    place = "the user has seen it" if why.rank is None else f"it is number {why.rank:,} of {why.n_unseen:,} {unseen}"
+    if not why.candidate:
+        place = (
+            f"it is none of the {why.n_unseen:,} items that the factor model of {why.source} puts first for the user"
+        )
     return [first, f"by {why.model} its score is {why.score:.9g}: {place}"]
 
 
