@@ -3,9 +3,9 @@
 The network is in `neural_network`, its steps in `solvers.neumf`. Here is what they learn from:
 
 1. A factor model, `als` with as many factors as an embedding has numbers. Its row of a user, each factor divided by its
-   root mean square, is the user's embedding; the items' embeddings start as its items (as in §3.4.1 of the paper, which
-   starts from a factor model too), and the layers count nothing at first. So the fit starts from the lists of the factor
-   model. The users' embeddings stay: that is how a new user is folded in.
+   root mean square, is the user's embedding. The items' embeddings start as its items (§3.4.1 of the paper starts from
+   a factor model, too), and the layers count nothing at first: so the fit starts from the lists of the factor model.
+   The users' embeddings stay, so that a new user is folded in as the factor model does it.
 2. Pairs. Each interaction is a positive, which counts as much as its score compared with the mean score, and for each
    some items are drawn at random that the user has not seen.
 """
@@ -153,8 +153,7 @@ class Pairs:
         self._seen = self._users * self._n_items + self._items  # ascending
         mean = float(x.data.mean(dtype=np.float64)) or 1.0
         self._counts = (x.data / mean).astype(np.float32)
-        self._each = -(-x.nnz // PARTS)
-        pairs = (1 + settings.negatives) * self._each
+        pairs = (1 + settings.negatives) * x.nnz / PARTS
         self.batch = _BATCHES[2 * pairs >= _BATCHES[1]]
         self._part = 0
         self._order = np.empty(0, np.int64)
@@ -167,7 +166,7 @@ class Pairs:
         users, items, labels, counts = self.next()
         n, size = users.size, self.batch
         filled = n + -n % size
-        users, items, labels = (np.resize(array, filled) for array in (users, items, labels))
+        users, items, labels = np.resize(users, filled), np.resize(items, filled), np.resize(labels, filled)
         counts = np.concatenate([counts, np.zeros(filled - n, np.float32)])
         for first in range(0, filled, size):
             part = slice(first, first + size)
@@ -177,14 +176,13 @@ class Pairs:
     def next(self) -> tuple[NDArray[np.int64], NDArray[np.int32], Floats, Floats]:
         """The next iteration's pairs in random order: users, items, labels (1 or 0), and how much each counts.
 
-        Each interaction is in one of `PARTS` iterations.
+        Each interaction is in one of `PARTS` iterations; of fewer than so many, in several.
         """
         number = self._part % PARTS
         if number == 0:
             self._order = self._random.permutation(self._items.size)
-        chosen = self._order[number * self._each : (number + 1) * self._each]
-        if not chosen.size:  # of a few interactions the last parts are empty
-            chosen = self._order[: self._each]
+        first, last = (self._order.size * place // PARTS for place in (number, number + 1))
+        chosen = self._order[first : max(last, first + 1)]
         self._part += 1
         n, drawn = chosen.size, self.settings.negatives
         users = np.tile(self._users[chosen], 1 + drawn)

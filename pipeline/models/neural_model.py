@@ -117,6 +117,10 @@ class NeuralModel:
         item_factors = source.array(ITEM_FACTORS, "<f4", (k, n_items))
         with source.named():
             embedding, layers, candidates = _sizes(source.metadata)
+            if item_factors.shape[0] != k:
+                raise ArtifactError(
+                    f"{METADATA} has n_components = {k}, and {ITEM_FACTORS} has {item_factors.shape[0]}"
+                )
         shapes = weight_shapes(k, n_items, embedding, layers)
         with source.verified(NETWORK, 4 * sum(map(prod, shapes.values())) + 1024 * len(shapes)) as file:
             parts = safe_files.members(file, tuple(f"{name}.npy" for name in shapes))

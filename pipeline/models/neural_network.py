@@ -145,7 +145,5 @@ class Network:
 
     @cached_property
     def _upper(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        names = [(f"kernel_{number}", f"bias_{number}") for number in range(1, len(self.layers))]
-        return [
-            (self.weights[kernel].astype(np.float64), self.weights[bias].astype(np.float64)) for kernel, bias in names
-        ]
+        wide = {name: array.astype(np.float64) for name, array in self.weights.items() if not name.endswith("_items")}
+        return [(wide[f"kernel_{number}"], wide[f"bias_{number}"]) for number in range(1, len(self.layers))]

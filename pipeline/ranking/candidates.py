@@ -38,7 +38,7 @@ class CandidateFinder:
             part = request.part(block)
             proposed = self.propose(part._replace(k=most, n_threads=1)).items
             of, place = np.nonzero(proposed >= 0)
-            items = proposed[of, place]
+            items = proposed[of, place].astype(np.intp)
             scores = self._model.network.scores(np.asarray(self._model.user_factors[part.rows]), of, items)
             lists.items[block], lists.scores[block] = ranked(of, items, scores, part.rows.size, request.k)
 

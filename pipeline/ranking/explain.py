@@ -153,12 +153,12 @@ def _withheld(model: NeuralModel, user_row: int, item_row: int) -> NDArray[np.fl
     cells = _seen_by(model, user_row)
     items, scores = model.seen.indices[cells], model.seen.data[cells]
     fold_in = FoldIn(model.item_factors, model.meta, compiled=False)
-    rows = [fold_in.solve([0, items.size], items, scores)]
-    for i in range(items.size):
-        rows.append(fold_in.solve([0, items.size - 1], np.delete(items, i), np.delete(scores, i)))
-    of = np.arange(1 + items.size)
-    with_all, *without = model.network.scores(np.concatenate(rows), of, np.full(of.size, item_row)).astype(np.float64)
-    return with_all - np.array(without)
+    histories = [(items, scores), *((np.delete(items, i), np.delete(scores, i)) for i in range(items.size))]
+    rows = [fold_in.solve(np.array([0, of.size]), of, scores) for of, scores in histories]
+    n = 1 + items.size
+    of_network = model.network.scores(np.concatenate(rows), np.arange(n), np.full(n, item_row)).astype(np.float64)
+    parts: NDArray[np.float64] = of_network[0] - of_network[1:]
+    return parts
 
 
 def _level(model: SavedModel, item_row: int) -> float:

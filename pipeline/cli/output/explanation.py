@@ -34,8 +34,8 @@ def why_output(why: WhyResult) -> Output:
         ]
     if items and why.kind == "neural":
         blocks += [
-            f"the score is a network's, and no sum; {why.n_parts} items of the user's history change it: how much lower it "
-            "would be without one of them, at most",
+            f"the score is a network's, and no sum; {why.n_parts} items of the user's history change it; the largest "
+            "parts, each by how much lower the score would be without the item:",
             _items(why, items),
         ]
     elif items:

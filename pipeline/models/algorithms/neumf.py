@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pipeline.models.base import Algorithm, Fitted, OnIteration
@@ -94,7 +95,7 @@ class NeuMFAlgorithm(Algorithm):
         """The factor model; the network's weights with gradient and moments; pairs of a part."""
         n, e, both = size.n_cells, plan.n_components, size.n_users + size.n_items
         widths = [2 * e, *plan.layers]
-        products = sum(a * b for a, b in zip(widths, widths[1:], strict=False)) + e + widths[-1]
+        products = sum(a * b for a, b in pairwise(widths)) + e + widths[-1]
         table = 2 * e * max(256, 1 << max(size.n_items - 1, 0).bit_length())
         samples = (1 + plan.negatives) * n / 100
         an_iteration = 6 * _PRODUCT * products * samples + _NUMBER * table * (samples / 4096 + 1)
