@@ -117,10 +117,6 @@ class NeuralModel:
         item_factors = source.array(ITEM_FACTORS, "<f4", (k, n_items))
         with source.named():
             embedding, layers, candidates = _sizes(source.metadata)
-            if item_factors.shape[0] != k:
-                raise ArtifactError(
-                    f"{METADATA} has n_components = {k}, and {ITEM_FACTORS} has {item_factors.shape[0]}"
-                )
         shapes = weight_shapes(k, n_items, embedding, layers)
         with source.verified(NETWORK, 4 * sum(map(prod, shapes.values())) + 1024 * len(shapes)) as file:
             parts = safe_files.members(file, tuple(f"{name}.npy" for name in shapes))
@@ -128,6 +124,9 @@ class NeuralModel:
                 name: safe_files.read_array(file, parts[f"{name}.npy"], "<f4", len(shape))
                 for name, shape in shapes.items()
             }
+            for name, shape in shapes.items():
+                if weights[name].shape != shape:
+                    raise ArtifactError(f"its {name} has shape {weights[name].shape}, and {METADATA} says {shape}")
             network = Network(weights, layers)
         seen = source.seen(mapped=mapped)
         source.check_items()
