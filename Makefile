@@ -15,7 +15,7 @@ export MLFLOW_LOGGING_LEVEL ?= WARNING
 # `mlflow run --env-manager local` uses the first python in PATH.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup train score ui test test-fast lint mlproject bench chaos peers clean
+.PHONY: help setup train score serve ui test test-fast lint mlproject bench chaos peers clean
 
 help:  ## these lines
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ train: $(STAMP)  ## sample (if the embedded warehouse is empty) -> model -> tabl
 
 score: $(STAMP)  ## publish the champion's (else the newest version's) recommendations
 	@rankline score $(ARGS)
+
+serve: $(STAMP)  ## lists over HTTP by the champion (else the newest version), at http://127.0.0.1:8001
+	@rankline serve $(ARGS)
 
 ui: $(STAMP)  ## the runs in a browser, on this machine alone
 	@port=$(or $(PORT),5000); python -m pipeline.tracking.ui_address http://127.0.0.1:$$port & \

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # looking up a model's name must not load numpy
 
 __all__ = ["Algorithm", "EstimatorFacts", "Fitted", "Kind", "Needs", "OnIteration"]
 
-Kind = Literal["factors", "item_item", "popularity", "neural"]
+Kind = Literal["factors", "item_item", "popularity", "ensemble", "neural"]
 OnIteration = Callable[[int, float], None]
 
 # Options of reading, holding out and progress, which every model has.
@@ -150,6 +150,21 @@ class Algorithm(ABC):
         InputError
             If the model can't be fitted to the data.
         """
+
+    def refit(
+        self,
+        earlier: Fitted,
+        user_items: UserItems,
+        options: TrainOptions,
+        *,
+        interactions: Interactions | None = None,
+        on_iteration: OnIteration | None = None,
+    ) -> Fitted:
+        """The model of all interactions, after an earlier fit to a part of them was evaluated.
+
+        What a fit decides by the data and metrics depend on, it takes from `earlier`. Else as `fit`.
+        """
+        return self.fit(user_items, options, interactions=interactions, on_iteration=on_iteration)
 
     @abstractmethod
     def footprint(self, size: Size, plan: Plan) -> Footprint:

@@ -17,6 +17,7 @@ from pipeline.models.algorithms.averages import (
 )
 from pipeline.models.algorithms.ease import EASEAlgorithm
 from pipeline.models.algorithms.elsa import ELSAAlgorithm
+from pipeline.models.algorithms.ensemble import EnsembleAlgorithm
 from pipeline.models.algorithms.item_knn import ItemKNNAlgorithm
 from pipeline.models.algorithms.neumf import NeuMFAlgorithm
 from pipeline.models.algorithms.nmf import NMFAlgorithm, sklearn_estimator
@@ -71,7 +72,7 @@ REBUILT_ESTIMATOR = f"{NMFAlgorithm.name}_model"
 @cache
 def algorithms() -> tuple[Algorithm, ...]:
     """Every model, the default one first."""
-    return tuple(algorithm() for algorithm in _CLASSES)
+    return (*(algorithm() for algorithm in _CLASSES), EnsembleAlgorithm(find))
 
 
 @cache

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.item_snapshot import ItemSnapshot, ItemTexts
@@ -31,6 +32,8 @@ def load_saved_model(folder: str | Path, *, mapped: bool = False) -> SavedModel:
         return PopularityModel.read(source, mapped=mapped)
     if source.kind == "neural":
         return NeuralModel.read(source, mapped=mapped)
+    if source.kind == "ensemble":
+        return EnsembleModel.read(source, load_saved_model, mapped=mapped)
     return FactorModel.read(source, mapped=mapped)
 
 

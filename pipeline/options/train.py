@@ -51,7 +51,7 @@ class TrainOptions(Options):
 
     algorithm: str = option(
         "NMF",
-        "NMF, als, ease, elsa, svd, bpmf, neumf, item-knn, popular, recent or auto.",
+        "NMF, als, ease, elsa, svd, bpmf, neumf, item-knn, popular, recent, ensemble or auto.",
         details="auto: the one that ranks best on a validation part, with its options ([tuning.md](tuning.md)).",
     )
     budget_minutes: Annotated[float, Gt(0)] = option(10.0, "Minutes for auto, at most.")
@@ -107,7 +107,9 @@ class TrainOptions(Options):
         "Regularisation grows with a row's weight of cells to this power; 0: the same for every row.",
         advanced=True,
     )
-    biases: YesNo = option("no", "yes: a user's and an item's level as two of the factors (--unobserved-weight 0).")
+    biases: YesNo = option(
+        "no", "yes: a user's and an item's level as two of the factors (--unobserved-weight 0).", advanced=True
+    )
     regularization: AtLeast0 | None = option(
         None,
         "L2 penalty (als: 0.01, ease: 200, svd: 1.2, neumf: 0.01).",
@@ -119,6 +121,12 @@ class TrainOptions(Options):
         100.0,
         "item-knn: penalty on pairs of few users.",
         details="The larger, the less two items count as similar that few users have both of.",
+        advanced=True,
+    )
+    members: str | None = option(
+        None,
+        "ensemble: its models (ease,als,item-knn,recent).",
+        details="With commas. Options may follow a name: ease:regularization=300,als:n_components=128.",
     )
     layers: LayerUnits = option("64,32,16", "neumf: units of each layer, with commas.", advanced=True)
     dropout: Annotated[float, Ge(0), Lt(1)] = option(

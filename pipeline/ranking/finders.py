@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from pipeline.errors import UsageError
+from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.neural_model import NeuralModel
@@ -49,6 +50,8 @@ def finder_for(model: SavedModel, compiled: bool | None = None) -> ListFinder:
     """The finder for the model's kind; `compiled` as in `Scorer`."""
     if isinstance(model, FactorModel):
         return FactorFinder(model, compiled)
+    if isinstance(model, EnsembleModel):
+        return DenseFinder(model) if model.alone is None else finder_for(model.alone, compiled)
     if isinstance(model, ItemItemModel):
         return DenseFinder(model)
     if isinstance(model, PopularityModel):

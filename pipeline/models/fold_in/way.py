@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from pipeline.kernels.arguments import CsrRows
 from pipeline.models.objective import Objective
 from pipeline.runtime.threads import ThreadPool
 
-__all__ = ["PIECE", "ItemRows", "Levelled", "Splitting", "Way", "in_pieces", "objective_of"]
+__all__ = ["PIECE", "ItemRows", "ScoreParts", "Splitting", "Way", "in_pieces", "objective_of"]
 
 # As in the fit (`pipeline.models.solvers.half_steps`): widths are a multiple of WIDTH, a piece of HHᵀ has so many
 # multiply-adds.
@@ -35,20 +35,25 @@ class Way(Protocol):
         """
 
 
+class ScoreParts(NamedTuple):
+    """A user's score of one item as a sum over the user's own items: `level` and `parts` add up to it.
+
+    Attributes
+    ----------
+    parts : (n,) float64, what each of the user's items adds
+    level : what the score is besides: the item's level in a model of ratings, what L1 takes away; mostly 0
+    """
+
+    parts: NDArray[np.float64]
+    level: float
+
+
 @runtime_checkable
 class Splitting(Protocol):
     """A way whose scores are sums over the user's own items."""
 
-    def parts(self, cells: CsrRows, item: int) -> NDArray[np.float64]:
-        """What each cell of the one row of `cells` adds to the score of `item`, (n,): their sum, up to rounding."""
-
-
-@runtime_checkable
-class Levelled(Protocol):
-    """A way whose scores begin at a level of the item; what the user's own items add comes on top."""
-
-    def level(self, item: int) -> float:
-        """The score of `item` for a user without history."""
+    def split(self, cells: CsrRows, item: int) -> ScoreParts:
+        """The score of `item` for the one row of `cells`, split by cell; exact up to rounding."""
 
 
 def objective_of(meta: Mapping[str, Any]) -> Objective:
