@@ -22,7 +22,7 @@ SplitWay = Literal["auto", "latest", "random", "last", "time", "users"]
 Transform = Literal["none", "log1p", "binary"]
 
 
-_UNITS, _MOST_UNITS = re.compile(r"[1-9]\d{0,3}(,[1-9]\d{0,3}){0,7}"), 4096
+_UNITS, _MOST_UNITS = re.compile(r"[1-9]\d{0,3}(-[1-9]\d{0,3}){0,7}"), 4096
 
 
 def _is_moment(value: str) -> bool:
@@ -34,11 +34,11 @@ def _is_moment(value: str) -> bool:
 
 
 def _are_units(value: str) -> bool:
-    """Whether the text is numbers of units such as ``64,32,16``."""
-    return bool(_UNITS.fullmatch(value)) and all(int(units) <= _MOST_UNITS for units in value.split(","))
+    """Whether the text is numbers of units such as ``64-32-16``."""
+    return bool(_UNITS.fullmatch(value)) and all(int(units) <= _MOST_UNITS for units in value.split("-"))
 
 
-LayerUnits = Annotated[str, Rule(_are_units, "numbers of units from 1 to 4096 such as 64,32,16", _UNITS.pattern)]
+LayerUnits = Annotated[str, Rule(_are_units, "numbers of units from 1 to 4096 such as 64-32-16", _UNITS.pattern)]
 Moment = Annotated[str, Rule(_is_moment, "a date or time such as 2024-03-31", r"^\d{4}-\d{2}-\d{2}")]
 
 
@@ -128,7 +128,7 @@ class TrainOptions(Options):
         "ensemble: its models (ease,als,item-knn,recent).",
         details="With commas. Options may follow a name: ease:regularization=300,als:n_components=128.",
     )
-    layers: LayerUnits = option("64,32,16", "neumf: units of each layer, with commas.", advanced=True)
+    layers: LayerUnits = option("64-32-16", "neumf: units of each layer.", advanced=True)
     dropout: Annotated[float, Ge(0), Lt(1)] = option(
         0.2, "neumf: share of units left out of a step.", details="It is rounded to 1/256.", advanced=True
     )
@@ -216,7 +216,7 @@ class TrainOptions(Options):
     @property
     def layer_units(self) -> tuple[int, ...]:
         """Units of each layer of a network."""
-        return tuple(int(units) for units in self.layers.split(","))
+        return tuple(int(units) for units in self.layers.split("-"))
 
     def components_for(self, shape: tuple[int, int]) -> int:
         """The number of factors for a matrix of this shape, with ``auto`` resolved."""

@@ -223,7 +223,7 @@ def test_without_jax_the_extra_is_named(items, monkeypatch):
 
 def test_options_reach_the_fit_and_candidates_are_told(items):
     options = TrainOptions(
-        algorithm="neumf", n_components=6, layers="8,4", dropout=0.5, negatives_per_positive=2, max_iter=3,
+        algorithm="neumf", n_components=6, layers="8-4", dropout=0.5, negatives_per_positive=2, max_iter=3,
         learning_rate=0.002, random_state=7,
     )  # fmt: skip
     fitted = ALGORITHM.fit(items, options)
