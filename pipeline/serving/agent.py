@@ -26,6 +26,8 @@ from pipeline.ranking.rules import now_ms
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import metrics
 from pipeline.serving.service import ServiceConfig
+from pipeline.serving.shipper import Shipper, cover
+from pipeline.settings import Settings
 from pipeline.tracking import registry, store
 
 __all__ = ["Agent", "run_agent"]
@@ -33,6 +35,7 @@ __all__ = ["Agent", "run_agent"]
 _LOG = logging.getLogger("rankline")
 _WORKER_SECONDS = 180.0  # for the workers to load a version; compiling the kernels takes some 15 s
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds until a version that was refused is tried again
+_LAST_SHIPMENT = 8.0  # seconds at the end, after the workers' last answers
 _KEPT = 3  # copies besides the current one
 
 
@@ -187,6 +190,18 @@ class Agent:
         how = "the champion" if pointer.champion else "the newest version; none is promoted yet"
         _LOG.info(f"{pointer.label} is served ({how}), run {pointer.run_id or 'unknown'}")
         self._prune(pointer)
+        self._cover()
+
+    def _cover(self) -> None:
+        """Tell the log which interactions all versions here have read, those of models of other names too."""
+        path = self._folder.interactions_path
+        copies = [
+            file.with_suffix("") for pattern in ("models", "*/models") for file in path.parent.glob(f"{pattern}/*.json")
+        ]
+        try:
+            cover(path, [folder for folder in copies if (folder / METADATA).exists()])
+        except (RanklineError, OSError) as error:
+            _LOG.warning(f"the log was not told what the models have read: {error}")
 
     def _prune(self, current: Pointer) -> None:
         for pointer in [copy for copy in self._folder.copies() if copy.digest != current.digest][_KEPT:]:
@@ -214,7 +229,11 @@ def run_agent(config: ServiceConfig) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
+    path, drain = LiveFolder(config.live, config.model).interactions_path, config.options.drain_seconds
+    shipping = threading.Thread(target=Shipper(path, Settings()).run, args=(stopping, drain), daemon=True)
+    shipping.start()
     Agent(config, stopping).run()
+    shipping.join(drain + _LAST_SHIPMENT)
 
 
 def _end_with(stopping: threading.Event) -> None:
