@@ -50,7 +50,7 @@ class Agent:
     def __init__(self, config: ServiceConfig, stopping: threading.Event) -> None:
         self._config, self._stopping = config, stopping
         self._folder = LiveFolder(config.live, config.model)
-        self._opened = self._checked = False
+        self._opened = self._checked = self._covered = False
         self._fault = ""
         # (version, run) → when to try it again, the pause before that
         self._refused: dict[tuple[str, str], tuple[float, float]] = {}
@@ -66,6 +66,8 @@ class Agent:
         fault = ""
         try:
             self._check_current()
+            if not self._covered:
+                self._cover()
             self._follow()
         except (RanklineError, OSError) as error:
             fault = str(error) or type(error).__name__
@@ -195,11 +197,10 @@ class Agent:
     def _cover(self) -> None:
         """Tell the log which interactions all versions here have read, those of models of other names too."""
         path = self._folder.interactions_path
-        copies = [
-            file.with_suffix("") for pattern in ("models", "*/models") for file in path.parent.glob(f"{pattern}/*.json")
-        ]
+        copies = [*path.parent.glob("models/*.json"), *path.parent.glob("*/models/*.json")]
         try:
-            cover(path, [folder for folder in copies if (folder / METADATA).exists()])
+            cover(path, [copy.with_suffix("") for copy in copies if (copy.with_suffix("") / METADATA).exists()])
+            self._covered = path.exists()
         except (RanklineError, OSError) as error:
             _LOG.warning(f"the log was not told what the models have read: {error}")
 
