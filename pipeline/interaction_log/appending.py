@@ -92,9 +92,9 @@ class Appending:
         ]
         if positions:
             some = ", ".join(map(str, positions[:_SHOWN])) + (", …" if len(positions) > _SHOWN else "")
+            where = "This interaction" if len(rows) == 1 else f"Interaction {some} of the batch"
             raise ForgottenUserError(
-                f"Interaction {some} of the batch is of a user who was forgotten, so none of it is stored; "
-                "rankline forget --lift ID takes a user back"
+                f"{where} is of a user who was forgotten: nothing was stored (rankline forget ID --lift takes them back)"
             )
 
 
