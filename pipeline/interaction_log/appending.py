@@ -94,7 +94,7 @@ class Appending:
             some = ", ".join(map(str, positions[:_SHOWN])) + (", …" if len(positions) > _SHOWN else "")
             where = "This interaction" if len(rows) == 1 else f"Interaction {some} of the batch"
             raise ForgottenUserError(
-                f"{where} is of a user who was forgotten: nothing was stored (rankline forget ID --lift takes them back)"
+                f"{where} is of a user who was forgotten: nothing was stored (rankline forget --lift takes a user back)"
             )
 
 
