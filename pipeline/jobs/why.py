@@ -13,7 +13,7 @@ from pipeline.errors import CheckFailedError, InputError, UnknownItemError, Unkn
 from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.load_model import loaded
 from pipeline.options import Names
-from pipeline.ranking.explain import Explanation, explain, interactions_with
+from pipeline.ranking.explain import Explanation, MemberPart, explain, interactions_with
 from pipeline.ranking.reasons import GenreMatch, OtherUsers, reasons_for
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.progress import Reporter
@@ -69,8 +69,10 @@ class WhyResult:
     n_interactions : how many of the model's users have interacted with the item
     confidence : share of the user's other unseen items that score lower; None as for `rank`
     factors, past_items : those with the largest parts in the score; none for a popularity model
+    members : the models of an ensemble, with their parts
     n_factors, n_past_items : the number of all parts
     level : what the score is besides the parts of past items: the item's level, the pull of L1; mostly 0
+    candidate : false of an unseen item that is none of the model's candidates for the user
     reasons : other reasons for the item, None for a user who is not in the model
     titles : titles of the item and of those named beside it, by id as text
     names : the model whose table it is
@@ -91,9 +93,11 @@ class WhyResult:
     confidence: float | None
     factors: tuple[FactorReason, ...]
     past_items: tuple[ItemReason, ...]
+    members: tuple[MemberPart, ...]
     n_factors: int
     n_past_items: int
     level: float
+    candidate: bool
     reasons: ItemReasons | None
     titles: dict[str, str]
     names: Names
@@ -182,9 +186,11 @@ def _explained(
         confidence=explanation.confidence,
         factors=tuple(FactorReason(f.component, f.contribution, _ids(scorer, f.seen)) for f in explanation.factors),
         past_items=tuple(ItemReason(_id(scorer, p.row), p.contribution, p.score) for p in explanation.past_items),
+        members=explanation.members,
         n_factors=explanation.n_factors,
         n_past_items=explanation.n_past_items,
         level=explanation.level,
+        candidate=explanation.candidate,
         reasons=reasons,
         titles={},
         names=names,

@@ -62,6 +62,7 @@ class Plan:
     threads : that the fit may use
     searches : fits of a search, besides those of the training
     algorithm : name of the model, as `pipeline.models.registry.find` takes it
+    members : the plans of the members of an ensemble
     """
 
     n_components: int
@@ -75,6 +76,9 @@ class Plan:
     searches: int = 0
     algorithm: str = TrainOptions.algorithm
     n_neighbours: int = TrainOptions.n_neighbours
+    layers: tuple[int, ...] = ()
+    negatives: int = TrainOptions.negatives_per_positive
+    members: tuple[Plan, ...] = ()
 
     @classmethod
     def of(cls, options: TrainOptions, n_components: int, cores: int) -> Plan:
@@ -90,6 +94,8 @@ class Plan:
             not options.plain,
             algorithm=options.algorithm,
             n_neighbours=options.n_neighbours,
+            layers=options.layer_units,
+            negatives=options.negatives_per_positive,
         )
 
     def without_holdout(self) -> Plan:

@@ -11,9 +11,11 @@ from scipy import sparse
 from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import UserItems
 from pipeline.errors import BadRowsError, InputError, UsageError
+from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn, transformed
 from pipeline.models.item_item_model import ItemItemModel
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.saved_model import SavedModel
 
@@ -28,7 +30,7 @@ def with_users(
     Parameters
     ----------
     history : over the model's items, scores as they were before the fit's transform
-    fold_in : of a factor model, if the caller has one
+    fold_in : of a model with factors, if the caller has one
     as_fitted : the scores are those after the transform, as a model's `seen` has them
 
     Raises
@@ -38,7 +40,9 @@ def with_users(
     """
     if len(history.items) != len(model.items):
         raise InputError(f"A history over {len(history.items)} items for a model of {len(model.items)}")
-    if isinstance(model, FactorModel):
+    if isinstance(model, EnsembleModel):
+        return _ensemble_with_users(model, history)
+    if isinstance(model, FactorModel | NeuralModel):
         fold_in = fold_in or FoldIn(model.item_factors, model.meta)
         cells = history.scores
         factors = fold_in.solve(cells.indptr, cells.indices, cells.data) if as_fitted else fold_in.fold_matrix(cells)
@@ -54,6 +58,24 @@ def with_users(
         seen = sparse.csr_matrix((cells, seen.indices, seen.indptr), shape=seen.shape)
         return model.with_users(history.users, seen)
     raise UsageError(f"A model of kind {model.kind!r} ranks for the users that it was trained on alone")
+
+
+def _ensemble_with_users(model: EnsembleModel, history: UserItems) -> EnsembleModel:
+    """The ensemble of those members that rank for new users; their weights are made to add up to 1 again.
+
+    The ensemble itself transforms no scores; its members do.
+    """
+    members, weights = [], []
+    for member, weight, fold_in in zip(model.members, model.weights, model.fold_ins, strict=True):
+        try:
+            members.append(with_users(member, history, fold_in))
+        except UsageError:
+            continue
+        weights.append(weight)
+    if not members:
+        raise UsageError("No member of the ensemble ranks for users that it was not trained on")
+    shares = tuple(weight / sum(weights) for weight in weights)
+    return replace(model, members=tuple(members), weights=shares, users=history.users, seen=history.scores)
 
 
 def one_row(cols: NDArray[np.int32], values: NDArray[np.float32], items: IdMap) -> UserItems:

@@ -19,15 +19,15 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import ArtifactError, RanklineError
+from pipeline.interaction_log import InteractionLog
 from pipeline.models import safe_files
 from pipeline.models.model_files import ALL_FILES, METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import metrics
+from pipeline.serving.server_warehouse import keep_in_touch
 from pipeline.serving.service import ServiceConfig
-from pipeline.serving.shipper import Shipper, cover
-from pipeline.settings import Settings
 from pipeline.tracking import registry, store
 
 __all__ = ["Agent", "run_agent"]
@@ -35,7 +35,6 @@ __all__ = ["Agent", "run_agent"]
 _LOG = logging.getLogger("rankline")
 _WORKER_SECONDS = 180.0  # for the workers to load a version; compiling the kernels takes some 15 s
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds until a version that was refused is tried again
-_LAST_SHIPMENT = 8.0  # seconds at the end, after the workers' last answers
 _KEPT = 3  # copies besides the current one
 
 
@@ -50,7 +49,7 @@ class Agent:
     def __init__(self, config: ServiceConfig, stopping: threading.Event) -> None:
         self._config, self._stopping = config, stopping
         self._folder = LiveFolder(config.live, config.model)
-        self._opened = self._checked = self._covered = False
+        self._opened = self._checked = False
         self._fault = ""
         # (version, run) → when to try it again, the pause before that
         self._refused: dict[tuple[str, str], tuple[float, float]] = {}
@@ -66,8 +65,6 @@ class Agent:
         fault = ""
         try:
             self._check_current()
-            if not self._covered:
-                self._cover()
             self._follow()
         except (RanklineError, OSError) as error:
             fault = str(error) or type(error).__name__
@@ -157,13 +154,15 @@ class Agent:
                     if (source / name).exists():
                         with safe_files.opened(source, name) as file, (incoming / name).open("xb") as copy:
                             shutil.copyfileobj(file, copy, 1 << 20)
-            registry.check_run(_verify(incoming), version)
+            model = _verify(incoming)
+            registry.check_run(model, version)
+            watermark = model.meta.get("data_watermark") or {}
             digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
-            pointer = Pointer(digest, version.name, version.version, version.run_id, champion, now_ms())
+            pointer = Pointer(digest, version.name, version.version, version.run_id, champion, now_ms(), watermark)
             target = self._folder.model_folder(digest)
-            if target.exists():  # damaged, or fetched before
-                shutil.rmtree(target)
-            incoming.rename(target)
+            if not _is_good(target):
+                shutil.rmtree(target, ignore_errors=True)
+                incoming.rename(target)
             write_json(target.with_name(f"{digest}.json"), asdict(pointer))
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
@@ -192,17 +191,18 @@ class Agent:
         how = "the champion" if pointer.champion else "the newest version; none is promoted yet"
         _LOG.info(f"{pointer.label} is served ({how}), run {pointer.run_id or 'unknown'}")
         self._prune(pointer)
-        self._cover()
+        self._keep_uncovered()
 
-    def _cover(self) -> None:
-        """Tell the log which interactions all versions here have read, those of models of other names too."""
+    def _keep_uncovered(self) -> None:
+        """Let the log keep what a version that can be served has not read."""
         path = self._folder.interactions_path
-        copies = [*path.parent.glob("models/*.json"), *path.parent.glob("*/models/*.json")]
+        if not path.exists():
+            return
         try:
-            cover(path, [copy.with_suffix("") for copy in copies if (copy.with_suffix("") / METADATA).exists()])
-            self._covered = path.exists()
-        except (RanklineError, OSError) as error:
-            _LOG.warning(f"the log was not told what the models have read: {error}")
+            with InteractionLog.open(path, create=False) as log:
+                log.set_covered(min((copy.watermark.get(log.log_id, 0) for copy in self._folder.copies()), default=0))
+        except RanklineError as error:
+            _LOG.warning(f"{error}")
 
     def _prune(self, current: Pointer) -> None:
         for pointer in [copy for copy in self._folder.copies() if copy.digest != current.digest][_KEPT:]:
@@ -221,6 +221,14 @@ def _verify(folder: Path) -> SavedModel:
     return model
 
 
+def _is_good(folder: Path) -> bool:
+    try:
+        _verify(folder)
+    except (RanklineError, OSError):
+        return False
+    return True
+
+
 def run_agent(config: ServiceConfig) -> None:
     """The agent's process: until SIGTERM, or until the supervisor is gone."""
     stopping = threading.Event()
@@ -230,11 +238,8 @@ def run_agent(config: ServiceConfig) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
-    path, drain = LiveFolder(config.live, config.model).interactions_path, config.options.drain_seconds
-    shipping = threading.Thread(target=Shipper(path, Settings()).run, args=(stopping, drain), daemon=True)
-    shipping.start()
+    threading.Thread(target=keep_in_touch, args=(config, stopping), daemon=True).start()
     Agent(config, stopping).run()
-    shipping.join(drain + _LAST_SHIPMENT)
 
 
 def _end_with(stopping: threading.Event) -> None:

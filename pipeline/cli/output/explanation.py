@@ -10,13 +10,13 @@ __all__ = ["why_output"]
 
 
 def why_output(why: WhyResult) -> Output:
-    """The item's rank for the user, then the largest parts of its score: factors, or items of the user's history."""
+    """The item's rank for the user, then the largest parts of its score."""
     data = {
         "user": why.user, "item": why.item, "model": why.model, "kind": why.kind, "source": why.source,
         "fallback": why.fallback, "score": why.score, "served_rank": why.served_rank, "served_score": why.served_score,
         "rank": why.rank, "n_unseen": why.n_unseen, "confidence": why.confidence,
         "n_interactions": why.n_interactions, "contributions": _contributions(why), "level": why.level,
-        "reasons": _reasons(why),
+        "candidate": why.candidate, "reasons": _reasons(why),
     }  # fmt: skip
     blocks: list[Block] = [*(_not_published(why) if why.served_rank is None else _published(why))]
     if why.kind == "popularity" and not why.fallback:
@@ -28,12 +28,21 @@ def why_output(why: WhyResult) -> Output:
             f"the score is the sum of w·h over {why.n_factors} factors; the largest parts:",
             _factors(why, why.factors),
         ]
-    if why.past_items:
+    if why.past_items and why.kind == "neural":
+        blocks += [
+            f"the score is a network's, and no sum; {why.n_past_items} items of the user's history change it; the "
+            "largest parts, each by how much lower the score would be without the item:",
+            _items(why, why.past_items),
+        ]
+    elif why.past_items:
         besides = f"{why.level:.6g} plus " if why.level else ""
         blocks += [
             f"the score is {besides}a sum over {why.n_past_items} items of the user's history; the largest parts:",
             _items(why, why.past_items),
         ]
+    if why.members:
+        sentence = f"the score is the sum of weight * standard score over {len(why.members)} models:"
+        blocks += [sentence, _members(why)]
     blocks += _sentences(why)
     try:
         why.check()
@@ -44,7 +53,10 @@ def why_output(why: WhyResult) -> Output:
 
 def _not_published(why: WhyResult) -> list[str]:
     first = f"item {_named(why, why.item)} is not in the published list of user {why.user}"
-    place = "the user has seen it" if why.rank is None else f"it is number {why.rank:,} of {why.n_unseen:,} unseen"
+    unseen = "candidates" if why.kind == "neural" else "unseen"
+    place = "the user has seen it" if why.rank is None else f"it is number {why.rank:,} of {why.n_unseen:,} {unseen}"
+    if not why.candidate:
+        place = f"it is none of the {why.n_unseen:,} items that its factor model puts first for the user"
     return [first, f"by {why.model} its score is {why.score:.9g}: {place}"]
 
 
@@ -53,6 +65,9 @@ def _published(why: WhyResult) -> list[str]:
         f"item {_named(why, why.item)} is number {why.served_rank} in the list of user {why.user}: "
         f"score {why.served_score:.9g}, by {why.model} ({why.source})"
     )
+    if why.source.startswith("promoted"):
+        place = "" if why.rank is None else f"; by its score it is number {why.rank:,} of {why.n_unseen:,} unseen"
+        return [first, f"a rule promotes it{place}"]
     if not why.fallback:
         return [first]
     return [
@@ -69,6 +84,11 @@ def _contributions(why: WhyResult) -> dict[str, object]:
             {"item_id": part.item, "title": why.titles.get(str(part.item)), "rating": part.score,
              "part": part.contribution}
             for part in why.past_items
+        ],
+        "models": [
+            {"model": part.name, "part": part.contribution, "weight": part.weight, "standard_score": part.standard,
+             "score": part.score}
+            for part in why.members
         ],
     }  # fmt: skip
 
@@ -119,6 +139,17 @@ def _items(why: WhyResult, items: tuple[ItemReason, ...]) -> Table:
         score = "" if part.score is None else f"{part.score:g}"
         rows.append([_named(why, part.item), f"{part.contribution:.6g}", _share(why, part.contribution), score])
     return Table(["item", "part", "share", "the user's score"], rows, left=("item",))
+
+
+def _members(why: WhyResult) -> Table:
+    rows = [
+        [
+            part.name, f"{part.contribution:.6g}", _share(why, part.contribution), f"{part.weight:.3g}",
+            f"{part.standard:.6g}", f"{part.score:.6g}",
+        ]
+        for part in why.members
+    ]  # fmt: skip
+    return Table(["model", "part", "share", "weight", "standard score", "its own score"], rows, left=("model",))
 
 
 def _share(why: WhyResult, contribution: float) -> str:
