@@ -13,6 +13,7 @@ from pipeline.data.sources.row_counts import RowCount, count_files, count_wareho
 from pipeline.data.sources.sample import is_empty, load_sample
 from pipeline.data.sources.warehouse import interactions_query, read_warehouse
 from pipeline.errors import UnreachableError, UsageError
+from pipeline.models.item_snapshot import ItemTexts
 from pipeline.options import ReadOptions, RowOptions, as_event_weights
 from pipeline.settings import Settings
 from pipeline.warehouse import Warehouse, address_of, connect, sql
@@ -33,6 +34,7 @@ class LoadedInput:
     notes : messages for the log and the run, e.g. that a file was read instead, or that the sample was loaded
     fell_back : whether the file was read because no warehouse answered
     name : what the source is called; the same name from one day to the next, while ids mean the same
+    texts : titles, genres and tags, where they were read before the training: of --items, or for --cold-items
     """
 
     read: ReadResult
@@ -42,6 +44,7 @@ class LoadedInput:
     notes: tuple[str, ...] = ()
     fell_back: bool = False
     name: str = ""
+    texts: ItemTexts | None = None
 
 
 def open_warehouse(settings: Settings) -> Warehouse:

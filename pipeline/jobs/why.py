@@ -11,6 +11,7 @@ from pipeline.data.sources.warehouse import titles
 from pipeline.errors import CheckFailedError, InputError, UnknownItemError, UnknownUserError
 from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.load_model import loaded
+from pipeline.models.cold_items import cold_items_of
 from pipeline.options import Names
 from pipeline.ranking.explain import Explanation, explain, interactions_with
 from pipeline.ranking.scorer import Scorer
@@ -55,6 +56,7 @@ class WhyResult:
     n_interactions : how many of the model's users have interacted with the item
     parts : the largest contributions, of factors or past items; none for a popularity model
     n_parts : the number of all contributions
+    cold_below : the threshold of a cold item, whose factors come from its genres and tags; None for any other
     level : what they come on top of: in a model of ratings the item's level, else 0
     titles : titles of the item and of those in `parts`, by id as text
     names : the model whose table it is
@@ -77,6 +79,7 @@ class WhyResult:
     level: float
     titles: dict[str, str]
     names: Names
+    cold_below: int | None = None
 
     def check(self) -> None:
         """Raise CheckFailedError where the table's score differs from the recomputed one in any bit."""
@@ -146,6 +149,7 @@ def _explained(
         explanation = Explanation(scorer.model.kind, float(n), None, 0, n)
     else:
         explanation = explain(scorer.model, row, col)
+    cold = cold_items_of(scorer.model)
     return WhyResult(
         user=user_id,
         item=item_id,
@@ -164,6 +168,7 @@ def _explained(
         level=explanation.level,
         titles={},
         names=names,
+        cold_below=cold[0].threshold if cold is not None and col in cold[1] else None,
     )
 
 

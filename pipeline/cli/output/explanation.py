@@ -18,12 +18,17 @@ def why_output(why: WhyResult) -> Output:
         "user": why.user, "item": why.item, "model": why.model, "kind": why.kind, "source": why.source,
         "fallback": why.fallback, "score": why.score, "served_rank": why.served_rank, "served_score": why.served_score,
         "rank": why.rank, "n_unseen": why.n_unseen, "n_interactions": why.n_interactions, "contributions": parts,
-        "level": why.level,
+        "level": why.level, "cold_below": why.cold_below,
     }  # fmt: skip
     blocks: list[Block] = [*(_not_published(why) if why.served_rank is None else _published(why))]
     if why.kind == "popularity" and not why.fallback:
         blocks.append(
             f"the score is the same for everybody; {why.n_interactions:,} of the model's users have seen the item"
+        )
+    if why.cold_below is not None and not why.fallback:
+        blocks.append(
+            f"a cold item: {why.n_interactions:,} of the model's users have it, fewer than {why.cold_below:,}, so its "
+            "factors come from its genres and tags"
         )
     factors = [part for part in why.parts if isinstance(part, FactorReason)]
     items = [part for part in why.parts if isinstance(part, ItemReason)]

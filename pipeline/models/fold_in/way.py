@@ -9,12 +9,26 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import ArtifactError
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows
 from pipeline.models.objective import Objective
 from pipeline.runtime.threads import ThreadPool
 
-__all__ = ["PIECE", "ItemRows", "Levelled", "Splitting", "Way", "in_pieces", "objective_of"]
+__all__ = [
+    "COLD",
+    "PIECE",
+    "ItemRows",
+    "Levelled",
+    "Splitting",
+    "Way",
+    "in_pieces",
+    "new_rows",
+    "objective_of",
+    "rows_in",
+]
+
+COLD = "cold_items"  # in metadata: what is known of predicted items, see `pipeline.models.cold_items`
 
 # As in the fit (`pipeline.models.solvers.half_steps`): widths are a multiple of WIDTH, a piece of HHᵀ has so many
 # multiply-adds.
@@ -64,16 +78,40 @@ def objective_of(meta: Mapping[str, Any]) -> Objective:
     return Objective.from_json({**Objective().as_json(), **named})
 
 
+def new_rows(meta: Mapping[str, Any], n_items: int) -> NDArray[np.int64]:
+    """Rows of the items that no user had when the model was trained; they have predicted factors.
+
+    Raises ArtifactError.
+    """
+    facts = meta.get(COLD)
+    return np.zeros(0, np.int64) if facts is None else rows_in(facts, "new_rows", n_items)
+
+
+def rows_in(facts: Any, name: str, n_items: int) -> NDArray[np.int64]:
+    """Item rows, ascending, under a name of the metadata's `COLD`. Raises ArtifactError."""
+    rows = facts.get(name) if isinstance(facts, Mapping) else None
+    if not isinstance(rows, list) or not all(type(row) is int and 0 <= row < n_items for row in rows):
+        raise ArtifactError(f"The model's {COLD} have no {name} among its {n_items} items")
+    return np.array(rows, np.int64)
+
+
 class ItemRows:
     """H by item, and its Gram matrix, made at the first use.
 
+    Nobody could choose a new item yet, so not having one says nothing of a user: the Gram matrix leaves them out.
+
     item_factors : (k, n_items) float32
+    meta : names the new items
     kernels : whether the Gram matrix has the bits that the compiled fit gives it
+
+    Raises ArtifactError.
     """
 
-    def __init__(self, item_factors: NDArray[np.float32], kernels: bool) -> None:
+    def __init__(self, item_factors: NDArray[np.float32], meta: Mapping[str, Any], kernels: bool) -> None:
         self._h = item_factors
         self._kernels = kernels
+        self._new = new_rows(meta, item_factors.shape[1])
+        self.n_known = item_factors.shape[1] - self._new.size
         self._lock = threading.Lock()
         self._made: tuple[NDArray[np.float32], NDArray[np.float64]] | None = None
 
@@ -84,7 +122,8 @@ class ItemRows:
                 k, n = self._h.shape
                 rows = np.zeros((n, -(-k // WIDTH) * WIDTH), np.float32)
                 rows[:, :k] = self._h.T
-                self._made = rows, _gram(rows) if self._kernels else _gram_in_numpy(rows)
+                known = np.delete(rows, self._new, axis=0) if self._new.size else rows
+                self._made = rows, _gram(known) if self._kernels else _gram_in_numpy(known)
             return self._made
 
 
