@@ -8,6 +8,7 @@ Drumond, Freudenthaler, Rendle & Schmidt-Thieme 2010 map attributes to factors:
 over the items i with `least` interactions or more. λ is the one whose predictions come nearest to the scores of a fifth
 of these items, kept out for that: Σ_i (ĥ_i − h_i)ᵀWᵀW(ĥ_i − h_i) is their squared error over all users. A weight for
 items with more interactions did not rank cold items better. Cold items change the factors of no other item.
+What users are folded in by leaves them out of H·Hᵀ: with them in it, the lists of known items got worse.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pipeline.errors import ArtifactError, InputError
 from pipeline.models.base import Fitted
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
-from pipeline.models.fold_in.way import COLD, rows_in
+from pipeline.models.fold_in.way import COLD, cold_rows
 from pipeline.models.item_features import ItemFeatures
 from pipeline.models.item_snapshot import ItemTexts
 from pipeline.models.protocols import SavedModel
@@ -80,8 +81,7 @@ def cold_items_of(model: SavedModel) -> tuple[ColdItems, frozenset[int]] | None:
     facts = model.meta.get(COLD)
     if facts is None:
         return None
-    n_items = len(model.items)
-    rows = rows_in(facts, "rows", n_items)
+    rows = cold_rows(model.meta, len(model.items))
     known = {field.name: facts.get(field.name) for field in fields(ColdItems)}
     if not all(isinstance(value, int | float) for value in known.values()):
         raise ArtifactError(f"The model's {COLD} are not all numbers: {known!r:.200}")

@@ -14,7 +14,7 @@ from pipeline.data.id_map import IdMap
 from pipeline.data.profile import ReferenceData, Source
 from pipeline.errors import ArtifactError, InputError
 from pipeline.models.factor_model import METADATA, load_ids
-from pipeline.models.fold_in.way import new_rows
+from pipeline.models.fold_in.way import cold_rows
 from pipeline.tracking import champion, registry
 from pipeline.tracking.run import as_server_error
 from pipeline.tracking.store import store_in_use
@@ -42,7 +42,7 @@ def champion_data(model: str = registry.MODEL_NAME) -> ReferenceData | None:
             users, items, meta = load_ids(registry.download(version, Path(scratch), (METADATA,)))
         except OSError as error:
             raise ArtifactError(f"the {METADATA} of {version.label} can't be read ({error.strerror})") from None
-    new = new_rows(meta, len(items))
+    new = cold_rows(meta, len(items), "new_rows")
     # Items that nobody had are not lost when nobody has them.
     items = IdMap(np.delete(items.values, new)) if new.size else items
     parameters = meta.get("parameters")

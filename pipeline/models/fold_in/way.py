@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,7 @@ from pipeline.kernels.arguments import CsrRows
 from pipeline.models.objective import Objective
 from pipeline.runtime.threads import ThreadPool
 
-__all__ = [
-    "COLD",
-    "PIECE",
-    "ItemRows",
-    "Levelled",
-    "Splitting",
-    "Way",
-    "in_pieces",
-    "new_rows",
-    "objective_of",
-    "rows_in",
-]
+__all__ = ["COLD", "PIECE", "ItemRows", "Levelled", "Splitting", "Way", "cold_rows", "in_pieces", "objective_of"]
 
 COLD = "cold_items"  # in metadata: what is known of predicted items, see `pipeline.models.cold_items`
 
@@ -78,30 +67,28 @@ def objective_of(meta: Mapping[str, Any]) -> Objective:
     return Objective.from_json({**Objective().as_json(), **named})
 
 
-def new_rows(meta: Mapping[str, Any], n_items: int) -> NDArray[np.int64]:
-    """Rows of the items that no user had when the model was trained; they have predicted factors.
+def cold_rows(meta: Mapping[str, Any], n_items: int, which: Literal["rows", "new_rows"] = "rows") -> NDArray[np.int64]:
+    """Rows of the items whose factors were predicted, or of those of them that nobody had; none in most models.
 
     Raises ArtifactError.
     """
     facts = meta.get(COLD)
-    return np.zeros(0, np.int64) if facts is None else rows_in(facts, "new_rows", n_items)
-
-
-def rows_in(facts: Any, name: str, n_items: int) -> NDArray[np.int64]:
-    """Item rows, ascending, under a name of the metadata's `COLD`. Raises ArtifactError."""
-    rows = facts.get(name) if isinstance(facts, Mapping) else None
+    if facts is None:
+        return np.zeros(0, np.int64)
+    rows = facts.get(which) if isinstance(facts, Mapping) else None
     if not isinstance(rows, list) or not all(type(row) is int and 0 <= row < n_items for row in rows):
-        raise ArtifactError(f"The model's {COLD} have no {name} among its {n_items} items")
+        raise ArtifactError(f"The model's {COLD} have no {which} among its {n_items} items")
     return np.array(rows, np.int64)
 
 
 class ItemRows:
     """H by item, and its Gram matrix, made at the first use.
 
-    Nobody could choose a new item yet, so not having one says nothing of a user: the Gram matrix leaves them out.
+    Nearly nobody could choose a cold item yet, so not having it says nothing of a user: the Gram matrix leaves these
+    items out.
 
     item_factors : (k, n_items) float32
-    meta : names the new items
+    meta : names the cold items
     kernels : whether the Gram matrix has the bits that the compiled fit gives it
 
     Raises ArtifactError.
@@ -110,8 +97,8 @@ class ItemRows:
     def __init__(self, item_factors: NDArray[np.float32], meta: Mapping[str, Any], kernels: bool) -> None:
         self._h = item_factors
         self._kernels = kernels
-        self._new = new_rows(meta, item_factors.shape[1])
-        self.n_known = item_factors.shape[1] - self._new.size
+        self._cold = cold_rows(meta, item_factors.shape[1])
+        self.n_known = item_factors.shape[1] - self._cold.size
         self._lock = threading.Lock()
         self._made: tuple[NDArray[np.float32], NDArray[np.float64]] | None = None
 
@@ -122,7 +109,7 @@ class ItemRows:
                 k, n = self._h.shape
                 rows = np.zeros((n, -(-k // WIDTH) * WIDTH), np.float32)
                 rows[:, :k] = self._h.T
-                known = np.delete(rows, self._new, axis=0) if self._new.size else rows
+                known = np.delete(rows, self._cold, axis=0) if self._cold.size else rows
                 self._made = rows, _gram(known) if self._kernels else _gram_in_numpy(known)
             return self._made
 
