@@ -15,7 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.options import ReadOptions, ScoreOptions, TrainOptions, TuneMetric, TuneOptions
 
 INITS = "one of ('random', 'nndsvd', 'nndsvda', 'nndsvdar')"
-SPLITS = "one of ('auto', 'latest', 'random', 'last', 'time', 'users')"
+SPLITS = "one of ('auto', 'latest', 'random', 'last', 'time', 'users', 'items')"
 MOMENT = "a date or time such as 2024-03-31, or none"
 TIME_FORMAT = "a pattern such as %d.%m.%Y, or one of seconds, milliseconds, microseconds, nanoseconds, days"
 WEIGHTS = "kinds and weights such as view=1,cart=3,purchase=5"
@@ -63,6 +63,8 @@ REFUSED = {
         *(("algorithm", value, "text") for value in (None, 3)),
         *(("n_neighbours", value, "at least 1") for value in (0, -5)),
         *(("n_neighbours", value, INTEGER) for value in (2.0, "200", None)),
+        *(("cold_items", value, "at least 1, or none") for value in (0, -5)),
+        *(("cold_items", value, "an integer, or none") for value in (2.0, "5")),
         *(("shrinkage", value, "at least 0") for value in (-1, -0.5)),
         ("shrinkage", None, NUMBER),
         *(("learning_rate", value, "above 0, or none") for value in (0, -0.1)),
@@ -131,7 +133,7 @@ REFUSED = {
 FREE = {
     TrainOptions: set(),
     ReadOptions: {
-        *("query", "input", "user_column", "item_column", "rating_column", "timestamp_column", "event_column")
+        *("query", "input", "items", "user_column", "item_column", "rating_column", "timestamp_column", "event_column")
     },
     ScoreOptions: {"model", "query", "user_column", "item_column"},
     TuneOptions: set(),
@@ -246,6 +248,7 @@ def test_the_defaults():
         "budget_minutes": 10.0,
         "n_neighbours": 200,
         "shrinkage": 100.0,
+        "cold_items": None,
         "regularization": None,
         "learning_rate": None,
         "n_components": "auto",

@@ -88,6 +88,7 @@ class RowOptions(Options):
         "A CSV of items: item_id, and title, genres or tags (a|b). Default: raw.movies.",
         details="For titles of files of interactions, and for --cold-items. It may be given several times: a file of "
         "titles and genres, and one with a row for each tag.",
+        advanced=True,
     )
     user_column: str | None = option(
         None,

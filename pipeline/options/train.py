@@ -112,6 +112,7 @@ class TrainOptions(Options):
         None,
         "Items with fewer interactions get factors from their genres and tags; so do items without any (usual: 5).",
         details="For models of factors: nmf, als, elsa, svd, bpmf. Genres come from raw.movies, or from --items.",
+        advanced=True,
     )
     transform: Transform = option(
         "none", "Scores in the matrix: as they are, log(1 + score), or 1 for a score > 0.", section="interactions"
@@ -143,7 +144,7 @@ class TrainOptions(Options):
     )
     split: SplitWay = option(
         "auto",
-        "Held out: each user's latest or random share, or last few; all after a time; whole users; whole items. "
+        "Held out: each user's latest or random share, or last few; all after a time; whole users or items. "
         "auto: latest, else random.",
         section="split",
         details="auto is random where the interactions have no times. items is for --cold-items: lists are made of "
