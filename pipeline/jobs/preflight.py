@@ -40,6 +40,7 @@ from pipeline.training.estimate import (
     what_fits,
 )
 from pipeline.training.train import checked_algorithm
+from pipeline.warehouse import Warehouse
 
 __all__ = [
     "TrainingRequest",
@@ -81,7 +82,12 @@ def check_reading(settings: Settings) -> Callable[[RowCount], None]:
     return check
 
 
-def read_source(read_spec: ReadOptions, settings: Settings, reporter: Reporter) -> LoadedInput:
+def read_source(
+    read_spec: ReadOptions,
+    settings: Settings,
+    reporter: Reporter,
+    opened: Callable[[Warehouse], None] = lambda _: None,
+) -> LoadedInput:
     """Read the interactions and show the progress. Raises as `read_interactions`, and as `check_reading`."""
     reporter.progress("read", 0, None)
     return read_interactions(
@@ -90,6 +96,7 @@ def read_source(read_spec: ReadOptions, settings: Settings, reporter: Reporter) 
         reporter.say,
         lambda done, total: reporter.progress("read", done, total),
         check_reading(settings),
+        opened,
     )
 
 

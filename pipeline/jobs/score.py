@@ -11,6 +11,7 @@ from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.load_model import loaded
 from pipeline.jobs.preflight import check_scoring
 from pipeline.jobs.rules import write_snapshot
+from pipeline.jobs.ship import drain, logged_pairs
 from pipeline.options import ScoreOptions
 from pipeline.publishing.batch_scoring import BatchSummary, score_all
 from pipeline.publishing.checks import PublishLimits
@@ -51,11 +52,12 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
     ):
         with open_warehouse(settings) as warehouse:
             check_scoring(scorer.model, spec.k, settings)
+            drain(warehouse, settings, reporter)
             seen = _seen_query(spec, warehouse, scorer.model.meta.get("source"), reporter)
+            kinds = scorer.users.kind, scorer.items.kind
             table = RecommendationsTable(
                 warehouse,
-                scorer.users.kind,
-                scorer.items.kind,
+                *kinds,
                 version.number_of(names.model),
                 version.run_id,
                 names,
@@ -70,7 +72,7 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
                     scorer,
                     table,
                     spec.k,
-                    seen_now=() if seen is None else table.seen_now(seen),
+                    seen_now=() if seen is None else table.seen_now(seen, lambda: logged_pairs(settings, *kinds)),
                     unknown_popular=spec.unknown == "popular",
                     forgotten=read_suppressed_users(warehouse).mask,
                     progress=lambda done, total: reporter.progress("score", done, total, "users"),

@@ -24,6 +24,7 @@ from pipeline.jobs.item_texts import catalogue_texts, item_texts, texts_of_files
 from pipeline.jobs.preflight import TrainingRequest, check_data, check_memory, read_source
 from pipeline.jobs.run_pages import champion_evaluation, log_pages
 from pipeline.jobs.run_texts import run_description, run_name, source_label, version_description
+from pipeline.jobs.ship import drain
 from pipeline.models import registry
 from pipeline.models.base import Algorithm
 from pipeline.models.saved_model import ItemTexts
@@ -121,7 +122,7 @@ def read_for(
     Raises DataGateError for data past a limit, DoesNotFitError where the request needs more memory than is free.
     """
     limits = settings.data_limits
-    chosen = read_source(read_spec, settings, reporter)
+    chosen = read_source(read_spec, settings, reporter, lambda warehouse: drain(warehouse, settings, reporter))
     tag_source(run, chosen)
     if chosen.read.n_bad:
         reporter.say(f"{chosen.read.n_bad} bad row(s) of {chosen.read.n_rows} left out; bad_rows.json has a sample")
@@ -218,6 +219,7 @@ def _fill(
         "source": chosen.source,
         "source_name": chosen.name,
         "query_digest": chosen.query.digest if chosen.query else None,
+        "data_watermark": chosen.watermark,
     }
     replace(trained.model, meta={**trained.model.meta, **facts}).save(writer.model, texts)
     if (facts_of_estimator := trained.fitted.estimator) is not None:
@@ -277,6 +279,7 @@ def tag_source(run: tracking.Run, chosen: LoadedInput) -> None:
         "fallback": "file" if chosen.fell_back else None,
         "query": chosen.query.name if chosen.query else None,
         "columns": chosen.read.columns.sentence if chosen.read.columns else None,
+        "data_watermark": json.dumps(chosen.watermark) if chosen.watermark else None,
     }
     run.tags(tags)
     run.tags_later({"query_digest": chosen.query.digest if chosen.query else None})

@@ -112,10 +112,13 @@ def features_for(texts: ItemTexts | None, items: IdMap, options: TrainOptions) -
     return ItemFeatures.of(texts, items)
 
 
-def complete(fitted: Fitted, features: ItemFeatures, options: TrainOptions) -> Fitted:
-    """The fit, its model `with_cold_items`. Raises InputError."""
-    least = options.cold_items or 0
-    model, cold = with_cold_items(fitted.model, features, least, seed=options.random_state, n_threads=options.threads)
+def complete(fitted: Fitted, features: ItemFeatures | None, options: TrainOptions) -> Fitted:
+    """The fit, its model `with_cold_items` if there are features. Raises InputError."""
+    if features is None or options.cold_items is None:
+        return fitted
+    model, cold = with_cold_items(
+        fitted.model, features, options.cold_items, seed=options.random_state, n_threads=options.threads
+    )
     facts = {**fitted.facts, "n_cold_items": cold.n_items, "n_new_items": cold.n_new}
     # scikit-learn's estimator would have factors that it did not find.
     return replace(fitted, model=model, facts=facts, messages=(*fitted.messages, cold.sentence), estimator=None)

@@ -63,6 +63,7 @@ class Plan:
     searches : fits of a search, besides those of the training
     cold_items : whether items without interactions get factors
     algorithm : name of the model, as `pipeline.models.registry.find` takes it
+    members : the plans of the members of an ensemble
     """
 
     n_components: int
@@ -77,6 +78,9 @@ class Plan:
     algorithm: str = TrainOptions.algorithm
     cold_items: bool = False
     n_neighbours: int = TrainOptions.n_neighbours
+    layers: tuple[int, ...] = ()
+    negatives: int = TrainOptions.negatives_per_positive
+    members: tuple[Plan, ...] = ()
 
     @classmethod
     def of(cls, options: TrainOptions, n_components: int, cores: int) -> Plan:
@@ -93,6 +97,8 @@ class Plan:
             algorithm=options.algorithm,
             cold_items=options.cold_items is not None,
             n_neighbours=options.n_neighbours,
+            layers=options.layer_units,
+            negatives=options.negatives_per_positive,
         )
 
     def without_holdout(self) -> Plan:

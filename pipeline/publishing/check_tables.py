@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from pipeline.models.saved_model import SavedModel
 from pipeline.warehouse import Warehouse, sql
 from pipeline.warehouse.column_types import seen_ids
 
-__all__ = ["CLICKHOUSE_TYPE", "CheckTables"]
+__all__ = ["CLICKHOUSE_TYPE", "CheckTables", "Pairs"]
 
 CLICKHOUSE_TYPE = {"int": "Int64", "str": "String"}
 # Bounds the memory of a block: users, and the items they have seen (more only where one user alone has).
@@ -23,6 +23,7 @@ _USERS_A_BLOCK, _SEEN_A_BLOCK = 65536, 2**22
 _MOST_BREAKS = 20
 
 Insert = Callable[[str, pa.Table], None]
+Pairs = tuple[NDArray[Any], NDArray[Any]]
 
 
 class CheckTables:
@@ -51,17 +52,17 @@ class CheckTables:
             self._made.append(table)
             self._warehouse.ddl(sql.load(statement).text, {"table": table, **types})
 
-    def seen_now(self, query: sql.Sql) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
-        """Blocks of (user ids, item ids) that the query has by now, in the order of user ids.
+    def seen_now(self, query: sql.Sql, also: Callable[[], Iterable[Pairs]] = tuple) -> Iterator[Pairs]:
+        """Blocks of (user ids, item ids) that the query has by now, and those of `also`, in the order of user ids.
 
         They are kept first, and read from there: the checks look at what scoring left out, and what
         comes in meanwhile is no fault. Raises QueryError where they did not all arrive, at the end.
         """
         names: dict[str, Any] = {"seen": self.seen}
-        self._warehouse.retry("keeping what is seen", lambda: self._keep_seen(query))
+        self._warehouse.retry("keeping what is seen", lambda: self._keep_seen(query, also))
         expected = self._warehouse.rows("SELECT count() AS n FROM analytics.{seen:Identifier}", names)[0]["n"]
         arrived, breaks = 0, 0
-        # The table is this job's own and each pair is in it once: a stream that breaks goes on where it was.
+        # The table is this job's own, and stays as it is: a stream that breaks goes on where it was.
         ordered = "SELECT user_id, item_id FROM analytics.{seen:Identifier} ORDER BY user_id, item_id OFFSET {n:UInt64}"
         while arrived < expected:
             before = arrived
@@ -84,13 +85,15 @@ class CheckTables:
                 "run the command again"
             )
 
-    def _keep_seen(self, query: sql.Sql) -> None:
+    def _keep_seen(self, query: sql.Sql, also: Callable[[], Iterable[Pairs]]) -> None:
         """Into a new table each time: one that an earlier try may be writing to still is none of ours."""
         self._warehouse.command("DROP TABLE IF EXISTS analytics.{seen:Identifier}", {"seen": self.seen})
         self._made = [table for table in self._made if table != self.seen]
         self._make("ddl/staged_seen", self.seen)
         user, item = seen_ids(self._warehouse, query, self._user_kind, self._item_kind)
         self._warehouse.command(sql.insert_seen(query, user, item).text, {"seen": self.seen})
+        for users, items in also():
+            self._insert(self.seen, pa.table({"user_id": pa.array(users), "item_id": pa.array(items)}))
 
     def load_model(self, model: SavedModel, hidden: NDArray[np.bool_] | None = None) -> None:
         """The model's users with what its artifact has as seen, and its items, in blocks of bounded memory.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ from pipeline.errors import InputError, LockLostError, QueryError
 from pipeline.models.saved_model import SavedModel, model_name
 from pipeline.options.names import DEFAULT, Names
 from pipeline.publishing import checks, published_tables
-from pipeline.publishing.check_tables import CLICKHOUSE_TYPE, CheckTables
+from pipeline.publishing.check_tables import CLICKHOUSE_TYPE, CheckTables, Pairs
 from pipeline.publishing.checks import PublishLimits
 from pipeline.publishing.erasure import leave_out
 from pipeline.publishing.lock import RENAME, PublishLock, publish_lock
@@ -109,9 +109,12 @@ class RecommendationsTable:
         """When the batch began, by the server's clock, milliseconds since 1970."""
         return self._at_ms
 
-    def seen_now(self, query: sql.Sql) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
-        """What the query has as seen by now, for scoring to leave out and `publish` to check: see `CheckTables`."""
-        return self._companions.seen_now(query)
+    def seen_now(self, query: sql.Sql, also: Callable[[], Iterable[Pairs]] = tuple) -> Iterator[Pairs]:
+        """What the query, and `also`, have as seen by now, for scoring to leave out and `publish` to check.
+
+        See `CheckTables`.
+        """
+        return self._companions.seen_now(query, also)
 
     def write(self, block: Recommendations) -> None:
         """Append a block to the staged table."""

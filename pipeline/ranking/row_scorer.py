@@ -11,12 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from pipeline.data.id_map import IdMap
+from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError, UsageError
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.saved_model import SavedModel, model_name
 from pipeline.models.validation import check_columns, check_rows
 from pipeline.ranking.finders import FactorFinder, finder_for
+from pipeline.ranking.new_users import with_users
 from pipeline.ranking.popularity import PopularityFinder
 from pipeline.ranking.rules import Rules, now_ms
 from pipeline.ranking.topk import LeftOut, TopK
@@ -70,8 +73,8 @@ class RowScorer:
         For a service that answers one user at a time: later calls take well under a millisecond.
         """
         self._finder.prepare()
-        if isinstance(self.model, FactorModel):
-            self._factors.prepare()
+        if self._fold_in is not None:
+            self._fold_in.prepare()
 
     def recommend_rows(
         self,
@@ -175,6 +178,37 @@ class RowScorer:
         """
         return self._factors.fold_matrix(cells, n_threads)
 
+    def rank_cells(
+        self,
+        cells: sparse.csr_matrix,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        allow: NDArray[np.int32] | None = None,
+        deny: NDArray[np.int32] | None = None,
+    ) -> TopK:
+        """`recommend_rows` for users who have these cells now, whether or not they are in the model.
+
+        Parameters
+        ----------
+        cells : csr (n, n_items) float32, columns ascending; scores after the fit's transform, as `model.seen` has them
+
+        Raises InputError.
+        """
+        seen = cells if exclude_seen else None
+        if isinstance(self.model, FactorModel):
+            factors = self._factors.solve(cells.indptr, cells.indices, cells.data)
+            return self.rank(factors, k, seen=seen, allow=allow, deny=deny)
+        other = copy.copy(self)
+        other.model = self.with_cells(cells)
+        other._finder = finder_for(other.model, self._compiled)
+        return other.recommend_rows(np.arange(cells.shape[0]), k, exclude_seen=exclude_seen, allow=allow, deny=deny)
+
+    def with_cells(self, cells: sparse.csr_matrix) -> SavedModel:
+        """The model for users who have these cells now, their rows those of `cells`; parameters as `rank_cells`."""
+        history = UserItems(cells, IdMap(np.arange(cells.shape[0])), self.items)
+        return with_users(self.model, history, self._fold_in, as_fitted=True)
+
     def _of_factors(self, factors: NDArray[np.float32], request: ListRequest) -> TopK:
         if not isinstance(self._finder, FactorFinder):
             raise self._without_factors()
@@ -192,8 +226,15 @@ class RowScorer:
 
     @cached_property
     def _factors(self) -> FoldIn:
-        if not isinstance(self.model, FactorModel):
+        if not isinstance(self.model, FactorModel) or self._fold_in is None:
             raise self._without_factors()
+        return self._fold_in
+
+    @cached_property
+    def _fold_in(self) -> FoldIn | None:
+        """Computes the factors of new users, where the model has factors."""
+        if not isinstance(self.model, FactorModel | NeuralModel):
+            return None
         return FoldIn(self.model.item_factors, self.model.meta, self._compiled)
 
     def _without_factors(self) -> UsageError:

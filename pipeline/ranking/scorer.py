@@ -7,6 +7,7 @@ the lists that are published. Lists are exact, with compiled kernels and without
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError, UnknownItemError, UnknownUserError, UsageError
 from pipeline.models.factor_model import FactorModel
-from pipeline.models.saved_model import load_saved_model
+from pipeline.models.item_snapshot import ItemSnapshot
+from pipeline.models.saved_model import load_item_snapshot, load_saved_model
 from pipeline.ranking.new_users import as_floats, one_row, with_users
 from pipeline.ranking.row_scorer import RowScorer
 from pipeline.ranking.topk import LeftOut, TopK
@@ -48,13 +50,25 @@ class Ranking(_Pair):
 class Scorer(RowScorer):
     """Ranks items for users of one model, and for users it was not trained on. Parameters as `RowScorer`."""
 
+    _folder: Path | None = None
+
     @classmethod
     def load(cls, folder: str | Path, *, mapped: bool = False) -> Scorer:
         """From a folder with a saved model of any kind; checks the format number and the sha256s.
 
         Raises ArtifactError.
         """
-        return cls(load_saved_model(folder, mapped=mapped))
+        scorer = cls(load_saved_model(folder, mapped=mapped))
+        scorer._folder = Path(folder)
+        return scorer
+
+    @cached_property
+    def snapshot(self) -> ItemSnapshot | None:
+        """The items with titles and genres, read from the folder at the first use; None where they were not saved.
+
+        Raises ArtifactError.
+        """
+        return None if self._folder is None else load_item_snapshot(self._folder)
 
     # ---- by external id ---------------------------------------------------------------------
 
@@ -176,8 +190,7 @@ class Scorer(RowScorer):
 
         Raises InputError, BadRowsError.
         """
-        fold_in = self._factors if isinstance(self.model, FactorModel) else None
-        scorer = Scorer(with_users(self.model, history, fold_in), self.source, compiled=self._compiled)
+        scorer = Scorer(with_users(self.model, history, self._fold_in), self.source, compiled=self._compiled)
         scorer.hidden = self.hidden
         return scorer
 

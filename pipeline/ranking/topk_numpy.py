@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.matrix import stored_cells
+
 __all__ = ["Catalogue", "LeftOut", "ListRequest", "TopK", "best_of_rows", "cells_of", "exact_scores", "find_in_numpy"]
 
 # A block's score matrix; small enough to stay near the cache, large enough for the BLAS.
@@ -268,12 +270,5 @@ def best_of_rows(scores: NDArray[np.float32], k: int) -> TopK:
 
 
 def cells_of(left_out: LeftOut) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-    """The stored cells, as positions in `rows` and columns.
-
-    scipy's row indexing would copy all of a matrix whose indices are mapped from disk, for each block.
-    """
-    start = left_out.indptr[left_out.rows].astype(np.intp)
-    count = left_out.indptr[left_out.rows + 1].astype(np.intp) - start
-    row_of = np.repeat(np.arange(left_out.rows.size), count)
-    position = np.arange(row_of.size) - np.repeat(np.cumsum(count) - count, count)
-    return row_of, left_out.indices[np.repeat(start, count) + position]
+    """The stored cells, as positions in `rows` and columns."""
+    return stored_cells(*left_out)

@@ -120,15 +120,15 @@ def train(x: Interactions, spec: TrainOptions, progress: Progress = silent, text
     # The holdout's fit has the same number of components as the final fit.
     sized = algorithm.resolved(spec, matrix.scores.shape)
 
-    evaluation = None
+    evaluation, earlier = None, None
     if spec.holdout:
-        holdout_report, evaluation = _evaluated(algorithm, known, sized, progress, stages, features)
+        holdout_report, evaluation, earlier = _evaluated(algorithm, known, sized, progress, stages, features)
         report = report | holdout_report
     else:
         report = report | Report(messages=("holdout metrics left out: nothing is held out (--holdout 0)",))
 
     with stages("fit"):
-        fitted = _fit(algorithm, matrix, known, sized, progress, "fit", features)
+        fitted = complete(_fit(algorithm, matrix, known, sized, progress, "fit", earlier), features, spec)
     report = report | Report(messages=fitted.messages)
     with stages("measure"):
         progress("measure", 0, None)
@@ -201,21 +201,22 @@ def _fit(
     spec: TrainOptions,
     progress: Progress,
     stage: str,
-    features: ItemFeatures | None = None,
+    earlier: Fitted | None = None,
 ) -> Fitted:
+    """Fit the model; `earlier` is the fit that was evaluated."""
     if algorithm.needs.times and x.at is None:
         raise InputError(
             f"{algorithm.display_name} goes by the times of interactions, and these have none "
             f"(--timestamp-column names their column; --algorithm {registry.POPULAR} needs none)"
         )
     progress(stage, 0, spec.max_iter if algorithm.stepped else None)
-    fitted = algorithm.fit(
-        matrix,
-        spec,
-        interactions=x,
-        on_iteration=lambda n, loss: progress(stage, n, spec.max_iter, f"loss {loss:.6g}"),
-    )
-    return fitted if features is None else complete(fitted, features, spec)
+
+    def on_iteration(n: int, loss: float) -> None:
+        progress(stage, n, spec.max_iter, f"loss {loss:.6g}")
+
+    if earlier is None:
+        return algorithm.fit(matrix, spec, interactions=x, on_iteration=on_iteration)
+    return algorithm.refit(earlier, matrix, spec, interactions=x, on_iteration=on_iteration)
 
 
 def _cut(which: str) -> str:
@@ -244,9 +245,12 @@ def _evaluated(
     spec: TrainOptions,
     progress: Progress,
     stages: Stages,
-    features: ItemFeatures | None = None,
-) -> tuple[Report, HoldoutEvaluation | None]:
-    """Fit on the training side, and evaluate that model and the baselines on the held-out side."""
+    features: ItemFeatures | None,
+) -> tuple[Report, HoldoutEvaluation | None, Fitted | None]:
+    """Fit on the training side, and evaluate that model and the baselines on the held-out side.
+
+    Returns the report, the evaluation, and the fit that was evaluated.
+    """
     with stages("holdout"):
         split = split_interactions(x, spec)
         split = split if features is None else replace(split, catalogue=features.ids)
@@ -254,8 +258,8 @@ def _evaluated(
         # Items that only the held-out side has are missing from the training side's matrix. The final fit must not fail
         # because this matrix is smaller.
         if sentence := algorithm.unfit(spec, matrix.scores.shape, "the training side of the holdout"):
-            return Report(messages=(f"holdout metrics left out: {sentence}",)), None
-        fitted = _fit(algorithm, matrix, split.train, spec, progress, "holdout fit", features)
+            return Report(messages=(f"holdout metrics left out: {sentence}",)), None, None
+        fitted = complete(_fit(algorithm, matrix, split.train, spec, progress, "holdout fit"), features, spec)
     report = Report(messages=(_kept("holdout's fit", fitted),)) if fitted.interrupted else Report()
     with stages("evaluate"):
         evaluation = evaluate_holdout(
@@ -267,7 +271,7 @@ def _evaluated(
             half_life_days=spec.half_life_days,
             progress=progress,
         )
-    return report | evaluation.report, evaluation
+    return report | evaluation.report, evaluation, fitted
 
 
 def split_interactions(x: PreparedInteractions, spec: TrainOptions) -> Split:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtifactError
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows, RowTerms
-from pipeline.models.fold_in.way import ItemRows, in_pieces, objective_of
+from pipeline.models.fold_in.way import ItemRows, ScoreParts, in_pieces, objective_of
 
 __all__ = ["Ridge"]
 
@@ -53,13 +53,12 @@ class Ridge:
             out[u] = _solve(A, weighted @ h)
         return out
 
-    def parts(self, cells: CsrRows, item: int) -> Float64s:
-        """As `way.Splitting.parts`."""
+    def split(self, cells: CsrRows, item: int) -> ScoreParts:
+        """As `way.Splitting.split`."""
         rows, gram = self._items.get()
         terms = self._terms(np.diff(cells.indptr), gram)
         A, h, weighted = _equations(0, cells, rows, terms)
-        parts: Float64s = weighted * (h @ _solve(A, rows[item, : terms.k].astype(np.float64)))
-        return parts
+        return ScoreParts(weighted * (h @ _solve(A, rows[item, : terms.k].astype(np.float64))), 0.0)
 
     def _terms(self, counts: NDArray[np.int64], gram: Float64s) -> RowTerms:
         """What A and b are made of besides the cells."""

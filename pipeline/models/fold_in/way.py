@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pipeline.kernels.arguments import CsrRows
 from pipeline.models.objective import Objective
 from pipeline.runtime.threads import ThreadPool
 
-__all__ = ["COLD", "PIECE", "ItemRows", "Levelled", "Splitting", "Way", "cold_rows", "in_pieces", "objective_of"]
+__all__ = ["COLD", "PIECE", "ItemRows", "ScoreParts", "Splitting", "Way", "cold_rows", "in_pieces", "objective_of"]
 
 COLD = "cold_items"  # in metadata: what is known of predicted items, see `pipeline.models.cold_items`
 
@@ -38,20 +38,25 @@ class Way(Protocol):
         """
 
 
+class ScoreParts(NamedTuple):
+    """A user's score of one item as a sum over the user's own items: `level` and `parts` add up to it.
+
+    Attributes
+    ----------
+    parts : (n,) float64, what each of the user's items adds
+    level : what the score is besides: the item's level in a model of ratings, what L1 takes away; mostly 0
+    """
+
+    parts: NDArray[np.float64]
+    level: float
+
+
 @runtime_checkable
 class Splitting(Protocol):
     """A way whose scores are sums over the user's own items."""
 
-    def parts(self, cells: CsrRows, item: int) -> NDArray[np.float64]:
-        """What each cell of the one row of `cells` adds to the score of `item`, (n,): their sum, up to rounding."""
-
-
-@runtime_checkable
-class Levelled(Protocol):
-    """A way whose scores begin at a level of the item; what the user's own items add comes on top."""
-
-    def level(self, item: int) -> float:
-        """The score of `item` for a user without history."""
+    def split(self, cells: CsrRows, item: int) -> ScoreParts:
+        """The score of `item` for the one row of `cells`, split by cell; exact up to rounding."""
 
 
 def objective_of(meta: Mapping[str, Any]) -> Objective:
