@@ -117,6 +117,8 @@ REFUSED = {
     ScoreOptions: [
         *(("k", value, "from 1 to 65535") for value in (0, -1, 65536)),
         *(("k", value, INTEGER) for value in (10.0, "10", None)),
+        *(("max_per_genre", value, "at least 1, or none") for value in (0, -1)),
+        *(("max_per_genre", value, "an integer, or none") for value in (2.0, "2", True)),
         *(("unknown", value, "one of ('skip', 'popular')") for value in ("error", None)),
         *((name, value, "from 0 to 1") for name in ("max_coverage_drop", "max_fallback") for value in (-0.1, 1.1)),
         *((name, value, NUMBER) for name in ("max_coverage_drop", "max_fallback") for value in ("0.2", None, True)),
@@ -190,6 +192,7 @@ TAKEN = {
     },
     ScoreOptions: {
         "k": [1, 65535],
+        "max_per_genre": [None, 1, 100],
         "unknown": ["skip", "popular"],
         "model": [None, "rankline@champion"],
         "max_coverage_drop": [0, 1, 0.0, 1.0],

@@ -70,6 +70,9 @@ def _published(why: WhyResult) -> list[str]:
         f"item {_named(why, why.item)} is number {why.served_rank} in the list of user {why.user}: "
         f"score {why.served_score:.9g}, by {why.model} ({why.source})"
     )
+    if why.source.startswith("promoted"):
+        place = "" if why.rank is None else f"; by its score it is number {why.rank:,} of {why.n_unseen:,} unseen"
+        return [first, f"a rule promotes it{place}"]
     if not why.fallback:
         return [first]
     return [
