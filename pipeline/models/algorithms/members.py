@@ -65,6 +65,8 @@ def _member(word: str, options: TrainOptions, find: Find) -> Member:
     )
     member = with_values(base, named_values(algorithm, given, where), where)
     algorithm.check_options(member)
+    if member.cold_items is not None:
+        raise UsageError(f"{where}: members rank known items alone: leave out cold_items")
     return Member(":".join([algorithm.name, *given]), algorithm, member)
 
 
