@@ -10,6 +10,8 @@ the process and, when it has ended, its exit status (a signal's as −number). `
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import gc
 import importlib
 import json
 import os
@@ -18,10 +20,12 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
-# Not chdb: an engine's threads do not survive a fork.
+# Not chdb: an engine's threads do not survive a fork. Some are what the others import only when they need them.
 PRELOADED = (
     "pipeline.cli.main",
     "pipeline.jobs.train",
@@ -44,8 +48,34 @@ PRELOADED = (
     "clickhouse_connect",
     "clickhouse_connect.driver.httpclient",
     "matplotlib.figure",
+    "matplotlib.backends.backend_svg",
     "scipy.stats",
     "numba",
+    "git",
+    "alembic.command",
+    "sqlalchemy.dialects.sqlite",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
+    "xml.etree.ElementTree",
+    "mlflow.models.display_utils",
+    "mlflow.pyfunc.utils.environment",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "mlflow.store.model_registry.sqlalchemy_workspace_store",
+    "mlflow.tracing.export.utils",
+    "mlflow.tracing.processor.base_mlflow",
+    "mlflow.utils.search_logged_model_utils",
+    "pipeline.cli.output.doctor",
+    "pipeline.cli.output.promotion",
+    "pipeline.cli.output.publishing",
+    "pipeline.cli.output.recommendations",
+    "pipeline.cli.output.rows",
+    "pipeline.jobs.compare",
+    "pipeline.jobs.doctor",
+    "pipeline.jobs.promote",
+    "pipeline.jobs.recommend",
+    "pipeline.jobs.report",
+    "pipeline.jobs.rollback",
+    "pipeline.jobs.show",
 )
 
 
@@ -71,10 +101,28 @@ def serve(address: str) -> None:
 
 
 def _warm_up() -> None:
-    """What each command would do again, and nothing that starts a thread."""
+    """What each command would do again, and nothing that leaves a thread."""
+    import numpy as np
+    from mlflow.utils.requirements_utils import _init_modules_to_packages_map
+
+    from pipeline.data.interactions import Interactions
+    from pipeline.evaluation.report import html, plots
+    from pipeline.options import TrainOptions
     from pipeline.tracking.model_code import module_sources
+    from pipeline.training.train import train
 
     module_sources()
+    _init_modules_to_packages_map()  # it reads the list of files of each package that is installed
+    # Kernels are loaded from their cache, or compiled into it; figures look for their fonts.
+    users, items = np.divmod(np.flatnonzero(np.arange(600) % 7 < 3), 30)
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first of several servers compiles for all
+        train(Interactions.of(users, items), TrainOptions(max_iter=2, threads=1))
+    plots.loss_curve([2.0, 1.0])
+    html._templates().get_template("report.html.j2")
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy the pages of all that is here
+    assert threading.active_count() == 1, threading.enumerate()
 
 
 def _answer(connection: socket.socket) -> None:
@@ -125,7 +173,6 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
 def _end(status: int) -> None:
     """What the interpreter does at its end: threads, functions that are registered for it, the streams."""
     import atexit
-    import threading
 
     with contextlib.suppress(BaseException):
         threading._shutdown()
