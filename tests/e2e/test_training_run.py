@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -258,29 +257,37 @@ def test_show_and_recommend_for_people(trained: Home) -> None:
     assert re.search(r"(?m)\s+3 +\d+ +\w", done.stdout)
 
 
+# `rankline`, which says that it is in its fit.
+FITTING = """
+import sys
+from pipeline.cli.main import main
+from pipeline.models.nmf import NMF
+told = NMF._told
+def saying(self, iteration, loss):
+    if iteration == 1:
+        print("fitting", flush=True)
+    told(self, iteration, loss)
+NMF._told = saying
+main(sys.argv[1:])
+"""
+
+
 def long_fit(home: Home) -> tuple[str, ...]:
     """A training that stays in its fit until it is stopped."""
     rng = np.random.default_rng(0)
     lines = [f"{p // 1000},{p % 1000},{1 + p % 5}" for p in rng.choice(800 * 1000, 240_000, replace=False)]
     (home.folder / "big.csv").write_text("user_id,item_id,rating\n" + "\n".join(lines) + "\n")
     # Hundreds of components: the signal comes long before the loss stands still, which would end the fit by itself.
-    options = ("--n-components", "700", "--holdout", "0", "--max-iter", "1000000", "--tol", "0")
-    return ("rankline", "train", "--source", "file", "--input", "big.csv", *options)
-
-
-def until(condition, seconds: float = 240) -> None:
-    stop = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < stop, "it never came to that"
-        time.sleep(0.2)
+    options = ("--n-components", "700", "--holdout", "0", "--max-iter", "1000000", "--tol", "0", "--threads", "1")
+    return ("train", "--source", "file", "--input", "big.csv", *options)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_in_the_fit(home: Home, number: int) -> None:
-    process = home.start(*long_fit(home))
+    process = home.fork("-c", FITTING, *long_fit(home))
+    assert process.stdout is not None
     try:
-        until(lambda: any("source" in run.data.tags for run in home.runs()))
-        time.sleep(1)
+        assert process.stdout.readline() == "fitting\n"
         process.send_signal(number)
         _, stderr = process.communicate(timeout=240)
     finally:

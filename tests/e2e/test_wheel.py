@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.compiled import share_kernels
 from support.processes import ROOT, copy_tree
 
 # What they share is made once.
@@ -91,6 +92,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     )
     printed = here.run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout
     (Path(printed.strip()) / "shared.pth").write_text(sysconfig.get_path("purelib"))
+    share_kernels(Path(printed.strip()) / "pipeline")
     return here
 
 

@@ -17,6 +17,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -88,16 +89,34 @@ def serve(address: str) -> None:
         listener.bind(address)
         listener.listen(64)
         print("ready", flush=True)
-        # Whoever started the server holds the other end of its input.
-        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
-            connection, _ = listener.accept()
-            with connection:
-                if os.fork() == 0:
-                    listener.close()
-                    _answer(connection)
+        inputs: list[Any] = [listener, sys.stdin]
+        while len(inputs) > 1 or not _unused(address):
+            ready = select.select(inputs, [], [], None if len(inputs) > 1 else 0.5)[0]
+            if sys.stdin in ready:  # whoever started the server has closed the other end
+                inputs.remove(sys.stdin)
+            if listener in ready:
+                connection, _ = listener.accept()
+                with connection:
+                    if os.fork() == 0:
+                        listener.close()
+                        _answer(connection)
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
+
+
+def _unused(address: str) -> bool:
+    """Whether no other process uses the server; its folder is then removed. They hold a lock on the file of users."""
+    users = Path(address).with_name("users")
+    if not users.exists():
+        return True
+    with users.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(users.parent, ignore_errors=True)
+    return True
 
 
 def _warm_up() -> None:
