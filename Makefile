@@ -15,10 +15,10 @@ export MLFLOW_LOGGING_LEVEL ?= WARNING
 # `mlflow run --env-manager local` uses the first python in PATH.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup train score ui test test-fast lint mlproject bench chaos peers clean
+.PHONY: help setup train score serve ui test test-fast lint mlproject bench chaos peers clean
 
 help:  ## these lines
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv and install what is pinned
 
@@ -41,6 +41,9 @@ train: $(STAMP)  ## sample (if the embedded warehouse is empty) -> model -> tabl
 score: $(STAMP)  ## publish the champion's (else the newest version's) recommendations
 	@rankline score $(ARGS)
 
+serve: $(STAMP)  ## lists over HTTP by the champion (else the newest version), at http://127.0.0.1:8001
+	@rankline serve $(ARGS)
+
 ui: $(STAMP)  ## the runs in a browser, on this machine alone
 	@port=$(or $(PORT),5000); python -m pipeline.tracking.ui_address http://127.0.0.1:$$port & \
 	  port=$(or $(PORT),5000); MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" \
@@ -48,6 +51,9 @@ ui: $(STAMP)  ## the runs in a browser, on this machine alone
 
 test: $(STAMP)  ## all set-up, then all tests
 	@python -m pytest -n 3 --dist loadgroup --durations=20 $(ARGS)
+
+test-failed: $(STAMP)  ## the tests that failed last, once more, one at a time
+	@python -m pytest --last-failed --last-failed-no-failures none --durations=20
 
 test-fast: $(STAMP)  ## the tests of the inner loop: no servers, no processes, few examples; about a minute
 	@HYPOTHESIS_PROFILE=quick python -m pytest -n 2 --dist loadgroup -m "not slow" \

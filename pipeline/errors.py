@@ -15,6 +15,9 @@
     │   ├── CheckFailedError               a check of the rows to be published: they are not
     │   ├── DataGateError                  the data is past a limit: nothing is trained on it
     │   ├── DoesNotFitError                it needs more memory than there is
+    │   ├── InvalidInteractionError        an interaction that the warehouse could not hold
+    │   ├── IdempotencyConflictError       an idempotency key that came with other interactions before
+    │   ├── ForgottenUserError             a user who was forgotten: nothing of theirs is stored
     │   ├── UnknownUserError               (also a KeyError)
     │   ├── UnknownItemError               (also a KeyError)
     │   └── RowRangeError                  (also an IndexError)
@@ -26,7 +29,8 @@
         │   ├── BusyError                      too much to do just now: nothing was done
         │   └── ConnectionLostError            the answer never came, whether or not the statement ran
         │       └── TimedOutError                  not in time: it may be running still
-        └── LockedError                    the embedded warehouse, or the published tables, are in use
+        ├── InteractionLogError            the interaction log can't be read or written: damaged, a full disk
+        └── LockedError                    the embedded warehouse, the published tables, or a file are in use
             └── LockLostError                  this process stood still, and another took the published tables over
 
 A message is one line: what happened, where, and what to do next. It never holds a password.
@@ -46,7 +50,11 @@ __all__ = [
     "DataGateError",
     "DoesNotFitError",
     "EvaluationError",
+    "ForgottenUserError",
+    "IdempotencyConflictError",
     "InputError",
+    "InteractionLogError",
+    "InvalidInteractionError",
     "LeakageError",
     "LockLostError",
     "LockedError",
@@ -103,31 +111,35 @@ class InputError(RanklineError, ValueError):
 
 
 class MissingColumnsError(InputError):
-    """Required columns are not there; the message names those that were found."""
+    """Required columns are not there; the message names those that were found.
 
-    def __init__(self, missing: Sequence[str], columns: Sequence[str], where: str = "", hint: str = "") -> None:
+    advice : what to do, where the columns are not those of interactions
+    """
+
+    def __init__(
+        self, missing: Sequence[str], columns: Sequence[str], where: str = "", hint: str = "", advice: str = ""
+    ) -> None:
         place = f" in {where}" if where else ""
         # A file with a hundred thousand columns, or with all of its text in the first line, would make a page of it.
         some = ", ".join(
             repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…") for name in columns[:_SHOWN]
         )
         more = f", … {len(columns)} in all" if len(columns) > _SHOWN else ""
+        if list(missing) == ["event"]:  # of files alone
+            usual = "Name it with --event-column."
+        else:
+            usual = "Name them with --user-column, --item-column, …, or alias them in the query."
         super().__init__(
-            f"Missing required columns: {list(missing)}{place} (found: [{some}{more}]). "
-            + (
-                "Name it with --event-column."  # of files alone
-                if list(missing) == ["event"]
-                else "Name them with --user-column, --item-column, …, or alias them in the query."
-            )
+            f"Missing required columns: {list(missing)}{place} (found: [{some}{more}]). {advice or usual}"
             + (f" {hint}" if hint else "")
         )
         self.missing = list(missing)
         self.columns = list(columns)
-        self.where, self.hint = where, hint
+        self.where, self.hint, self.advice = where, hint, advice
 
-    def __reduce__(self) -> tuple[type[MissingColumnsError], tuple[list[str], list[str], str, str]]:
+    def __reduce__(self) -> tuple[type[MissingColumnsError], tuple[list[str], list[str], str, str, str]]:
         # Pickle would pass the message alone, and a worker process could not send this back.
-        return type(self), (self.missing, self.columns, self.where, self.hint)
+        return type(self), (self.missing, self.columns, self.where, self.hint, self.advice)
 
 
 class BadRowsError(InputError):
@@ -186,6 +198,25 @@ class DoesNotFitError(InputError):
     """What was asked for needs more memory than is free; the message says what would fit."""
 
 
+class InvalidInteractionError(InputError):
+    """An interaction that the warehouse's columns can't hold; `position` counts from 0 in its batch."""
+
+    def __init__(self, message: str = "InvalidInteractionError", position: int = 0) -> None:
+        super().__init__(message)
+        self.position = position
+
+    def __reduce__(self) -> tuple[type[InvalidInteractionError], tuple[str, int]]:
+        return type(self), (str(self), self.position)
+
+
+class IdempotencyConflictError(InputError):
+    """An idempotency key came before, with other interactions."""
+
+
+class ForgottenUserError(InputError):
+    """Interactions of a user who was forgotten; nothing of the batch is stored."""
+
+
 class UnknownUserError(InputError, KeyError):
     """A user id that the model was not trained on."""
 
@@ -237,8 +268,12 @@ class TimedOutError(ConnectionLostError):
     """No answer came in time: the statement may be running still."""
 
 
+class InteractionLogError(ServerError):
+    """The interaction log can't be read or written; nothing that failed so was acknowledged."""
+
+
 class LockedError(ServerError):
-    """The embedded warehouse, or the published tables, are in use by another process."""
+    """The embedded warehouse, the published tables, or a file are in use by another process."""
 
 
 class LockLostError(LockedError):

@@ -74,6 +74,9 @@ class Settings(_WithLimits):
     # The file with the snapshot of the rules about items, instead of one beside the store.
     rules: Path | None = None
 
+    # The folder of what a service on this host keeps, instead of one beside the store.
+    live_dir: Path | None = None
+
     # A memory limit set by the user, instead of the detected one.
     memory_limit_mb: PositiveInt | None = None
 
@@ -147,6 +150,16 @@ class Settings(_WithLimits):
         return self.rules or self._beside_store / (
             "rules.json" if self.names.is_default else f"rules_{self.names.name}.json"
         )
+
+    @property
+    def live_path(self) -> Path:
+        """The folder of what a service on this host keeps: ``live``, in the same folder as `tuning_path`."""
+        return self.live_dir or self._beside_store / "live"
+
+    @property
+    def interaction_log_path(self) -> Path:
+        """The log of new interactions, which one host has once, for the models of all names."""
+        return self.live_path / "interactions.db"
 
     @property
     def retry_policy(self) -> RetryPolicy:

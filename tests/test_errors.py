@@ -36,6 +36,10 @@ STATUS = {
     "CheckFailedError": 3,
     "DataGateError": 3,
     "DoesNotFitError": 3,
+    "InvalidInteractionError": 3,
+    "IdempotencyConflictError": 3,
+    "ForgottenUserError": 3,
+    "InteractionLogError": 4,
     "LockedError": 4,
     "LockLostError": 4,
 }

@@ -48,12 +48,14 @@ class Invocation:
     ----------
     reporter : reports the progress of a job on stderr
     debug : whether ``--debug`` was given
+    log_format : ``text`` or ``json``
     names : of the model that ``--name`` gives; the default of a command that has no such option
     """
 
     reporter: Reporter
     debug: bool
     names: Names = DEFAULT
+    log_format: str = "text"
 
     @cached_property
     def settings(self) -> Settings:
@@ -88,7 +90,7 @@ def command(
             console = Console(log_format, as_json)
             names, *given = made if named else (DEFAULT, *made)
             with console.working() as reporter:
-                outputs = function(Invocation(reporter, debug, names), *given, **own)
+                outputs = function(Invocation(reporter, debug, names, log_format), *given, **own)
             for output in [outputs] if isinstance(outputs, Output) else outputs:
                 console.show(output)
                 _end(output)

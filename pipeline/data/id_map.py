@@ -179,6 +179,27 @@ class IdMap:
             raise InputError(f"{unknown.size} unknown id(s): {some}")
         return np.where(known, rows, -1).astype(np.int32)
 
+    def row(self, wanted: int | str) -> int:
+        """Row of one id, -1 for an unknown one: as `rows`, for a service, in a few microseconds.
+
+        An id of the other kind is unknown where it is not certain which one is meant.
+        """
+        if self.kind == "str":
+            wanted = wanted if isinstance(wanted, str) else str(wanted)
+            if not 0 < 4 * len(wanted) <= self.values.dtype.itemsize or wanted[-1] == "\0":
+                return -1 if wanted else self._row_of_empty()
+        elif isinstance(wanted, str):
+            if not _INTEGER.fullmatch(wanted):
+                return -1
+            wanted = int(wanted)
+        if isinstance(wanted, int) and not _INT64.min <= wanted <= _INT64.max:
+            return -1
+        row = int(self.values.searchsorted(wanted))
+        return row if row < len(self) and self.values[row] == wanted else -1
+
+    def _row_of_empty(self) -> int:
+        return 0 if len(self) and self.values[0] == "" else -1
+
     def ids(self, rows: ArrayLike) -> NDArray[Any]:
         """External ids of the rows, (n,)."""
         index = np.asarray(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ __all__ = [
     "UserItems",
     "cell_values",
     "days_before",
+    "stored_cells",
     "to_matrix",
 ]
 
@@ -53,6 +54,20 @@ class UserItems:
         """Share of cells without an interaction, 0–1."""
         cells = self.scores.shape[0] * self.scores.shape[1]
         return 1.0 - self.scores.nnz / cells if cells else 0.0
+
+
+def stored_cells(
+    indptr: NDArray[Any], indices: NDArray[Any], rows: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """The stored cells of some rows of a csr matrix, as positions in `rows` and columns.
+
+    scipy's row indexing would copy all of a matrix whose indices are mapped from disk, for each block.
+    """
+    start = indptr[rows].astype(np.intp)
+    count = indptr[rows + 1].astype(np.intp) - start
+    row_of = np.repeat(np.arange(rows.size), count)
+    position = np.arange(row_of.size) - np.repeat(np.cumsum(count) - count, count)
+    return row_of, indices[np.repeat(start, count) + position]
 
 
 def days_before(newest: np.datetime64, times: NDArray[np.datetime64]) -> NDArray[np.float64]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from pipeline.data.id_map import MAX_ID_LENGTH
 from pipeline.errors import InputError, ServerError, UsageError
 from pipeline.jobs.inputs import open_warehouse
+from pipeline.jobs.ship import open_log
 from pipeline.publishing import published_tables, suppressed_users
 from pipeline.publishing.erasure import NOTES, UserRows, clear_disk, erase, find_user_rows
 from pipeline.publishing.lock import publish_locks
@@ -16,6 +18,7 @@ from pipeline.publishing.suppressed_users import SuppressedUsers
 from pipeline.runtime.progress import Reporter
 from pipeline.runtime.redact import address_of_store
 from pipeline.settings import Settings
+from pipeline.shipping.ship import shipping_lock
 from pipeline.tracking import run
 from pipeline.tracking.champion import champion
 from pipeline.tracking.user_search import FAILURE, UserRecords, find_user_records
@@ -35,6 +38,7 @@ class ForgetResult:
     left : tables that still have rows of the user, which this command must not delete
     deleted : False for a dry run, which only counts rows
     already : whether the user had been forgotten before
+    n_logged : interactions of the user in this host's interaction log
     holders : runs whose artifacts contain the user; None where they were not searched
     champions : the versions of those runs that are champions of their models
     store : MLflow's tracking URI, without user and password
@@ -45,6 +49,7 @@ class ForgetResult:
     left: tuple[UserRows, ...]
     deleted: bool
     already: bool = False
+    n_logged: int = 0
     holders: UserRecords | None = None
     champions: tuple[str, ...] = ()
     store: str = ""
@@ -70,16 +75,19 @@ def count_job(user: str | None, settings: Settings) -> tuple[int, str]:
     """How many rows a forgetting would delete, and the warehouse's address. None: for every forgotten user again."""
     if user is not None:
         _check_id(user)
+    n_logged, _ = (0, False) if user is None else _logged(user, settings)
     with open_warehouse(settings) as warehouse:
         suppressed = suppressed_users.read_suppressed_users(warehouse)
         users = suppressed if user is None else SuppressedUsers.just(user, suppressed)
-        return sum(place.n_rows for place in find_user_rows(warehouse, users) if place.deletable), warehouse.address
+        n_rows = sum(place.n_rows for place in find_user_rows(warehouse, users) if place.deletable)
+        return n_rows + n_logged, warehouse.address
 
 
 def forget_job(user: str, settings: Settings, reporter: Reporter, dry_run: bool = False) -> ForgetResult:
     """Forget a user: delete their rows, add their digest to the list, and find the runs that contain them.
 
-    It may be repeated after an interrupt. Forgetting a forgotten user again is no error.
+    The interaction log is first: from then on it takes and ships nothing of theirs. The command may be repeated after
+    an interrupt. Forgetting a forgotten user again is no error.
 
     Parameters
     ----------
@@ -96,12 +104,22 @@ def forget_job(user: str, settings: Settings, reporter: Reporter, dry_run: bool 
         A server fails. Where MLflow fails, the rows in the warehouse are already deleted.
     """
     _check_id(user)
-    with open_warehouse(settings) as warehouse:
+    n_logged, gone_from_log = _logged(user, settings)
+    if n_logged and not dry_run:
+        # Before the warehouse is asked: it may be away, and nothing of theirs is to be shipped meanwhile.
+        _forget_in_log(user, settings, reporter)
+    try:
+        warehouse = open_warehouse(settings)
+    except ServerError as error:
+        if n_logged and not dry_run:
+            error.args = (f"The interaction log holds nothing of the user any more; run the command again: {error}",)
+        raise
+    with warehouse:
         suppressed = suppressed_users.read_suppressed_users(warehouse)
-        just_user, already = SuppressedUsers.just(user, suppressed), user in suppressed
+        just_user, already = SuppressedUsers.just(user, suppressed), user in suppressed or gone_from_log
         before = find_user_rows(warehouse, just_user)
-        result = ForgetResult(warehouse.address, tuple(before), tuple(before), not dry_run, already)
-        if not before and not already:
+        result = ForgetResult(warehouse.address, tuple(before), tuple(before), not dry_run, already, n_logged)
+        if not before and not already and not n_logged:
             # Artifacts may contain a user who is in no table.
             result = _with_holders(result, user, settings, reporter)
             if result.holders is not None and not (result.holders.runs or result.holders.pending):
@@ -113,6 +131,7 @@ def forget_job(user: str, settings: Settings, reporter: Reporter, dry_run: bool 
                 )
         if dry_run:
             return _with_holders(result, user, settings, reporter)
+        _forget_in_log(user, settings, reporter)
         left = _forget(warehouse, user, settings, reporter)
         result = replace(result, left=tuple(left))
     try:
@@ -127,6 +146,11 @@ def forget_again_job(settings: Settings, reporter: Reporter, dry_run: bool = Fal
     """Delete rows of forgotten users that came back, for example when a table was loaded again."""
     with open_warehouse(settings) as warehouse:
         suppressed = suppressed_users.read_suppressed_users(warehouse)
+        if not dry_run and (log := open_log(settings)) is not None:
+            with log:
+                for user in log.users_after(0):
+                    if user in suppressed:
+                        log.forget(user)
         before = find_user_rows(warehouse, suppressed) if suppressed else []
         left = _delete(warehouse, lambda: suppressed, settings, reporter) if suppressed and not dry_run else before
         return ForgetResult(warehouse.address, tuple(before), tuple(left), not dry_run, True)
@@ -135,16 +159,38 @@ def forget_again_job(settings: Settings, reporter: Reporter, dry_run: bool = Fal
 def lift_job(user: str, settings: Settings) -> bool:
     """Remove a user who came back from the list; returns whether they were on it."""
     _check_id(user)
+    lifted = False
+    if (log := open_log(settings)) is not None:
+        with log:
+            lifted = log.lift(user)
     with open_warehouse(settings) as warehouse:
         names = published_tables.published_names(warehouse)
         with publish_locks(warehouse, "forgetting", names, expiry=settings.lock_expiry):
-            return suppressed_users.lift(warehouse, user)
+            return suppressed_users.lift(warehouse, user) or lifted
 
 
 def _check_id(user: str) -> None:
     # Python decodes arguments that are not UTF-8 with lone surrogates.
     if not user or len(user) > MAX_ID_LENGTH or any("\ud800" <= character <= "\udfff" for character in user):
         raise UsageError(f"A user's id is text of 1 to {MAX_ID_LENGTH} characters")
+
+
+def _logged(user: str, settings: Settings) -> tuple[int, bool]:
+    """How many interactions of the user the log holds, and whether it has forgotten them."""
+    log = open_log(settings)
+    if log is None:
+        return 0, False
+    with log:
+        return len(log.of_user(user)), log.is_forgotten(user)
+
+
+def _forget_in_log(user: str, settings: Settings, reporter: Reporter) -> None:
+    log = open_log(settings)
+    if log is None:
+        return
+    with log:
+        if not log.forget(user).erased:
+            reporter.say(f"what was deleted of {log.path} is still on disk, as it is being read: run the command again")
 
 
 def _forget(warehouse: Warehouse, user: str, settings: Settings, reporter: Reporter) -> list[UserRows]:
@@ -159,9 +205,14 @@ def _delete(
     warehouse: Warehouse, users: Callable[[], SuppressedUsers], settings: Settings, reporter: Reporter
 ) -> list[UserRows]:
     """Delete the rows under the locks of all published tables; returns the tables that still have rows."""
-    with publish_locks(
-        warehouse, "forgetting", published_tables.published_names(warehouse), reporter.say, settings.lock_expiry
-    ) as lock:
+    path = settings.interaction_log_path
+    with (
+        # Rows that were read from the log before the user was forgotten are in the warehouse by then.
+        shipping_lock(path, reporter.say) if path.exists() else nullcontext(),
+        publish_locks(
+            warehouse, "forgetting", published_tables.published_names(warehouse), reporter.say, settings.lock_expiry
+        ) as lock,
+    ):
         suppressed = users()
         places = find_user_rows(warehouse, suppressed)
         reporter.progress("forget", 0, len(places))

@@ -11,10 +11,12 @@ from pipeline.data.sources.columns import Columns
 from pipeline.data.sources.files import FileForm, read_file
 from pipeline.data.sources.row_counts import RowCount, count_files, count_warehouse
 from pipeline.data.sources.sample import is_empty, load_sample
-from pipeline.data.sources.warehouse import interactions_query, read_warehouse
+from pipeline.data.sources.warehouse import MART, interactions_query, read_warehouse
 from pipeline.errors import UnreachableError, UsageError
+from pipeline.models.item_snapshot import ItemTexts
 from pipeline.options import ReadOptions, RowOptions, as_event_weights
 from pipeline.settings import Settings
+from pipeline.shipping.ledger import watermark
 from pipeline.warehouse import Warehouse, address_of, connect, sql
 
 __all__ = ["LoadedInput", "columns_of", "form_of", "open_warehouse", "read_interactions"]
@@ -33,6 +35,9 @@ class LoadedInput:
     notes : messages for the log and the run, e.g. that a file was read instead, or that the sample was loaded
     fell_back : whether the file was read because no warehouse answered
     name : what the source is called; the same name from one day to the next, while ids mean the same
+    watermark : log id → up to where its interactions were in the warehouse before the read; None for a source that is
+        not made from raw.*: a file, a query or a mart of the user's own
+    texts : titles, genres and tags, where they were read before the training: of --items, or for --cold-items
     """
 
     read: ReadResult
@@ -42,6 +47,8 @@ class LoadedInput:
     notes: tuple[str, ...] = ()
     fell_back: bool = False
     name: str = ""
+    watermark: dict[str, int] | None = None
+    texts: ItemTexts | None = None
 
 
 def open_warehouse(settings: Settings) -> Warehouse:
@@ -61,8 +68,11 @@ def read_interactions(
     say: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
     before: Callable[[RowCount], None] = lambda _: None,
+    opened: Callable[[Warehouse], None] = lambda _: None,
 ) -> LoadedInput:
-    """Read from the source that `spec` names. `before` gets the row count before the read, where it is known.
+    """Read from the source that `spec` names.
+
+    `before` gets the row count before the read, where it is known; `opened` gets the warehouse before that.
 
     The file replaces the warehouse only after UnreachableError, when nothing answers at its address. A wrong
     password, a held lock, and a query that fails or returns no rows are errors that a person must see.
@@ -90,7 +100,10 @@ def read_interactions(
             say(f"the embedded warehouse at {warehouse.address} is empty: loading the MovieLens sample")
             load_sample(warehouse)
             notes = ("the MovieLens sample was loaded into the empty embedded warehouse",)
+        opened(warehouse)
         statement = interactions_query(warehouse, query, spec.user_column, spec.item_column)
+        of_raw = query is None and warehouse.engine(MART) == "View"
+        shipped = watermark(warehouse) if of_raw else None
         read = read_warehouse(
             warehouse,
             statement,
@@ -104,7 +117,7 @@ def read_interactions(
             read = replace(read, columns=replace(read.columns, names={**read.columns.names, **columns_of_query}))
         notes += _said(read, statement.name, say)
         name = spec.source_name or _name_of_warehouse(settings, spec.query)
-        return LoadedInput(read, "warehouse", warehouse.address, statement, notes, name=name)
+        return LoadedInput(read, "warehouse", warehouse.address, statement, notes, name=name, watermark=shipped)
 
 
 def columns_of(spec: RowOptions, *, of_query: bool = False) -> Columns:

@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.errors import ArtifactError
-from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.progress import Reporter
 from pipeline.tracking import registry
 
-__all__ = ["check_run", "loaded"]
+__all__ = ["loaded"]
 
 
 @contextmanager
@@ -28,7 +26,7 @@ def loaded(
     version = registry.resolve(model, name)
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
         scorer = Scorer.load(registry.download(version, Path(scratch)), mapped=mapped)
-        check_run(scorer.model, version)
+        registry.check_run(scorer.model, version)
         if not version.run_id:
             version = replace(version, run_id=str(scorer.model.meta.get("run_id") or ""))
         if model is None or "@" in model:
@@ -38,16 +36,3 @@ def loaded(
                 f"run {version.run_id or 'unknown'}"
             )
         yield scorer, version
-
-
-def check_run(model: SavedModel, version: registry.ModelVersion) -> None:
-    """Raise ArtifactError where the artifacts say that another run made them, as those do that somebody copied.
-
-    Artifacts of before they said so pass.
-    """
-    made_by = str(model.meta.get("run_id") or "")
-    if version.run_id and made_by and made_by != version.run_id:
-        raise ArtifactError(
-            f"The artifacts of {version.label} are those of another run: metadata.json says {made_by}, and the version "
-            f"is of run {version.run_id}. Put that run's own artifacts back, or name the other: --model runs:/{made_by}"
-        )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipeline.errors import RanklineError, UsageError
 from pipeline.models import registry
 from pipeline.models.base import Algorithm
+from pipeline.models.named_options import named_values, with_values
 from pipeline.options import TrainOptions
-from pipeline.options.base import as_text, types_of
+from pipeline.options.base import as_text
 from pipeline.runtime.progress import Reporter
 
 __all__ = ["ModelSetting", "settings_of"]
@@ -62,35 +62,9 @@ def _of_kind(word: str, base: TrainOptions) -> ModelSetting:
     name, *given = [part.strip() for part in word.split(":")]
     algorithm = registry.find(name, "--model")
     options = algorithm.own_options(base)
-    values = dict(_value(algorithm, text, word) for text in given)
+    values = named_values(algorithm, given, f"--model {word}")
     label = ":".join([algorithm.name, *(f"{option}={as_text(value)}" for option, value in values.items())])
-    return ModelSetting(label, algorithm, _changed(options, values, word))
-
-
-def _value(algorithm: Algorithm, text: str, word: str) -> tuple[str, Any]:
-    """The option and its value, of ``n_components=50``."""
-    name, equals, value = text.partition("=")
-    option = name.strip().lstrip("-").replace("-", "_")
-    known = {known.lower(): known for known in algorithm.options}
-    if not equals or option.lower() not in known:
-        able = ", ".join(sorted(algorithm.options)) or "none"
-        raise UsageError(
-            f"--model {word}: after the name come options of {algorithm.display_name}, such as "
-            f"NAME:option=value, and {text!r} is none; it has: {able}"
-        )
-    option = known[option.lower()]
-    kind = types_of(TrainOptions)[option]
-    try:
-        return option, kind.parse(value.strip())
-    except ValueError:
-        raise UsageError(f"--model {word}: {option} must be {kind.choices}, got {value.strip()!r}") from None
-
-
-def _changed(options: TrainOptions, values: Mapping[str, Any], word: str) -> TrainOptions:
-    try:
-        return replace(options, **values)
-    except UsageError as error:
-        raise UsageError(f"--model {word}: {error}") from None
+    return ModelSetting(label, algorithm, with_values(options, values, f"--model {word}"))
 
 
 def _of_version(word: str, base: TrainOptions, reporter: Reporter) -> ModelSetting:

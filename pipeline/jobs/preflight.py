@@ -40,6 +40,7 @@ from pipeline.training.estimate import (
     what_fits,
 )
 from pipeline.training.train import checked_algorithm
+from pipeline.warehouse import Warehouse
 
 __all__ = [
     "TrainingRequest",
@@ -81,7 +82,12 @@ def check_reading(settings: Settings) -> Callable[[RowCount], None]:
     return check
 
 
-def read_source(read_spec: ReadOptions, settings: Settings, reporter: Reporter) -> LoadedInput:
+def read_source(
+    read_spec: ReadOptions,
+    settings: Settings,
+    reporter: Reporter,
+    opened: Callable[[Warehouse], None] = lambda _: None,
+) -> LoadedInput:
     """Read the interactions and show the progress. Raises as `read_interactions`, and as `check_reading`."""
     reporter.progress("read", 0, None)
     return read_interactions(
@@ -90,6 +96,7 @@ def read_source(read_spec: ReadOptions, settings: Settings, reporter: Reporter) 
         reporter.say,
         lambda done, total: reporter.progress("read", done, total),
         check_reading(settings),
+        opened,
     )
 
 
@@ -145,7 +152,7 @@ def check_data(
 
 def check_memory(
     run: tracking.Run,
-    x: Interactions,
+    chosen: LoadedInput,
     n_repeated: int,
     wanted: TrainingRequest,
     settings: Settings,
@@ -153,7 +160,8 @@ def check_memory(
 ) -> Estimate:
     """Log the estimate to the run. Raises DoesNotFitError, with what would fit, where there is too little memory."""
     room = memory_limit(settings.memory_limit_mb)
-    size_for = sizes_of(x, n_repeated)
+    n_texts = len({*chosen.texts.genres, *chosen.texts.tags}) if wanted.spec.cold_items and chosen.texts else 0
+    size_for = sizes_of(chosen.read.interactions, n_repeated, n_texts)
     size = size_for(wanted.spec.min_interactions or 0)
     plan, program = wanted.plan(size), program_of(room, size.read)
     estimated = estimate(size, plan, program, busy())
@@ -235,16 +243,19 @@ def program_of(room: MemoryLimit | None, already: int) -> int:
     return max((room.used if room is not None else 0) - already, PROGRAM)
 
 
-def sizes_of(x: Interactions, n_repeated: int) -> Callable[[int], Size]:
-    """A function: minimum interactions per user → size of the remaining data. Duplicates count towards the minimum."""
+def sizes_of(x: Interactions, n_repeated: int, n_texts: int = 0) -> Callable[[int], Size]:
+    """A function: minimum interactions per user → size of the remaining data. Duplicates count towards the minimum.
+
+    n_texts : items with a genre or a tag, which the model may have although nobody has them
+    """
     rows = np.bincount(x.users, minlength=len(x.user_ids))
 
     def size_for(least: int) -> Size:
         per_user = rows[rows >= least]
         n_users = int(per_user.size)
         return Size(
-            len(x), max(int(per_user.sum()) - n_repeated, n_users), n_users, len(x.item_ids), x.at is not None,
-            x.user_ids.values.dtype.itemsize, x.item_ids.values.dtype.itemsize,
+            len(x), max(int(per_user.sum()) - n_repeated, n_users), n_users, max(len(x.item_ids), n_texts),
+            x.at is not None, x.user_ids.values.dtype.itemsize, x.item_ids.values.dtype.itemsize,
         )  # fmt: skip
 
     return size_for

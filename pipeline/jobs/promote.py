@@ -10,7 +10,6 @@ from typing import Literal
 
 from pipeline.errors import ArtifactError, InputError, MissingRunError, ServerError, UsageError
 from pipeline.evaluation.promotion_gate import ARTIFACTS, Candidate, Decision, Gate, decide
-from pipeline.jobs.load_model import check_run
 from pipeline.models.registry import find
 from pipeline.models.saved_model import load_saved_model, model_name
 from pipeline.options import Names
@@ -155,7 +154,7 @@ def why_unusable(run: RunRef, model: str) -> str:
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
         try:
             version = registry.ModelVersion(model, run.version, run.run_id, "")
-            check_run(load_saved_model(registry.download(version, Path(scratch)), mapped=True), version)
+            registry.check_run(load_saved_model(registry.download(version, Path(scratch)), mapped=True), version)
         except ArtifactError as error:
             return str(error)
     return ""

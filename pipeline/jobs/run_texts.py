@@ -51,6 +51,6 @@ def version_description(trained: Trained, report: str) -> str:
     """The version's description in one line: `in_one_line`, ``k = 20, 671 × 9,066, report: …``."""
     shape = " × ".join(f"{n:,}" for n in trained.matrix.scores.shape)
     k = trained.facts.get("n_components_used")
-    size = trained.algorithm.display_name if k is None else f"k = {k}"
+    size = trained.algorithm.label(trained.spec, trained.facts) if k is None else f"k = {k}"
     facts = f"{size}, {shape}, report: [report.html]({report})"
     return f"{in_one_line(trained.report.metrics)}, {facts}"

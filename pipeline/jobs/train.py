@@ -20,10 +20,11 @@ from pipeline.evaluation.metric_names import seconds_by_stage
 from pipeline.evaluation.storage import write_evaluation
 from pipeline.jobs.choose import choose_model, fill_choice
 from pipeline.jobs.inputs import LoadedInput
-from pipeline.jobs.item_texts import item_texts
+from pipeline.jobs.item_texts import catalogue_texts, item_texts, texts_of_files
 from pipeline.jobs.preflight import TrainingRequest, check_data, check_memory, read_source
 from pipeline.jobs.run_pages import champion_evaluation, log_pages
 from pipeline.jobs.run_texts import run_description, run_name, source_label, version_description
+from pipeline.jobs.ship import drain
 from pipeline.models import registry
 from pipeline.models.base import Algorithm
 from pipeline.models.saved_model import ItemTexts
@@ -121,7 +122,7 @@ def read_for(
     Raises DataGateError for data past a limit, DoesNotFitError where the request needs more memory than is free.
     """
     limits = settings.data_limits
-    chosen = read_source(read_spec, settings, reporter)
+    chosen = read_source(read_spec, settings, reporter, lambda warehouse: drain(warehouse, settings, reporter))
     tag_source(run, chosen)
     if chosen.read.n_bad:
         reporter.say(f"{chosen.read.n_bad} bad row(s) of {chosen.read.n_rows} left out; bad_rows.json has a sample")
@@ -132,14 +133,18 @@ def read_for(
         f"read {facts.n_interactions:,} interactions of {facts.n_users:,} users and {facts.n_items:,} items "
         f"from {chosen.where}"
     )
-    check_memory(run, chosen.read.interactions, facts.n_duplicates, wanted, settings, reporter)
+    if wanted.spec.cold_items is not None:
+        chosen = replace(chosen, texts=catalogue_texts(chosen, read_spec, settings))
+    elif read_spec.items is not None:
+        chosen = replace(chosen, texts=texts_of_files(read_spec))
+    check_memory(run, chosen, facts.n_duplicates, wanted, settings, reporter)
     return chosen
 
 
 def train_in(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, choice: Choice | None = None) -> TrainResult:
     """Train on the data, log everything to the job's run, and register the model."""
     run = job.run
-    trained = replace(train(chosen.read.interactions, spec, job.reporter.progress), choice=choice)
+    trained = replace(train(chosen.read.interactions, spec, job.reporter.progress, chosen.texts), choice=choice)
     for message in trained.report.messages:
         job.reporter.say(message)
 
@@ -214,6 +219,7 @@ def _fill(
         "source": chosen.source,
         "source_name": chosen.name,
         "query_digest": chosen.query.digest if chosen.query else None,
+        "data_watermark": chosen.watermark,
     }
     replace(trained.model, meta={**trained.model.meta, **facts}).save(writer.model, texts)
     if (facts_of_estimator := trained.fitted.estimator) is not None:
@@ -273,6 +279,7 @@ def tag_source(run: tracking.Run, chosen: LoadedInput) -> None:
         "fallback": "file" if chosen.fell_back else None,
         "query": chosen.query.name if chosen.query else None,
         "columns": chosen.read.columns.sentence if chosen.read.columns else None,
+        "data_watermark": json.dumps(chosen.watermark) if chosen.watermark else None,
     }
     run.tags(tags)
     run.tags_later({"query_digest": chosen.query.digest if chosen.query else None})

@@ -5,21 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.sources.warehouse import titles
 from pipeline.errors import CheckFailedError, InputError, UnknownItemError, UnknownUserError
 from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.load_model import loaded
+from pipeline.models.cold_items import cold_items_of
 from pipeline.options import Names
-from pipeline.ranking.explain import Explanation, explain, interactions_with
+from pipeline.ranking.explain import Explanation, MemberPart, explain, interactions_with
+from pipeline.ranking.reasons import GenreMatch, OtherUsers, reasons_for
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
 from pipeline.tracking import run
 from pipeline.warehouse.sql import load
 
-__all__ = ["FactorReason", "ItemReason", "WhyResult", "why_job"]
+__all__ = ["FactorReason", "ItemReason", "ItemReasons", "WhyResult", "why_job"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,18 @@ class ItemReason:
     score: float | None
 
 
+@dataclass(frozen=True)
+class ItemReasons:
+    """`reasons.Reasons`, with external ids.
+
+    similar_items : items of the user's history, each with its similarity and the user's score (None: not kept)
+    """
+
+    similar_items: tuple[tuple[int | str, float, float | None], ...]
+    genre_match: GenreMatch | None
+    other_users: OtherUsers
+
+
 @dataclass(frozen=True, eq=False)
 class WhyResult:
     """Attributes
@@ -53,10 +68,15 @@ class WhyResult:
     score : the recomputed score, float32
     rank, n_unseen : the item's rank among the user's unseen items (None for a seen item or a fallback), their number
     n_interactions : how many of the model's users have interacted with the item
-    parts : the largest contributions, of factors or past items; none for a popularity model
-    n_parts : the number of all contributions
-    level : what they come on top of: in a model of ratings the item's level, else 0
-    titles : titles of the item and of those in `parts`, by id as text
+    confidence : share of the user's other unseen items that score lower; None as for `rank`
+    factors, past_items : those with the largest parts in the score; none for a popularity model
+    members : the models of an ensemble, with their parts
+    n_factors, n_past_items : the number of all parts
+    level : what the score is besides the parts of past items: the item's level, the pull of L1; mostly 0
+    candidate : false of an unseen item that is none of the model's candidates for the user
+    reasons : other reasons for the item, None for a user who is not in the model
+    cold_below : the threshold of a cold item, whose factors come from its genres and tags; None for any other
+    titles : titles of the item and of those named beside it, by id as text
     names : the model whose table it is
     """
 
@@ -72,11 +92,18 @@ class WhyResult:
     rank: int | None
     n_unseen: int
     n_interactions: int
-    parts: tuple[FactorReason | ItemReason, ...]
-    n_parts: int
+    confidence: float | None
+    factors: tuple[FactorReason, ...]
+    past_items: tuple[ItemReason, ...]
+    members: tuple[MemberPart, ...]
+    n_factors: int
+    n_past_items: int
     level: float
+    candidate: bool
+    reasons: ItemReasons | None
     titles: dict[str, str]
     names: Names
+    cold_below: int | None = None
 
     def check(self) -> None:
         """Raise CheckFailedError where the table's score differs from the recomputed one in any bit."""
@@ -115,9 +142,9 @@ def why_job(user: str, item: str, model: str | None, settings: Settings, reporte
             label = _label(version, names) if version and model is None else loaded_version.label
             served = next((row for row in rows if row["item_id"] == str(scorer.items.parse(item))), None)
             result = _explained(scorer, user, item, label, served, names)
-            ids = [result.item]
-            for part in result.parts:
-                ids.extend(part.items if isinstance(part, FactorReason) else [part.item])
+            ids = [result.item, *(part.item for part in result.past_items)]
+            ids += [item for factor in result.factors for item in factor.items]
+            ids += [item for item, _, _ in result.reasons.similar_items] if result.reasons else []
             if scorer.model.meta.get("source") != "file":
                 result.titles.update(titles(warehouse, ids))
             return result
@@ -143,9 +170,10 @@ def _explained(
         )
     if row < 0:
         n = interactions_with(scorer.model, col)
-        explanation = Explanation(scorer.model.kind, float(n), None, 0, n)
+        explanation, reasons = Explanation(scorer.model.kind, float(n), None, 0, n, None), None
     else:
-        explanation = explain(scorer.model, row, col)
+        explanation, reasons = explain(scorer.model, row, col), _reasons(scorer, row, col)
+    cold = cold_items_of(scorer.model)
     return WhyResult(
         user=user_id,
         item=item_id,
@@ -159,19 +187,33 @@ def _explained(
         rank=explanation.rank,
         n_unseen=explanation.n_unseen,
         n_interactions=explanation.n_interactions,
-        parts=_reasons(scorer, explanation),
-        n_parts=explanation.n_parts,
+        confidence=explanation.confidence,
+        factors=tuple(FactorReason(f.component, f.contribution, _ids(scorer, f.seen)) for f in explanation.factors),
+        past_items=tuple(ItemReason(_id(scorer, p.row), p.contribution, p.score) for p in explanation.past_items),
+        members=explanation.members,
+        n_factors=explanation.n_factors,
+        n_past_items=explanation.n_past_items,
         level=explanation.level,
+        candidate=explanation.candidate,
+        reasons=reasons,
         titles={},
         names=names,
+        cold_below=cold[0].threshold if cold is not None and col in cold[1] else None,
     )
 
 
-def _reasons(scorer: Scorer, explanation: Explanation) -> tuple[FactorReason | ItemReason, ...]:
-    ids = scorer.items.values
-    factors = [FactorReason(f.component, f.contribution, tuple(ids[f.seen].tolist())) for f in explanation.factors]
-    items = [ItemReason(ids[part.row].item(), part.contribution, part.score) for part in explanation.past_items]
-    return (*factors, *items)
+def _reasons(scorer: Scorer, row: int, col: int) -> ItemReasons:
+    known = reasons_for(scorer.model, row, col, scorer.snapshot)
+    similar = tuple((_id(scorer, item.row), item.similarity, item.score) for item in known.similar_items)
+    return ItemReasons(similar, known.genre_match, known.other_users)
+
+
+def _id(scorer: Scorer, row: int) -> int | str:
+    return _ids(scorer, np.array([row]))[0]
+
+
+def _ids(scorer: Scorer, rows: NDArray[np.int64]) -> tuple[int | str, ...]:
+    return tuple(scorer.items.ids(rows).tolist())
 
 
 def _row(ids: IdMap, external_id: int | str) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # looking up a model's name must not load numpy
 
 __all__ = ["Algorithm", "EstimatorFacts", "Fitted", "Kind", "Needs", "OnIteration"]
 
-Kind = Literal["factors", "item_item", "popularity"]
+Kind = Literal["factors", "item_item", "popularity", "ensemble", "neural"]
 OnIteration = Callable[[int, float], None]
 
 # Options of reading, holding out and progress, which every model has.
@@ -107,6 +107,7 @@ class Algorithm(ABC):
     instead : names of models to take, the best first, where this one does not fit into memory
     stands_for : name of the model that it approximates; `auto` tries it where that one is slow or too large
     baseline : whether every training is compared with it, at its default options
+    searched_by_auto : whether `--algorithm auto` tries it
     ranks : whether it learns which items a user chooses; a model of ratings learns how they score what they chose
     """
 
@@ -123,6 +124,7 @@ class Algorithm(ABC):
     instead: ClassVar[tuple[str, ...]] = ()
     stands_for: ClassVar[str] = ""
     baseline: ClassVar[bool] = False
+    searched_by_auto: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
 
     @abstractmethod
@@ -148,6 +150,21 @@ class Algorithm(ABC):
         InputError
             If the model can't be fitted to the data.
         """
+
+    def refit(
+        self,
+        earlier: Fitted,
+        user_items: UserItems,
+        options: TrainOptions,
+        *,
+        interactions: Interactions | None = None,
+        on_iteration: OnIteration | None = None,
+    ) -> Fitted:
+        """The model of all interactions, after an earlier fit to a part of them was evaluated.
+
+        What a fit decides by the data and metrics depend on, it takes from `earlier`. Else as `fit`.
+        """
+        return self.fit(user_items, options, interactions=interactions, on_iteration=on_iteration)
 
     @abstractmethod
     def footprint(self, size: Size, plan: Plan) -> Footprint:

@@ -23,11 +23,11 @@ from scipy import sparse
 from pipeline.data.id_map import IdMap
 from pipeline.errors import ArtifactError, UsageError
 from pipeline.models import safe_files
+from pipeline.models.block_scores import pairs_by_user
 from pipeline.models.item_snapshot import ItemTexts
 from pipeline.models.model_files import ITEM_ITEM_FORMS, METADATA, Form, Kind, ModelFolder, read_pattern, release
 from pipeline.models.model_writer import Write, array_writer, sparse_writer, write_model
 from pipeline.models.similarity import DenseWeights, DualWeights, Neighbours, Similarity
-from pipeline.models.validation import check_pairs
 
 __all__ = ["ItemItemModel", "Weights"]
 
@@ -113,17 +113,8 @@ class ItemItemModel:
 
     def predict(self, user_rows: ArrayLike, item_rows: ArrayLike) -> NDArray[np.float32]:
         """Score of each pair (user_rows[i], item_rows[i]), (n,) float32. Raises RowRangeError."""
-        rows, cols = check_pairs(user_rows, item_rows, (len(self.users), len(self.items)))
-        predicted = np.empty(rows.size, np.float32)
-        users, of = np.unique(rows, return_inverse=True)
-        order = np.argsort(of, kind="stable")
-        start = np.searchsorted(of[order], np.arange(users.size + 1))
-        step = self.users_a_block
-        for first in range(0, users.size, step):
-            last = min(first + step, users.size)
-            pairs = order[start[first] : start[last]]
-            predicted[pairs] = self.scores(users[first:last])[of[pairs] - first, cols[pairs]]
-        return predicted
+        shape = (len(self.users), len(self.items))
+        return pairs_by_user(user_rows, item_rows, shape, self.users_a_block, self.scores)
 
     def save(self, folder: str | Path, texts: ItemTexts | None = None) -> Path:
         """Write the model into `folder` (made if missing); `texts` are titles and genres, if known."""

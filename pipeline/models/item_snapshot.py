@@ -26,7 +26,7 @@ from pipeline.data.id_map import MAX_ID_LENGTH, IdMap
 from pipeline.errors import ArtifactError
 from pipeline.models import safe_files
 
-__all__ = ["MAX_TEXT_LENGTH", "ItemSnapshot", "ItemTexts", "most_bytes", "read_snapshot", "write_snapshot"]
+__all__ = ["MAX_TEXT_LENGTH", "SEPARATOR", "ItemSnapshot", "ItemTexts", "most_bytes", "read_snapshot", "write_snapshot"]
 
 # An array of text gives every item the width of the longest, four bytes a character: longer text is cut.
 MAX_TEXT_LENGTH = 256
@@ -38,16 +38,18 @@ _SOMETIMES = ("title.npy", *_GENRES)
 
 @dataclass(frozen=True)
 class ItemTexts:
-    """Titles and genres by item id as text; either may lack an item.
+    """Titles, genres and tags by item id as text; each may lack an item.
 
     Attributes
     ----------
     titles : title
     genres : names of its genres
+    tags : words that people gave it; they are not saved
     """
 
     titles: Mapping[str, str] = field(default_factory=dict)
     genres: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

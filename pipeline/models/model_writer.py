@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -44,6 +45,7 @@ def write_model(
     files: Mapping[str, Write],
     facts: Mapping[str, Any],
     texts: ItemTexts | None,
+    folders: Collection[str] = (),
 ) -> Path:
     """Write a model's files into `folder` (made if missing), metadata last.
 
@@ -56,6 +58,7 @@ def write_model(
     files : writers of the files of this kind
     facts : JSON-able, besides the model's `meta`: the sizes of its arrays
     texts : titles and genres of the items, if known
+    folders : the folders of this kind, which the caller has written
     """
     folder, users, items, seen = Path(folder), model.users, model.items, model.seen
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,8 +92,11 @@ def write_model(
     text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, indent=None, sort_keys=False)
     with _replacing(folder / METADATA) as file:
         file.write((text + "\n").encode("utf-8"))
-    for name in set(ALL_FILES) - {*digests, METADATA}:  # files of a model that was saved here before
-        (folder / name).unlink(missing_ok=True)
+    for name in set(ALL_FILES) - {*digests, *folders, METADATA}:  # files of a model that was saved here before
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
     return folder
 
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.item_snapshot import ItemSnapshot, ItemTexts
 from pipeline.models.model_files import DEFAULT_NAMES, ModelFolder
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.protocols import SavedModel
 
@@ -28,6 +30,10 @@ def load_saved_model(folder: str | Path, *, mapped: bool = False) -> SavedModel:
         return ItemItemModel.read(source, mapped=mapped)
     if source.kind == "popularity":
         return PopularityModel.read(source, mapped=mapped)
+    if source.kind == "neural":
+        return NeuralModel.read(source, mapped=mapped)
+    if source.kind == "ensemble":
+        return EnsembleModel.read(source, load_saved_model, mapped=mapped)
     return FactorModel.read(source, mapped=mapped)
 
 

@@ -10,6 +10,7 @@ from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.names import Names
 from pipeline.options.publish import ScoreOptions, UnknownUsers
 from pipeline.options.read import ReadOptions, Source
+from pipeline.options.serve import ServeOptions
 from pipeline.options.train import Duplicates, Init, OnInterrupt, Solver, SplitWay, TrainOptions, Transform
 from pipeline.options.tune import TuneMetric, TuneOptions
 
@@ -28,6 +29,7 @@ __all__ = [
     "ReadOptions",
     "RowOptions",
     "ScoreOptions",
+    "ServeOptions",
     "Solver",
     "Source",
     "SplitWay",

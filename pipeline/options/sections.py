@@ -10,13 +10,14 @@ from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.names import Names
 from pipeline.options.publish import ScoreOptions
 from pipeline.options.read import ReadOptions
+from pipeline.options.serve import ServeOptions
 from pipeline.options.train import TrainOptions
 from pipeline.options.tune import TuneOptions
 
 __all__ = ["CLASSES", "FileOption", "json_schema", "sections"]
 
 CLASSES: tuple[type[Options], ...] = (
-    ReadOptions, TrainOptions, TuneOptions, DataLimits, PromotionLimits, ScoreOptions, Names,
+    ReadOptions, TrainOptions, TuneOptions, DataLimits, PromotionLimits, ScoreOptions, ServeOptions, Names,
 )  # fmt: skip
 
 

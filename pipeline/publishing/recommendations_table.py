@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ from pipeline.errors import InputError, LockLostError, QueryError
 from pipeline.models.saved_model import SavedModel, model_name
 from pipeline.options.names import DEFAULT, Names
 from pipeline.publishing import checks, published_tables
-from pipeline.publishing.check_tables import CLICKHOUSE_TYPE, CheckTables
+from pipeline.publishing.check_tables import CLICKHOUSE_TYPE, CheckTables, Pairs
 from pipeline.publishing.checks import PublishLimits
 from pipeline.publishing.erasure import leave_out
 from pipeline.publishing.lock import RENAME, PublishLock, publish_lock
@@ -89,7 +89,7 @@ class RecommendationsTable:
         self._chunks = 0
         self._claimed = ""
         self._refused = False
-        self._rules = ""
+        self._notes: list[str] = []
         for name in ("ddl/01_raw", "ddl/02_analytics", "ddl/forgotten"):
             warehouse.ddl(sql.load(name).text)
         published_tables.create_log(warehouse)
@@ -109,9 +109,12 @@ class RecommendationsTable:
         """When the batch began, by the server's clock, milliseconds since 1970."""
         return self._at_ms
 
-    def seen_now(self, query: sql.Sql) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
-        """What the query has as seen by now, for scoring to leave out and `publish` to check: see `CheckTables`."""
-        return self._companions.seen_now(query)
+    def seen_now(self, query: sql.Sql, also: Callable[[], Iterable[Pairs]] = tuple) -> Iterator[Pairs]:
+        """What the query, and `also`, have as seen by now, for scoring to leave out and `publish` to check.
+
+        See `CheckTables`.
+        """
+        return self._companions.seen_now(query, also)
 
     def write(self, block: Recommendations) -> None:
         """Append a block to the staged table."""
@@ -222,7 +225,7 @@ class RecommendationsTable:
         published_tables.tidy_after(self._warehouse, keep, lock)
         accepted = tuple(str(failure) for failure in failed)
         notes_to_log = ["accepted: " + "; ".join(accepted)] if accepted else []
-        self._log("published", "; ".join([*notes_to_log, *filter(None, [self._rules])]))
+        self._log("published", "; ".join([*notes_to_log, *self._notes]))
         return PublishResult("published", accepted, tuple(notes))
 
     def _of_the_rows(self, model: SavedModel | None, limits: PublishLimits | None) -> list[checks.Failure]:
@@ -235,8 +238,12 @@ class RecommendationsTable:
         if model is not None:
             # Read again: what was denied while the batch ran must not be published.
             rules, now = read_rules(self._warehouse, self._names), self._now()
-            self._rules = f"rules {rules.digest[:12]}" if rules.rules else ""
-            self._companions.load_model(model, rules.hidden(model.items, now))
+            self._notes = [f"rules {rules.digest[:12]}"] if rules.rules else []
+            self._notes += [f"at most {limits.genres.most} of a genre"] if limits.genres is not None else []
+            promotions = [f"{promotion.source} at most {promotion.quota}" for promotion in limits.promotions]
+            self._notes += [", ".join(promotions)] if promotions else []
+            genres = None if limits.genres is None else limits.genres.genres
+            self._companions.load_model(model, rules.hidden(model.items, now), genres, limits.promotions)
             names += checks.OF_THE_SET
             parameters |= {**self._companions.names, "model_name": model_name(model)}
         return checks.failures(self._warehouse, names, parameters)

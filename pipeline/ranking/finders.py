@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from pipeline.errors import UsageError
+from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_item_model import ItemItemModel
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.saved_model import SavedModel
+from pipeline.ranking.candidates import CandidateFinder
 from pipeline.ranking.dense import DenseFinder
 from pipeline.ranking.popularity import PopularityFinder
 from pipeline.ranking.topk import Finder
@@ -47,8 +50,12 @@ def finder_for(model: SavedModel, compiled: bool | None = None) -> ListFinder:
     """The finder for the model's kind; `compiled` as in `Scorer`."""
     if isinstance(model, FactorModel):
         return FactorFinder(model, compiled)
+    if isinstance(model, EnsembleModel):
+        return DenseFinder(model) if model.alone is None else finder_for(model.alone, compiled)
     if isinstance(model, ItemItemModel):
         return DenseFinder(model)
     if isinstance(model, PopularityModel):
         return PopularityFinder(model.item_scores)
+    if isinstance(model, NeuralModel):
+        return CandidateFinder(model)
     raise UsageError(f"No lists can be found by a model of kind {model.kind!r}")

@@ -11,22 +11,27 @@ from scipy import sparse
 from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import UserItems
 from pipeline.errors import BadRowsError, InputError, UsageError
+from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn, transformed
 from pipeline.models.item_item_model import ItemItemModel
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.saved_model import SavedModel
 
 __all__ = ["as_floats", "one_row", "with_users"]
 
 
-def with_users(model: SavedModel, history: UserItems, fold_in: FoldIn | None = None) -> SavedModel:
+def with_users(
+    model: SavedModel, history: UserItems, fold_in: FoldIn | None = None, *, as_fitted: bool = False
+) -> SavedModel:
     """The model with the users of `history` instead of its own; their history is what they have seen.
 
     Parameters
     ----------
     history : over the model's items, scores as they were before the fit's transform
-    fold_in : of a factor model, if the caller has one
+    fold_in : of a model with factors, if the caller has one
+    as_fitted : the scores are those after the transform, as a model's `seen` has them
 
     Raises
     ------
@@ -35,9 +40,12 @@ def with_users(model: SavedModel, history: UserItems, fold_in: FoldIn | None = N
     """
     if len(history.items) != len(model.items):
         raise InputError(f"A history over {len(history.items)} items for a model of {len(model.items)}")
-    if isinstance(model, FactorModel):
+    if isinstance(model, EnsembleModel):
+        return _ensemble_with_users(model, history)
+    if isinstance(model, FactorModel | NeuralModel):
         fold_in = fold_in or FoldIn(model.item_factors, model.meta)
-        factors = fold_in.fold_matrix(history.scores)
+        cells = history.scores
+        factors = fold_in.solve(cells.indptr, cells.indices, cells.data) if as_fitted else fold_in.fold_matrix(cells)
         return replace(model, user_factors=factors, users=history.users, seen=history.scores)
     if isinstance(model, PopularityModel):
         return replace(model, users=history.users, seen=history.scores)
@@ -46,10 +54,28 @@ def with_users(model: SavedModel, history: UserItems, fold_in: FoldIn | None = N
         if scores.size and not (np.isfinite(scores).all() and scores.min() >= 0):
             raise BadRowsError("1 or more score(s) are not finite and ≥ 0")
         seen = sparse.csr_matrix(history.scores, copy=False)
-        cells = transformed(scores.astype(np.float32), model.meta)
+        cells = scores if as_fitted else transformed(scores.astype(np.float32), model.meta)
         seen = sparse.csr_matrix((cells, seen.indices, seen.indptr), shape=seen.shape)
         return model.with_users(history.users, seen)
     raise UsageError(f"A model of kind {model.kind!r} ranks for the users that it was trained on alone")
+
+
+def _ensemble_with_users(model: EnsembleModel, history: UserItems) -> EnsembleModel:
+    """The ensemble of those members that rank for new users; their weights are made to add up to 1 again.
+
+    The ensemble itself transforms no scores; its members do.
+    """
+    members, weights = [], []
+    for member, weight, fold_in in zip(model.members, model.weights, model.fold_ins, strict=True):
+        try:
+            members.append(with_users(member, history, fold_in))
+        except UsageError:
+            continue
+        weights.append(weight)
+    if not members:
+        raise UsageError("No member of the ensemble ranks for users that it was not trained on")
+    shares = tuple(weight / sum(weights) for weight in weights)
+    return replace(model, members=tuple(members), weights=shares, users=history.users, seen=history.scores)
 
 
 def one_row(cols: NDArray[np.int32], values: NDArray[np.float32], items: IdMap) -> UserItems:

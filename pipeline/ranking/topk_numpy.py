@@ -9,21 +9,44 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.matrix import stored_cells
+
 __all__ = ["Catalogue", "LeftOut", "ListRequest", "TopK", "best_of_rows", "cells_of", "exact_scores", "find_in_numpy"]
 
 # A block's score matrix; small enough to stay near the cache, large enough for the BLAS.
 BLOCK_BYTES = 32 * 2**20
 
 
-class TopK(NamedTuple):
-    """Ranked items of a block of users, padded at the end where fewer than k items remain.
+class _ItemsAndScores(NamedTuple):
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+class TopK(_ItemsAndScores):
+    """``items, scores = …``: ranked items of a block of users, padded at the end where fewer than k items remain.
 
     items : (n, k) int32 item rows, -1 where padded
     scores : (n, k) float32, 0 where padded
+    promoted : (n, k) number of the promotion that put the item there, -1 for none; None without promotions
+    promotions : sources of the promotions, by number
     """
 
-    items: NDArray[np.int32]
-    scores: NDArray[np.float32]
+    promoted: NDArray[np.int16] | None = None
+    promotions: tuple[str, ...] = ()
+
+    def sources(self, source: str) -> NDArray[np.str_]:
+        """(n, k) what put each item into its list: `source`, or the source of a promotion."""
+        if self.promoted is None:
+            return np.full(self.items.shape, source)
+        chosen: NDArray[np.str_] = np.array([*self.promotions, source])[self.promoted]  # number -1 is the last
+        return chosen
+
+    def of_rows(self, rows: NDArray[np.bool_]) -> TopK:
+        """Some of the lists."""
+        top = TopK(self.items[rows], self.scores[rows])
+        top.promoted = None if self.promoted is None else self.promoted[rows]
+        top.promotions = self.promotions
+        return top
 
 
 class LeftOut(NamedTuple):
@@ -50,7 +73,7 @@ class ListRequest(NamedTuple):
     hidden: NDArray[np.bool_] | None = None
     n_threads: int | None = None
 
-    def part(self, part: slice) -> ListRequest:
+    def part(self, part: slice | NDArray[np.intp]) -> ListRequest:
         """The request for some of the rows."""
         left_out = [cells._replace(rows=cells.rows[part]) for cells in self.left_out]
         return self._replace(rows=self.rows[part], left_out=left_out)
@@ -268,12 +291,5 @@ def best_of_rows(scores: NDArray[np.float32], k: int) -> TopK:
 
 
 def cells_of(left_out: LeftOut) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-    """The stored cells, as positions in `rows` and columns.
-
-    scipy's row indexing would copy all of a matrix whose indices are mapped from disk, for each block.
-    """
-    start = left_out.indptr[left_out.rows].astype(np.intp)
-    count = left_out.indptr[left_out.rows + 1].astype(np.intp) - start
-    row_of = np.repeat(np.arange(left_out.rows.size), count)
-    position = np.arange(row_of.size) - np.repeat(np.cumsum(count) - count, count)
-    return row_of, left_out.indices[np.repeat(start, count) + position]
+    """The stored cells, as positions in `rows` and columns."""
+    return stored_cells(*left_out)

@@ -17,11 +17,12 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import ArtifactError, InputError, MissingRunError
 from pipeline.models.model_files import ALL_FILES, missing_files
+from pipeline.models.protocols import SavedModel
 from pipeline.options.names import DEFAULT_NAME
 from pipeline.tracking.champion_log import champion_in
 from pipeline.tracking.store import as_server_error, store_in_use
 
-__all__ = ["CHAMPION", "MODEL_NAME", "ModelVersion", "download", "is_number", "register", "resolve"]
+__all__ = ["CHAMPION", "MODEL_NAME", "ModelVersion", "check_run", "download", "is_number", "register", "resolve"]
 
 MODEL_NAME = DEFAULT_NAME
 CHAMPION = "champion"
@@ -207,3 +208,16 @@ def download(version: ModelVersion, into: Path, names: Sequence[str] | None = No
                 raise  # not of the files: the store does not answer, or this machine can't take them
             raise ArtifactError(f"The artifacts of run {version.run_id} could not be fetched ({error})") from None
     return into
+
+
+def check_run(model: SavedModel, version: ModelVersion) -> None:
+    """Raise ArtifactError where the artifacts say that another run made them, as those do that somebody copied.
+
+    Artifacts of before they said so pass.
+    """
+    made_by = str(model.meta.get("run_id") or "")
+    if version.run_id and made_by and made_by != version.run_id:
+        raise ArtifactError(
+            f"The artifacts of {version.label} are those of another run: metadata.json says {made_by}, and the version "
+            f"is of run {version.run_id}. Put that run's own artifacts back, or name the other: --model runs:/{made_by}"
+        )

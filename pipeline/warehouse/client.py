@@ -161,8 +161,8 @@ class Warehouse:
             # Only errors of reading are wrapped; errors of the caller's own code pass unchanged.
             yield _tables(first, rest, self.address, answer)
 
-    def insert(self, table: str, rows: pa.Table, token: str | None = None) -> None:
-        """Append Arrow rows to ``database.table``.
+    def insert(self, table: str, rows: pa.Table, token: str | None = None, **settings: Any) -> None:
+        """Append Arrow rows to ``database.table``, with these settings of the statement.
 
         Parameters
         ----------
@@ -170,7 +170,8 @@ class Warehouse:
             often they are sent. Without a token they are sent once, and the caller checks what arrived.
         """
         database, name = table.split(".")
-        settings = {"insert_deduplication_token": token} if token is not None else {}
+        if token is not None:
+            settings["insert_deduplication_token"] = token
 
         def once() -> None:
             with self._stopping(settings) as named, wrap_errors(self.address):

@@ -5,6 +5,9 @@
 --   movie_id  the item
 --   rating    stars, 0.5 to 5
 --   rated_at  time of the rating, UTC, milliseconds
+-- Settings: the window lets the table recognise the token of an insert, so that what is shipped from an interaction
+--           log counts once (docs/serving.md). An acknowledged insert is on the disk. `rankline init` gives them to older
+--           tables.
 CREATE TABLE IF NOT EXISTS raw.ratings
 (
     user_id  Int64 COMMENT 'user',
@@ -13,4 +16,9 @@ CREATE TABLE IF NOT EXISTS raw.ratings
     rated_at DateTime64(3, 'UTC') COMMENT 'when, milliseconds'
 )
 ORDER BY (user_id, movie_id, rated_at)
+SETTINGS
+    non_replicated_deduplication_window = 10000,
+    replicated_deduplication_window_seconds = 604800,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1
 COMMENT 'Rating events'

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,9 +17,11 @@ import pytest
 from support.processes import ROOT, Home
 
 from pipeline.data.sources.warehouse import init
+from pipeline.interaction_log import Interaction, InteractionLog
 from pipeline.jobs.doctor import Check, Finding, Group, examine
 from pipeline.jobs.doctor.environment import read_settings
 from pipeline.jobs.doctor.grants import missing
+from pipeline.jobs.doctor.interaction_log import interaction_log
 from pipeline.jobs.doctor.leftovers import unlogged
 from pipeline.jobs.doctor.machine import disk
 from pipeline.jobs.doctor.packages import versions
@@ -117,20 +121,40 @@ def test_an_address_of_a_store_is_shown_without_secrets_or_not_at_all(uri: str, 
     ("grants", "lacking"),
     [
         (["GRANT ALL ON *.* TO anna WITH GRANT OPTION"], {}),
-        (["GRANT SELECT ON *.* TO anna"], {"score": 3, "forget": 3}),
+        (["GRANT SELECT ON *.* TO anna"], {"score": 3, "ship": 3, "forget": 3}),
         (["GRANT SELECT(user_id) ON raw.* TO anna", "GRANT SELECT ON `analytics`.* TO anna"],
-         {"train": 1, "score": 3, "forget": 3}),
+         {"train": 1, "score": 3, "ship": 4, "forget": 3}),
         (["GRANT SELECT, INSERT, ALTER, CREATE, DROP ON raw.* TO anna"], {"train": 1, "score": 4, "forget": 2}),
         (["GRANT SELECT, INSERT, ALTER DELETE, ALTER UPDATE, CREATE TABLE, DROP TABLE ON analytics.* TO anna",
-          *(f"GRANT SELECT, ALTER TABLE ON {table} TO anna" for table in RAW)], {}),
-        (["GRANT ALL ON *.* TO anna", "REVOKE SELECT ON raw.* FROM anna"], {"train": 1}),
-        (["GRANT reader TO anna"], {"train": 2, "score": 4, "forget": 3}),
-        ([], {"train": 2, "score": 4, "forget": 3}),
+          *(f"GRANT SELECT, ALTER TABLE ON {table} TO anna" for table in RAW)], {"ship": 3}),
+        (["GRANT SELECT ON *.* TO anna", "GRANT INSERT ON raw.ratings TO anna",
+          "GRANT INSERT ON raw.shipments TO anna"], {"score": 3, "ship": 1, "forget": 3}),
+        (["GRANT ALL ON *.* TO anna", "REVOKE SELECT ON raw.* FROM anna"], {"train": 1, "ship": 1}),
+        (["GRANT reader TO anna"], {"train": 2, "score": 4, "ship": 4, "forget": 3}),
+        ([], {"train": 2, "score": 4, "ship": 4, "forget": 3}),
     ],
 )  # fmt: skip
 def test_what_grants_allow(grants: list[str], lacking: dict[str, int]) -> None:
     missing_grants = missing(grants)
     assert {command: len(names) for command, names in missing_grants.items() if names} == lacking
+
+
+def test_the_interaction_log_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "interactions.db"
+    assert list(interaction_log(path)) == []
+    with InteractionLog.open(path) as log:
+        log.append([Interaction(user, item) for user in range(100) for item in range(20)])
+    (finding,) = interaction_log(path)
+    assert (finding.status, "2,000 interaction(s) wait" in finding.detail) == ("ok", True)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE interactions SET received = received - 90000000 WHERE seq = 1")
+    (finding,) = interaction_log(path)
+    assert (finding.status, finding.todo) == ("warn", "rankline ship")
+    damaged = bytearray(path.read_bytes())
+    damaged[-20_000:] = os.urandom(20_000)
+    path.write_bytes(damaged)
+    (finding,) = interaction_log(path)
+    assert finding.status == "fail"
 
 
 # ---- this machine -------------------------------------------------------------------------------

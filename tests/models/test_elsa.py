@@ -91,7 +91,7 @@ def test_a_score_is_a_sum_over_past_items(items):
         expected = dict(zip(own.indices.tolist(), (own.data * (a[own.indices] @ a[item])).tolist(), strict=True))
         assert {part.row: part.contribution for part in why.past_items} == pytest.approx(expected)
         assert sum(part.contribution for part in why.past_items) == pytest.approx(why.score, rel=1e-5, abs=1e-6)
-        assert (why.n_parts, why.factors) == (own.nnz, ())
+        assert (why.n_past_items, why.factors) == (own.nnz, ())
 
 
 def test_users_without_a_score_above_0_are_harmless(items):

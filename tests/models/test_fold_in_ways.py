@@ -125,7 +125,60 @@ def test_the_parts_of_a_score_are_its_sum(name):
     items, scores = np.array([3, 8, 9, 30], np.int32), np.array([1, 4, 0, 2.5], np.float32)
     w = folder.solve(np.array([0, 4]), items, scores)[0]
     for item in (0, 8, 39):
-        parts = folder.parts(items, scores, item)
+        parts, level = folder.split(items, scores, item)
         assert parts.sum() == pytest.approx(float(w @ H[:, item]), rel=1e-5, abs=1e-6)
         assert parts[2] == 0
-    assert FoldIn(np.abs(H), {}).parts(items, scores, 0) is None
+        assert level == 0
+
+
+GOALS = {
+    "plain": Objective(),
+    "l2": Objective(alpha_W=0.02),
+    "l1": Objective(alpha_W=0.02, l1_ratio=0.7),
+    "weighted": Objective(0.1, confidence=2.0, alpha_W=0.01, reg_exponent=0.5),
+    "biases": Objective(0.0, alpha_W=0.05, biases=True, bias_prior=1.5),
+}
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("name", GOALS)
+def test_non_negative_scores_split_by_item(name, kernels):
+    goal, rng = GOALS[name], np.random.default_rng(8)
+    H = (rng.random((5, 30)) * (rng.random((5, 30)) < 0.6)).astype(np.float32)
+    if goal.biases:
+        H[-1] = 1
+    folder = FoldIn(H, {"objective": goal.as_json()}, compiled=kernels)
+    with_level = goal.l1_ratio > 0 or goal.biases
+    for _ in range(20):
+        items = np.sort(rng.choice(30, 6, replace=False)).astype(np.int32)
+        scores = rng.integers(0, 6, 6).astype(np.float32)
+        w = folder.solve(np.array([0, 6]), items, scores)[0].astype(np.float64)
+        for item in (0, int(items[0]), 29):
+            parts, level = folder.split(items, scores, item)
+            assert parts.sum() + level == pytest.approx(float(w @ H[:, item]), rel=1e-4, abs=1e-5)
+            assert (parts[scores == 0] == 0).all()
+            assert with_level or level == 0
+
+
+def test_parts_follow_from_the_equations_that_hold_in_the_free_factors():
+    # One factor an item's group: the user's score of an item of a group is the mean of what they gave to the group.
+    H = np.kron(np.eye(2), np.ones(3)).astype(np.float32)
+    parts, level = FoldIn(H, {}).split(np.array([0, 1, 3]), np.array([6, 3, 9], np.float32), 2)
+    assert parts.tolist() == pytest.approx([2, 1, 0])
+    assert level == 0
+
+
+def test_factors_that_are_twins_still_split():
+    H = np.repeat(np.random.default_rng(1).random((1, 8)), 3, axis=0).astype(np.float32)
+    folder = FoldIn(H, {})
+    items, scores = np.array([1, 5], np.int32), np.array([2, 1], np.float32)
+    w = folder.solve(np.array([0, 2]), items, scores)[0]
+    parts, level = folder.split(items, scores, 3)
+    assert parts.sum() == pytest.approx(float(w @ H[:, 3]), rel=1e-5)
+    assert level == 0
+
+
+def test_a_user_without_items_has_no_parts():
+    parts, level = FoldIn(np.ones((2, 4), np.float32), {}).split(np.zeros(0, np.int32), np.zeros(0, np.float32), 1)
+    assert parts.shape == (0,)
+    assert level == 0

@@ -310,7 +310,7 @@ def test_a_strength_that_is_lost_beside_the_factors_is_refused():
     with pytest.raises(ArtifactError, match="strength"):
         way.solve(np.array([0, 3]), cells, np.ones(3, np.float32))
     with pytest.raises(ArtifactError, match="strength"):
-        way.parts(cells, np.ones(3, np.float32), 3)
+        way.split(cells, np.ones(3, np.float32), 3)
 
 
 # ---- why --------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def test_a_score_is_the_items_level_and_a_part_of_each_rating(name):
     for user, item in ((0, 0), (7, 31), (59, 39)):
         explanation = explain(model, user, item, 1000)
         assert {part.row for part in explanation.past_items} == set(x[user].indices.tolist())
-        assert explanation.n_parts == x[user].nnz
+        assert explanation.n_past_items == x[user].nnz
         total = explanation.level + sum(part.contribution for part in explanation.past_items)
         assert total == pytest.approx(explanation.score, abs=2e-4)
     without = FoldIn(model.item_factors, model.meta).fold_matrix(sparse.csr_matrix((1, 40), dtype=np.float32))

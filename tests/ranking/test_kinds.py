@@ -16,6 +16,7 @@ from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError, UnknownItemError, UnknownUserError, UsageError
 from pipeline.models.ease import fit_ease
+from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.item_knn import fit_item_knn
 from pipeline.models.popularity import popular_model
 from pipeline.models.saved_model import model_name
@@ -24,14 +25,19 @@ from pipeline.ranking.popularity import PopularityFinder
 from pipeline.ranking.scorer import Scorer
 from pipeline.ranking.topk_numpy import LeftOut, ListRequest
 
-# The last two are of kind item_item, in its other forms.
-KINDS = ("factors", "item_item", "popularity", "dense", "dual")
+# dense and dual are of kind item_item, in its other forms.
+KINDS = ("factors", "item_item", "popularity", "dense", "dual", "ensemble")
 
 
 def matrix_of(rng, n_users=14, n_items=23, density=0.3):
     scores = sparse.random(n_users, n_items, density, "csr", np.float32, random_state=rng)
     scores.data = rng.integers(0, 11, scores.nnz).astype(np.float32) / 2
     return UserItems(scores, IdMap(100 + np.arange(n_users)), IdMap([f"i{i:02d}" for i in range(n_items)]))
+
+
+def ensemble_of(x):
+    members = (fit_ease(x, 2.0), fit_item_knn(x, 6), popular_model(x))
+    return EnsembleModel(members, (0.5, 0.25, 0.25), x.users, x.items, x.scores)
 
 
 def model_of(kind, make_model, rng):
@@ -42,6 +48,7 @@ def model_of(kind, make_model, rng):
         "popularity": popular_model,
         "dense": lambda x: fit_ease(x, 2.0),
         "dual": lambda x: fit_ease(x, 2.0),
+        "ensemble": ensemble_of,
     }
     # The other form is taken for fewer items than users.
     return fit[kind](matrix_of(rng, *((23, 14) if kind == "dense" else (14, 23))))
@@ -170,13 +177,19 @@ def test_parts_sum_exactly_to_the_score(model):
                 assert why.score == why.n_interactions
                 assert (why.factors, why.past_items) == ((), ())
                 continue
-            parts = {"factors": contributions, "item_item": item_contributions}[model.kind](model, row, col)
+            if model.kind == "factors":
+                parts = contributions(model, row, col)
+            elif model.kind == "ensemble":
+                parts = np.array([part.contribution for part in model.parts(row, col)])
+            else:
+                parts, level = item_contributions(model, row, col)
+                assert level == 0
             total = 0.0
             for part in parts.tolist():
                 total += part
             assert np.float32(total) == np.float32(why.score)
-            shown = [part.contribution for part in (*why.factors, *why.past_items)]
-            assert sorted(shown) == sorted(part for part in parts.tolist() if part or model.kind == "factors")
+            shown = [part.contribution for part in (*why.factors, *why.past_items, *why.members)]
+            assert sorted(shown) == sorted(part for part in parts.tolist() if part or model.kind != "item_item")
             assert shown == sorted(shown, key=abs, reverse=True)
 
 

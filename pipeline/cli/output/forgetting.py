@@ -48,6 +48,7 @@ def _data(result: ForgetResult, commands: Sequence[str]) -> dict[str, Any]:
         "rows": {place.table: place.n_rows for place in result.before},
         "left": {place.table: place.n_rows for place in result.left},
         "already": result.already,
+        "logged": result.n_logged,
     }
     if result.holders is not None:
         data["runs"] = [
@@ -67,7 +68,9 @@ def _tables(result: ForgetResult) -> list[str]:
     deletable = [place for place in result.before if place.deletable]
     done = "deleted" if result.deleted else "to delete"
     lines = [f"{place.table}: {place.n_rows:,} row(s) {done}" for place in deletable]
-    if not deletable:
+    if result.n_logged:
+        lines.append(f"the interaction log: {result.n_logged:,} interaction(s) {done}")
+    elif not deletable:
         lines.append(f"no rows in the tables of {result.address}{': forgotten before' if result.already else ''}")
     return lines + [
         f"{place.table}: {place.n_rows:,} row(s), a table of your own: delete them there"

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 __all__ = ["missing"]
 
-# The privileges that each command needs, as (privilege, database).
+# The privileges that each command needs, as (privilege, database or table).
 NEEDS = {
     "train": (("SELECT", "raw"), ("SELECT", "analytics")),
     "score": (
         ("SELECT", "analytics"), ("INSERT", "analytics"), ("CREATE TABLE", "analytics"), ("DROP TABLE", "analytics"),
     ),
+    "ship": (("SELECT", "raw"), *(("INSERT", f"raw.{table}") for table in ("ratings", "watched_movies", "shipments"))),
     "forget": (("ALTER DELETE", "raw"), ("ALTER DELETE", "analytics"), ("ALTER UPDATE", "analytics")),
 }  # fmt: skip
 _RAW = ("users", "movies", "ratings", "watched_movies")
@@ -32,7 +33,11 @@ def missing(grants: Sequence[str]) -> dict[str, list[str]]:
     given = _parsed(_GRANT, grants)
     taken = _parsed(_REVOKE, grants)
     return {
-        command: [f"{what} ON {where}.*" for what, where in needs if not _has(given, what, where, taken)]
+        command: [
+            f"{what} ON {where if '.' in where else f'{where}.*'}"
+            for what, where in needs
+            if not _has(given, what, where, taken)
+        ]
         for command, needs in NEEDS.items()
     }
 
@@ -50,13 +55,15 @@ def _parsed(pattern: re.Pattern[str], lines: Sequence[str]) -> list[tuple[set[st
 
 def _has(given: list[tuple[set[str], str]], what: str, where: str, taken: list[tuple[set[str], str]]) -> bool:
     names = {what, "ALL", "ALL PRIVILEGES", *_ABOVE.get(what, ())}
+    whole = f"{where.split('.', 1)[0]}.*"
+    wanted = where if "." in where else whole
 
     def covers(lines: list[tuple[set[str], str]], scope: str) -> bool:
-        return any(names & privileges and on in ("*.*", f"{where}.*", scope) for privileges, on in lines)
+        return any(names & privileges and on in ("*.*", whole, scope) for privileges, on in lines)
 
-    if covers(taken, f"{where}.*"):
+    if covers(taken, wanted):
         return False
-    if covers(given, f"{where}.*"):
+    if covers(given, wanted):
         return True
     # A grant on each raw table is enough, too.
     return where == "raw" and all(covers(given, f"raw.{table}") for table in _RAW)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.jobs.doctor import LIMIT, Check, Finding, Group, environment, examine, leftovers, machine, packages
 from pipeline.jobs.doctor.environment import read_settings
+from pipeline.jobs.doctor.interaction_log import interaction_log
 from pipeline.jobs.doctor.warehouse import warehouse_group
 from pipeline.options.names import DEFAULT, Names
 from pipeline.runtime.redact import Mask
@@ -109,6 +110,7 @@ def doctor_job(
                 Check("kernels", machine.kernel_cache),
                 Check("temporary folders", leftovers.scratch),
                 Check("unlogged", lambda: leftovers.unlogged(settings.unlogged_path)),
+                Check("interaction log", lambda: interaction_log(settings.interaction_log_path)),
             ],
         ),
         warehouse_group(settings, mask),

@@ -159,10 +159,12 @@ class _Look:
         except QueryError:  # an older server does not know FINAL
             rows = self._warehouse.rows("SHOW GRANTS")
         lacking = missing([str(next(iter(row.values()))) for row in rows])
+        if not self._settings.interaction_log_path.exists():
+            del lacking["ship"]  # nothing is shipped from this host
         read_only = set()
         modes = self._warehouse.rows("SELECT value FROM system.settings WHERE name = 'readonly'")
         if modes and str(modes[0]["value"]) != "0":
-            for command in ("score", "forget"):
+            for command in [name for name in lacking if name != "train"]:
                 # A setting and no grant: of the user, or of its profile.
                 yield warn(
                     "grants",

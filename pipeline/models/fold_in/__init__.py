@@ -26,10 +26,10 @@ from pipeline.models.fold_in.linear import Linear
 from pipeline.models.fold_in.non_negative import NonNegative
 from pipeline.models.fold_in.rating import Rating
 from pipeline.models.fold_in.ridge import Ridge
-from pipeline.models.fold_in.way import Levelled, Splitting, Way, objective_of
+from pipeline.models.fold_in.way import ScoreParts, Splitting, Way, objective_of
 from pipeline.models.validation import check_columns
 
-__all__ = ["FoldIn", "objective_of", "transformed"]
+__all__ = ["FoldIn", "ScoreParts", "objective_of", "transformed"]
 
 # Name in the metadata → what makes the way, of item factors, metadata, and whether to use compiled kernels.
 _WAYS: Mapping[str, Callable[[NDArray[np.float32], Mapping[str, Any], bool], Way]] = {
@@ -124,19 +124,16 @@ class FoldIn:
             raise InputError("Scores to fold in are too large for float32: scale them down")
         return out
 
-    def parts(self, indices: NDArray[Any], scores: NDArray[np.float32], item: int) -> NDArray[np.float64] | None:
-        """What each of one user's items adds to the score of `item`, (n,); None where the way does not tell.
+    def split(self, indices: NDArray[Any], scores: NDArray[np.float32], item: int) -> ScoreParts | None:
+        """One user's score of `item` as a sum over the user's items; None where the way does not tell.
 
         indices, scores : (n,) the user's items, ascending, and their scores, transformed
         """
         if not isinstance(self._way, Splitting):
             return None
         indptr = np.array([0, len(indices)], np.int64)
-        return self._way.parts(CsrRows(0, 1, indptr, np.array(indices, np.int32), np.array(scores, np.float32)), item)
-
-    def level(self, item: int) -> float:
-        """What the score of `item` is without the user's history: 0 for most ways."""
-        return self._way.level(item) if isinstance(self._way, Levelled) else 0.0
+        cells = CsrRows(0, 1, indptr, np.array(indices, np.int32), np.array(scores, np.float32))
+        return self._way.split(cells, item)
 
     def prepare(self) -> None:
         """Do the one-time work now that the first call would do."""

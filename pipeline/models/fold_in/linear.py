@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.kernels.arguments import CsrRows
+from pipeline.models.fold_in.way import ScoreParts
 
 __all__ = ["Linear"]
 
@@ -35,8 +36,7 @@ class Linear:
                 out[lo : lo + ROWS] = history[lo : lo + ROWS] @ items
         return out
 
-    def parts(self, cells: CsrRows, item: int) -> NDArray[np.float64]:
-        """As `way.Splitting.parts`."""
+    def split(self, cells: CsrRows, item: int) -> ScoreParts:
+        """As `way.Splitting.split`."""
         h = self._h[:, cells.indices].T.astype(np.float64)
-        parts: NDArray[np.float64] = cells.data * (h @ self._h[:, item].astype(np.float64))
-        return parts
+        return ScoreParts(cells.data * (h @ self._h[:, item].astype(np.float64)), 0.0)

@@ -22,7 +22,7 @@ from scipy import sparse
 from pipeline.errors import ArtifactError
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows, FixedFactor, FoldInTerms, SolvedFactor, StepOptions
-from pipeline.models.fold_in.way import ItemRows, in_pieces, objective_of
+from pipeline.models.fold_in.way import ItemRows, ScoreParts, in_pieces, objective_of
 
 __all__ = ["NonNegative"]
 
@@ -32,7 +32,7 @@ EXACT_SWEEPS, EXACT_TOL = 10_000, 1e-10  # in float64
 
 
 class NonNegative:
-    """As `way.Way`."""
+    """As `way.Way` and `way.Splitting`."""
 
     def __init__(self, item_factors: NDArray[np.float32], meta: Mapping[str, Any], kernels: bool) -> None:
         self.objective = objective_of(meta)
@@ -40,7 +40,7 @@ class NonNegative:
             raise ArtifactError("The model's item factors have signs, and its metadata names no fold_in for such")
         self._h = item_factors
         self._kernels = kernels
-        self._items = ItemRows(item_factors, kernels)
+        self._items = ItemRows(item_factors, meta, kernels)
         self._plain: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         if self.objective.biases and item_factors.shape[0] < 2:
             raise ArtifactError(f"A model with biases has two components for them, this one {item_factors.shape[0]}")
@@ -55,8 +55,8 @@ class NonNegative:
 
     def _penalties(self, counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
         """l1, l2 and `towards`, (n, k) each: subtracted from b, added to A's diagonal, added to b."""
-        goal, (k, n_items) = self.objective, self._h.shape
-        size = counts + goal.unobserved_weight * (n_items - counts)
+        goal, k, n_items = self.objective, self._h.shape[0], self._items.n_known
+        size = counts + goal.unobserved_weight * np.maximum(n_items - counts, 0)
         strength = (goal.alpha_W * size**goal.reg_exponent)[:, None]
         l1 = np.repeat(strength * goal.l1_ratio, k, axis=1)
         l2 = np.repeat(strength * (1 - goal.l1_ratio), k, axis=1)
@@ -74,6 +74,25 @@ class NonNegative:
             free[-2] = False
         return start, free
 
+    def split(self, cells: CsrRows, item: int) -> ScoreParts:
+        """As `way.Splitting.split`. With S = {t: w_t > 0}, cell i adds c·x_i · h_iSᵀ·A_SS⁻¹·h_jS to the score of j.
+
+        These are the equations that w solves in S, as the sweeps leave w_t = 0 elsewhere. The level is what L1 and
+        biases add to the score; without them it is 0.
+        """
+        l1, l2, towards = (terms[0] for terms in self._penalties(np.diff(cells.indptr)))
+        A, h, weighted = self._equations(cells.indices, cells.data, l2)
+        start, free = self._start()
+        w = _descend(A, (weighted @ h - l1 + towards)[None], start, free)[0]
+        of_item = self._items.get()[0][item, : w.size].astype(np.float64)
+        used = np.flatnonzero(free & (w > 0))
+        # Factors that are multiples of each other make A singular; the shortest solution gives the same scores.
+        share = np.linalg.lstsq(A[np.ix_(used, used)], of_item[used], rcond=1e-12)[0]
+        parts = weighted * (h[:, used] @ share)
+        score, total = float(w @ of_item), float(parts.sum())
+        exact = np.isclose(score, total, rtol=1e-9, atol=1e-12 * float(np.abs(parts).sum()))
+        return ScoreParts(parts, 0.0 if exact else score - total)
+
     # ---- ways -------------------------------------------------------------------------------
 
     def _half_step(self, cells: CsrRows, n_threads: int | None) -> NDArray[np.float32]:
@@ -82,7 +101,7 @@ class NonNegative:
         rows, gram = self._items.get()
         width = rows.shape[1]
         goal = self.objective
-        strength = goal.alpha_W * self._h.shape[1]
+        strength = goal.alpha_W * self._items.n_known
         if self._plain is None:
             gram = gram.copy()
             gram[np.arange(k), np.arange(k)] += strength * (1 - goal.l1_ratio)
@@ -136,11 +155,22 @@ class NonNegative:
             return out
         for u in range(n):
             own = slice(indptr[u], indptr[u + 1])
-            h, x = items[indices[own]].astype(np.float64), data[own].astype(np.float64)
-            weight = 1 + goal.confidence * x
-            A = goal.unobserved_weight * gram + (h.T * (weight - goal.unobserved_weight)) @ h + np.diag(l2[u])
-            out[u] = _descend(A, ((weight * x) @ h - l1[u] + towards[u])[None], start, free)[0]
+            A, h, weighted = self._equations(indices[own], data[own], l2[u])
+            out[u] = _descend(A, (weighted @ h - l1[u] + towards[u])[None], start, free)[0]
         return out
+
+    def _equations(
+        self, indices: NDArray[np.int32], scores: NDArray[np.float32], l2: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """A (k, k), the factors h (n, k) of one row's items, and their c·x (n,)."""
+        goal, k = self.objective, self._h.shape[0]
+        rows, gram = self._items.get()
+        h, x = rows[indices, :k].astype(np.float64), scores.astype(np.float64)
+        weight = 1 + goal.confidence * x
+        A = goal.unobserved_weight * gram[:k, :k] + np.diag(l2)
+        if not goal.plain:
+            A += (h.T * (weight - goal.unobserved_weight)) @ h
+        return A, h, weight * x
 
 
 def _descend(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtifactError
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows, RatingRows, RowNoise
-from pipeline.models.fold_in.way import in_pieces
+from pipeline.models.fold_in.way import ScoreParts, in_pieces
 
 __all__ = ["Rating", "RatingTerms"]
 
@@ -84,21 +84,19 @@ class Rating:
                 _in_numpy(cells, block, ridge, share, out)
         return out
 
-    def parts(self, cells: CsrRows, item: int) -> NDArray[np.float64]:
-        """As `way.Splitting.parts`: a cell's part is f·A⁻¹·f_j·(r_j − o_j), averaged over the blocks."""
-        ridge = self._ridge(cells)[0]
-        total = np.zeros(cells.indices.size)
-        for block in self._blocks():
+    def split(self, cells: CsrRows, item: int) -> ScoreParts:
+        """As `way.Splitting.split`: a cell's part is f·A⁻¹·f_j·(r_j − o_j), averaged over the blocks.
+
+        The level is the item's, averaged as well.
+        """
+        ridge, blocks = self._ridge(cells)[0], self._blocks()
+        total, levels = np.zeros(cells.indices.size), []
+        for block in blocks:
             F, left = _features(block, cells.indices, cells.data)
             of_item = block.rows[item, block.first : block.first + block.width].astype(np.float64)
             total += F @ _solved(F.T @ F + ridge * np.eye(block.width), of_item) * left
-        return total / self.terms.blocks
-
-    def level(self, item: int) -> float:
-        """As `way.Levelled.level`: the mean of the item's levels."""
-        return float(
-            np.mean([block.rows[item, block.first + block.width] for block in self._blocks()], dtype=np.float64)
-        )
+            levels.append(block.rows[item, block.first + block.width])
+        return ScoreParts(total / self.terms.blocks, float(np.mean(levels, dtype=np.float64)))
 
     def _ridge(self, cells: CsrRows) -> NDArray[np.float64]:
         # A user without cells has x = 0 whatever the penalty.

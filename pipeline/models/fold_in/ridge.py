@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtifactError
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows, RowTerms
-from pipeline.models.fold_in.way import ItemRows, in_pieces, objective_of
+from pipeline.models.fold_in.way import ItemRows, ScoreParts, in_pieces, objective_of
 
 __all__ = ["Ridge"]
 
@@ -35,7 +35,7 @@ class Ridge:
         self.objective = objective_of(meta)
         self._h = item_factors
         self._kernels = kernels
-        self._items = ItemRows(item_factors, kernels)
+        self._items = ItemRows(item_factors, meta, kernels)
         if self.objective.l1_ratio or self.objective.biases:
             raise ArtifactError("A model that is folded in by ridge has neither L1 nor biases, and this one has")
 
@@ -53,19 +53,18 @@ class Ridge:
             out[u] = _solve(A, weighted @ h)
         return out
 
-    def parts(self, cells: CsrRows, item: int) -> Float64s:
-        """As `way.Splitting.parts`."""
+    def split(self, cells: CsrRows, item: int) -> ScoreParts:
+        """As `way.Splitting.split`."""
         rows, gram = self._items.get()
         terms = self._terms(np.diff(cells.indptr), gram)
         A, h, weighted = _equations(0, cells, rows, terms)
-        parts: Float64s = weighted * (h @ _solve(A, rows[item, : terms.k].astype(np.float64)))
-        return parts
+        return ScoreParts(weighted * (h @ _solve(A, rows[item, : terms.k].astype(np.float64))), 0.0)
 
     def _terms(self, counts: NDArray[np.int64], gram: Float64s) -> RowTerms:
         """What A and b are made of besides the cells."""
-        goal, (k, n_items), width = self.objective, self._h.shape, gram.shape[0]
+        goal, k, width, n_items = self.objective, self._h.shape[0], gram.shape[0], self._items.n_known
         weight = float(goal.unobserved_weight)
-        lam = goal.alpha_W * (counts + weight * (n_items - counts)) ** goal.reg_exponent
+        lam = goal.alpha_W * (counts + weight * np.maximum(n_items - counts, 0)) ** goal.reg_exponent
         share = np.zeros((1, width))
         share[0, :k] = 1
         pull, free = np.zeros((1, width)), np.ones(k, bool)

@@ -1,0 +1,291 @@
+"""`InteractionLog`: what users did since, in one SQLite file that several processes use at once."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.errors import InputError
+from pipeline.interaction_log import shipments
+from pipeline.interaction_log.appending import Appending, digest
+from pipeline.interaction_log.columns import Columns, as_id
+from pipeline.interaction_log.database import connect, wrap_errors, write
+from pipeline.interaction_log.events import Accepted, Batch, Interaction, Logged
+from pipeline.interaction_log.shipments import Shipment
+
+__all__ = ["Forgotten", "InteractionLog"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOGGED = "SELECT seq, user_id, item_id, rating, at, received FROM interactions"
+
+
+class Forgotten(NamedTuple):
+    """Attributes
+    ----------
+    n_rows : interactions of the user that were deleted
+    already : whether the user had been forgotten before
+    erased : whether their bytes are gone from the disk; False while another process reads: `erase` again
+    """
+
+    n_rows: int
+    already: bool
+    erased: bool
+
+
+class InteractionLog:
+    """The log of one host. Threads may share it; each process opens its own.
+
+    What a method that writes returned for is on disk. Every method raises InteractionLogError where the file is
+    damaged, the disk is full or nothing may be written, and LockedError where another process holds the file for more
+    than 10 s; nothing of what failed was stored.
+
+    Use `open`; it is a context manager.
+    """
+
+    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+        self.path = path
+        self._writer, self._reader = writer, reader
+        self._writing, self._reading = threading.RLock(), threading.RLock()
+        with self._reads() as database:
+            self.log_id: str
+            self.log_id, self._salt = database.execute("SELECT log_id, salt FROM log").fetchone()
+            self._version = self._data_version()
+
+    @classmethod
+    def open(cls, path: str | Path, *, create: bool = True, columns: Columns | None = None) -> InteractionLog:
+        """Open the log in a file.
+
+        Parameters
+        ----------
+        create : make the file where it is missing; else a missing one is an InteractionLogError
+        columns : what the warehouse's columns hold, kept in the log; default, as it is there (`set_columns`)
+        """
+        path = Path(path)
+        writer = connect(path, create=create)
+        try:
+            log = cls(path, writer, connect(path, create=False))
+        except BaseException:
+            writer.close()
+            raise
+        if columns is not None:
+            log.set_columns(columns)
+        return log
+
+    def __enter__(self) -> InteractionLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; a second call does nothing."""
+        with self._writing, self._reading:
+            self._reader.close()
+            self._writer.close()
+
+    @contextmanager
+    def _reads(self) -> Iterator[sqlite3.Connection]:
+        with self._reading, wrap_errors(self.path):
+            yield self._reader
+
+    @contextmanager
+    def _writes(self) -> Iterator[sqlite3.Connection]:
+        with self._writing, write(self._writer, self.path) as database:
+            yield database
+
+    # ---- what comes in ---------------------------------------------------------------------------
+
+    def append(self, interactions: Sequence[Interaction], *, key_id: str = "", idempotency_key: str = "") -> Accepted:
+        """Store a batch as a whole. It is on disk when this returns.
+
+        Raises
+        ------
+        InvalidInteractionError
+            An id or a rating that the warehouse's column can't hold.
+        IdempotencyConflictError
+            The sender's idempotency key came with other interactions within the last 7 days.
+        ForgottenUserError
+            A user was forgotten.
+        """
+        (answer,) = self.append_many([Batch(interactions, key_id, idempotency_key)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def append_many(
+        self, batches: Sequence[Batch | tuple[Sequence[Interaction], str, str]]
+    ) -> list[Accepted | Exception]:
+        """Store several batches with one write to the disk; the answer to each, or the error that `append` raises.
+
+        An error of one batch leaves the others. An error of the log is raised, and nothing was stored.
+        """
+        now_ms = _now_ms()
+        with self._writes() as database:
+            newest, columns = database.execute("SELECT last_seq, columns FROM log").fetchone()
+            some_forgotten = database.execute("SELECT EXISTS (SELECT 1 FROM forgotten)").fetchone()[0]
+            appending = Appending(database, Columns.parse(columns), newest, now_ms, self._keyed)
+            answers: list[Accepted | Exception] = []
+            for batch in batches:
+                try:
+                    answers.append(appending.append(Batch(*batch), check_forgotten=bool(some_forgotten)))
+                except InputError as error:
+                    answers.append(error)
+            if appending.newest > newest:
+                database.execute("UPDATE log SET last_seq = ?", (appending.newest,))
+        return answers
+
+    def _keyed(self, *parts: str) -> bytes:
+        """A digest of the texts that tells nothing to who does not have the log."""
+        return digest(self._salt, parts)
+
+    @property
+    def columns(self) -> Columns:
+        """What the warehouse's columns hold."""
+        with self._reads() as database:
+            return Columns.parse(database.execute("SELECT columns FROM log").fetchone()[0])
+
+    def set_columns(self, columns: Columns) -> None:
+        """Say what the warehouse's columns hold. Interactions that are stored stay as they are."""
+        if columns != self.columns:
+            with self._writes() as database:
+                database.execute("UPDATE log SET columns = ?", (columns.text,))
+
+    # ---- what is asked of it ---------------------------------------------------------------------
+
+    def changed(self) -> bool:
+        """Whether anybody, in this process or another, has written since the last call (6 µs)."""
+        with self._reads():
+            before, self._version = self._version, self._data_version()
+            return before != self._version
+
+    def _data_version(self) -> int:
+        # It does not change for a connection's own writes, so the reader asks about the writer's.
+        return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+
+    def of_user(self, user_id: int | str, after: int = 0) -> list[Logged]:
+        """The user's interactions with a seq above `after`, in the order of seq."""
+        with self._reads() as database:
+            ids = _spellings(user_id)
+            found = database.execute(
+                f"{_LOGGED} WHERE user_id IN (?, ?) AND seq > ? ORDER BY seq", (ids[0], ids[-1], after)
+            )
+            return [_logged(row) for row in found]
+
+    def users_after(self, seq: int) -> list[int | str]:
+        """The users with interactions above `seq`."""
+        with self._reads() as database:
+            return [
+                user for (user,) in database.execute("SELECT DISTINCT user_id FROM interactions WHERE seq > ?", (seq,))
+            ]
+
+    def latest_seq(self) -> int:
+        """The seq of the newest interaction, 0 where there never was one."""
+        with self._reads() as database:
+            return int(database.execute("SELECT last_seq FROM log").fetchone()[0])
+
+    def first_seq(self) -> int:
+        """The seq of the oldest interaction that is still here, 1 where there is none."""
+        with self._reads() as database:
+            return int(database.execute("SELECT ifnull(min(seq), 1) FROM interactions").fetchone()[0])
+
+    def shipped_seq(self) -> int:
+        """Up to this seq all interactions are in the warehouse."""
+        with self._reads() as database:
+            return int(database.execute("SELECT shipped_seq FROM log").fetchone()[0])
+
+    def pending(self) -> tuple[int, datetime | None]:
+        """How many interactions wait to be shipped, and when the oldest of them came in."""
+        with self._reads() as database:
+            count, oldest = database.execute(
+                "SELECT count(*), min(received) FROM interactions WHERE seq > (SELECT shipped_seq FROM log)"
+            ).fetchone()
+        return int(count), None if oldest is None else _time(oldest)
+
+    def rows(self, first: int, last: int) -> list[Logged]:
+        """The interactions `first` to `last`, in the order of seq; some may be gone."""
+        with self._reads() as database:
+            return [_logged(row) for row in database.execute(f"{_LOGGED} WHERE seq BETWEEN ? AND ?", (first, last))]
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file; it reads all of it."""
+        with self._reads() as database:
+            return [text for (text,) in database.execute("PRAGMA quick_check") if text != "ok"]
+
+    # ---- forgetting ------------------------------------------------------------------------------
+
+    def forget(self, user_id: int | str) -> Forgotten:
+        """Delete the user's interactions and take no more of them, whatever is sent. It may be repeated."""
+        with self._writes() as database:
+            name = self._keyed("user", str(user_id))
+            added = database.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (name, _now_ms())).rowcount
+            ids = _spellings(user_id)
+            n_rows = database.execute("DELETE FROM interactions WHERE user_id IN (?, ?)", (ids[0], ids[-1])).rowcount
+        return Forgotten(n_rows, not added, self.erase())
+
+    def lift(self, user_id: int | str) -> bool:
+        """The user came back of their own will; returns whether they had been forgotten."""
+        with self._writes() as database:
+            name = self._keyed("user", str(user_id))
+            return database.execute("DELETE FROM forgotten WHERE digest = ?", (name,)).rowcount > 0
+
+    def is_forgotten(self, user_id: int | str) -> bool:
+        """Whether the user was forgotten."""
+        with self._reads() as database:
+            name = self._keyed("user", str(user_id))
+            return database.execute("SELECT 1 FROM forgotten WHERE digest = ?", (name,)).fetchone() is not None
+
+    def erase(self) -> bool:
+        """Write the -wal file back and empty it: deleted rows are then off the disk. False while another reads."""
+        with self._writing, wrap_errors(self.path):
+            busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+
+    # ---- shipping (`pipeline.shipping` sends) ----------------------------------------------------
+
+    def next_shipment(self, most: int = 10_000) -> Shipment | None:
+        """What is to be sent next, with bounds that stay; the same again until it is marked. None: nothing waits."""
+        with self._writes() as database:
+            return shipments.fix_next(database, most, _now_ms())
+
+    def mark_shipped(self, shipment: Shipment) -> None:
+        """The warehouse's ledger has the shipment."""
+        with self._writes() as database:
+            shipments.mark_shipped(database, shipment, _now_ms())
+
+    def set_covered(self, seq: int | None) -> None:
+        """Keep interactions above `seq`, however long ago they were shipped: a served model has not read them."""
+        with self._writes() as database:
+            database.execute("UPDATE log SET covered_seq = ?", (seq,))
+
+    def trim(self, now: datetime | None = None) -> int:
+        """Delete what was shipped 7 days ago and is covered (`set_covered`); returns the number of interactions."""
+        with self._writes() as database:
+            return shipments.trim(database, _now_ms() if now is None else int(now.timestamp() * 1000))
+
+
+def _spellings(user_id: int | str) -> tuple[int | str, ...]:
+    """The id as text, and as an integer where it can be one: the log has it as the warehouse's column does."""
+    text = str(user_id)
+    try:
+        return text, as_id("user", text, "Int64")
+    except ValueError:
+        return (text,)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _time(ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+def _logged(row: tuple[int, int | str, int | str, float | None, int, int]) -> Logged:
+    seq, user, item, rating, at, received = row
+    return Logged(seq, user, item, rating, _time(at), _time(received))

@@ -1,0 +1,59 @@
+"""Options of `rankline serve`: where it listens, its processes, its folder, and what an answer holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge, Gt, Le
+
+from pipeline.options.base import Options, Rule, YesNo, option
+
+__all__ = ["ITEM_FIELDS", "ServeOptions"]
+
+ITEM_FIELDS = ("title", "genres", "popularity")
+
+
+def _are_fields(text: str) -> bool:
+    return text == "" or all(name.strip() in ITEM_FIELDS for name in text.split(","))
+
+
+@dataclass(frozen=True)
+class ServeOptions(Options):
+    """How the service runs. Raises UsageError for an invalid value."""
+
+    PANEL: ClassVar[str] = "The service"
+    SECTION: ClassVar[str] = "serving"
+
+    host: str = option(
+        "127.0.0.1",
+        "The address to listen on.",
+        details="Another than this machine's own (127.0.0.1, ::1, localhost) needs a key: `rankline key add`.",
+    )
+    port: Annotated[int, Ge(0), Le(65535)] = option(8001, "The port to listen on; 0: a free one.")
+    workers: Annotated[int, Ge(1), Le(64)] = option(2, "Processes that answer requests.")
+    live_dir: Path | None = option(
+        None, "The folder of the service: models, new interactions, keys. Default: live, beside MLflow's store."
+    )
+    item_fields: Annotated[str, Rule(_are_fields, f"some of {', '.join(ITEM_FIELDS)}, separated by commas")] = option(
+        "title", "What answers say of an item besides its id and score: title, genres, popularity."
+    )
+    min_rating: Annotated[float, Ge(0)] = option(0.5, "The smallest rating that the service takes.")
+    max_rating: Annotated[float, Gt(0)] = option(5.0, "The largest rating that the service takes.")
+    poll_seconds: Annotated[float, Gt(0), Le(3600)] = option(
+        2.0, "Seconds between two looks at the champion in MLflow.", advanced=True
+    )
+    drain_seconds: Annotated[float, Ge(0), Le(600)] = option(
+        3.0, "Seconds for which it still answers after SIGTERM, while it says that it is not ready.", advanced=True
+    )
+    cache_mb: Annotated[int, Ge(0), Le(1 << 20)] = option(
+        64, "Megabytes of ready answers that each worker keeps.", advanced=True
+    )
+    rate_limit: Annotated[int, Ge(0), Le(1_000_000)] = option(
+        0, "Requests a second that a key may make, for some seconds twice as many; 0: no limit.", advanced=True
+    )
+    ship_seconds: Annotated[float, Gt(0), Le(86_400)] = option(
+        10.0, "Seconds between two shipments of new interactions to a warehouse that is a server.", advanced=True
+    )
+    access_log: YesNo = option("yes", "A line on stderr for each request.", advanced=True)

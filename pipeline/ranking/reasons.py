@@ -1,0 +1,126 @@
+"""Reasons for an item that people understand, besides the exact parts of its score: likeness, genres, other users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.models.item_snapshot import SEPARATOR, ItemSnapshot
+from pipeline.models.saved_model import SavedModel
+from pipeline.ranking.neighbours import similar_users, similarities_of_items
+
+__all__ = ["GenreMatch", "OtherUsers", "Reasons", "SimilarItem", "genre_match", "reasons_for"]
+
+# Users that count as similar to a user.
+N_SIMILAR_USERS = 50
+
+
+@dataclass(frozen=True)
+class SimilarItem:
+    """An item of the user's history.
+
+    Attributes
+    ----------
+    row : its row
+    similarity : to the explained item
+    score : the user's score of it, None where the model keeps no scores
+    """
+
+    row: int
+    similarity: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class GenreMatch:
+    """How well the item's genres match the user's history.
+
+    Attributes
+    ----------
+    score : share of the user's history that has at least one of the item's genres, each item by its score
+    shares : the same for each of the item's genres
+    """
+
+    score: float
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class OtherUsers:
+    """The users most similar to the user who have interacted with the item.
+
+    Attributes
+    ----------
+    count : their number
+    among : how many similar users were looked at
+    average : their mean score of the item, None where the model keeps no scores
+    """
+
+    count: int
+    among: int
+    average: float | None
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """`genre_match` is None where the item has no genres or the model no snapshot of its items."""
+
+    similar_items: tuple[SimilarItem, ...]
+    genre_match: GenreMatch | None
+    other_users: OtherUsers
+
+
+def reasons_for(
+    model: SavedModel, user_row: int, item_row: int, snapshot: ItemSnapshot | None = None, n: int = 3
+) -> Reasons:
+    """Reasons for the item, for a user of the model; at most `n` similar items."""
+    rows, scores = _history(model, user_row)
+    similarities = similarities_of_items(model, item_row)[rows]
+    kept = model.seen.dtype == np.float32
+    order = [i for i in np.lexsort((rows, -similarities)).tolist() if similarities[i] > 0 and rows[i] != item_row][:n]
+    similar = [SimilarItem(int(rows[i]), float(similarities[i]), float(scores[i]) if kept else None) for i in order]
+    match = None if snapshot is None else genre_match(snapshot, rows, scores, item_row)
+    return Reasons(tuple(similar), match, _other_users(model, user_row, item_row))
+
+
+def genre_match(
+    snapshot: ItemSnapshot, rows: NDArray[np.integer], scores: NDArray[np.floating], item_row: int
+) -> GenreMatch | None:
+    """The match of an item with a history: rows (n,) of its items, and their scores (n,) ≥ 0."""
+    if snapshot.genres is None or not (own := _genres(snapshot.genres, item_row)):
+        return None
+    weights = scores.astype(np.float64) if scores.any() else np.ones(rows.size)
+    total = float(weights.sum())
+    if not total:
+        return GenreMatch(0.0, dict.fromkeys(sorted(own), 0.0))
+    history = [_genres(snapshot.genres, row) for row in rows.tolist()]
+    shares = {name: _share(weights, [name in genres for genres in history], total) for name in sorted(own)}
+    return GenreMatch(_share(weights, [not own.isdisjoint(genres) for genres in history], total), shares)
+
+
+def _share(weights: NDArray[np.float64], counted: list[bool], total: float) -> float:
+    return float(weights[np.array(counted, bool)].sum()) / total
+
+
+def _genres(genres: NDArray[np.str_], row: int) -> frozenset[str]:
+    return frozenset(filter(None, str(genres[row]).split(SEPARATOR)))
+
+
+def _other_users(model: SavedModel, user_row: int, item_row: int) -> OtherUsers:
+    users, seen = similar_users(model, user_row, N_SIMILAR_USERS).rows, model.seen
+    cells = []
+    for user in users.tolist():
+        lo, hi = int(seen.indptr[user]), int(seen.indptr[user + 1])
+        cells += (lo + np.flatnonzero(seen.indices[lo:hi] == item_row)).tolist()
+    average = float(np.mean(seen.data[cells], dtype=np.float64)) if cells and seen.dtype == np.float32 else None
+    return OtherUsers(len(cells), int(users.size), average)
+
+
+def _history(model: SavedModel, user_row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Rows and scores of the user's items; each counts 1 where the model keeps no scores."""
+    cells = slice(int(model.seen.indptr[user_row]), int(model.seen.indptr[user_row + 1]))
+    rows = np.asarray(model.seen.indices[cells], np.int64)
+    kept = model.seen.dtype == np.float32
+    return rows, np.asarray(model.seen.data[cells], np.float64) if kept else np.ones(rows.size)

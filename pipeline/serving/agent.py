@@ -1,0 +1,249 @@
+"""The agent: one process that follows the champion in MLflow and hands its versions to the workers.
+
+Whatever fails leaves the version that is served: MLflow away, a version that is broken, half written, or of another
+run. It says why, and tries again after a while.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+
+from pipeline.errors import ArtifactError, RanklineError
+from pipeline.interaction_log import InteractionLog
+from pipeline.models import safe_files
+from pipeline.models.model_files import ALL_FILES, METADATA
+from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
+from pipeline.ranking.rules import now_ms
+from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
+from pipeline.serving.metrics import metrics
+from pipeline.serving.server_warehouse import keep_in_touch
+from pipeline.serving.service import ServiceConfig
+from pipeline.tracking import registry, store
+
+__all__ = ["Agent", "run_agent"]
+
+_LOG = logging.getLogger("rankline")
+_WORKER_SECONDS = 180.0  # for the workers to load a version; compiling the kernels takes some 15 s
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds until a version that was refused is tried again
+_KEPT = 3  # copies besides the current one
+
+
+class Agent:
+    """Follows one registered model.
+
+    Parameters
+    ----------
+    stopping : ends all waiting
+    """
+
+    def __init__(self, config: ServiceConfig, stopping: threading.Event) -> None:
+        self._config, self._stopping = config, stopping
+        self._folder = LiveFolder(config.live, config.model)
+        self._opened = self._checked = False
+        self._fault = ""
+        # (version, run) → when to try it again, the pause before that
+        self._refused: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def run(self) -> None:
+        """Look at MLflow every few seconds until it is to stop."""
+        while not self._stopping.is_set():
+            self.look()
+            self._stopping.wait(self._config.options.poll_seconds)
+
+    def look(self) -> None:
+        """One look at the champion, and a swap if it is another one than is served. Never raises."""
+        fault = ""
+        try:
+            self._check_current()
+            self._follow()
+        except (RanklineError, OSError) as error:
+            fault = str(error) or type(error).__name__
+            self._serve_copy()
+        except Exception as error:  # noqa: BLE001  # MLflow raises what it likes, and the agent is to go on
+            fault = f"{type(error).__name__}: {error}"
+            _LOG.exception("the agent failed")
+        if fault != self._fault:
+            if fault:
+                _LOG.warning(f"{fault}; what is served stays")
+            elif self._fault:
+                _LOG.info("MLflow answers again")
+            self._fault = fault
+        write_json(self._folder.agent_path, {"at": now_ms(), "fault": fault}, durable=False)
+
+    # ---- what is to be served ---------------------------------------------------------------
+
+    def _follow(self) -> None:
+        if not self._opened:
+            store.open_store(self._config.tracking_uri)
+            self._opened = True
+        version = registry.resolve(None, self._config.model)
+        champion = version.how == f"the {registry.CHAMPION}"
+        current = self._current()
+        if current is not None and current.champion and not champion:
+            return  # the alias was taken away: the last champion stays
+        if current is not None and (current.version, current.run_id) == (version.version, version.run_id):
+            if current.champion != champion:
+                self._folder.flip(replace(current, champion=champion))
+            return
+        key = version.version, version.run_id
+        again, pause = self._refused.get(key, (0.0, 0.0))
+        if time.monotonic() < again:
+            raise RanklineError(self._fault or f"{version.label} can't be served")
+        try:
+            self._swap(self._fetched(version, champion))
+        except (RanklineError, OSError):
+            pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * pause))
+            self._refused[key] = time.monotonic() + pause, pause
+            metrics().swap("refused").inc()
+            raise
+        self._refused.pop(key, None)
+
+    def _current(self) -> Pointer | None:
+        try:
+            return self._folder.current()
+        except ArtifactError as error:
+            _LOG.warning(f"{error}; it is written anew")
+            return None
+
+    def _check_current(self) -> None:
+        """Once, at the start: without a good copy of the current version there is no current version."""
+        if self._checked:
+            return
+        self._checked = True
+        current = self._current()
+        if current is not None:
+            try:
+                _verify(self._folder.model_folder(current.digest))
+            except (RanklineError, OSError) as error:
+                _LOG.warning(f"the copy of {current.label} is damaged and is fetched anew ({error})")
+                self._folder.current_path.unlink(missing_ok=True)
+                self._remove(current)
+
+    def _serve_copy(self) -> None:
+        """Where nothing is served and MLflow has nothing either: the copy that was fetched last."""
+        if self._current() is not None:
+            return
+        for pointer in self._folder.copies():
+            try:
+                _verify(self._folder.model_folder(pointer.digest))
+                self._swap(pointer)
+            except (RanklineError, OSError) as error:
+                _LOG.warning(f"the copy of {pointer.label} can't be served ({error})")
+            else:
+                return
+
+    # ---- fetch and swap ---------------------------------------------------------------------
+
+    def _fetched(self, version: registry.ModelVersion, champion: bool) -> Pointer:
+        """A verified copy of the version's files, in a folder named by their digest. Raises RanklineError, OSError."""
+        incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self._folder.models))
+        try:
+            with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
+                source = registry.download(version, Path(scratch))
+                for name in ALL_FILES:
+                    if (source / name).exists():
+                        with safe_files.opened(source, name) as file, (incoming / name).open("xb") as copy:
+                            shutil.copyfileobj(file, copy, 1 << 20)
+            model = _verify(incoming)
+            registry.check_run(model, version)
+            watermark = model.meta.get("data_watermark") or {}
+            digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
+            pointer = Pointer(digest, version.name, version.version, version.run_id, champion, now_ms(), watermark)
+            target = self._folder.model_folder(digest)
+            if not _is_good(target):
+                shutil.rmtree(target, ignore_errors=True)
+                incoming.rename(target)
+            write_json(target.with_name(f"{digest}.json"), asdict(pointer))
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+        return pointer
+
+    def _swap(self, pointer: Pointer) -> None:
+        """Have the workers load the version, then serve it. Raises ArtifactError if one of them can't."""
+        self._folder.propose(pointer)
+        try:
+            until = time.monotonic() + _WORKER_SECONDS
+            while not self._stopping.wait(0.05):
+                reports = list(self._folder.reports())
+                for report in reports:
+                    if pointer.digest in report.failed:
+                        raise ArtifactError(f"{pointer.label}: {report.failed[pointer.digest]}")
+                if sum(pointer.digest in report.loaded for report in reports) >= self._config.options.workers:
+                    break
+                if time.monotonic() > until:
+                    raise ArtifactError(f"{pointer.label} was not loaded by all workers in {_WORKER_SECONDS:.0f} s")
+            else:
+                return
+            self._folder.flip(pointer)
+        finally:
+            self._folder.withdraw()
+        metrics().swap("done").inc()
+        how = "the champion" if pointer.champion else "the newest version; none is promoted yet"
+        _LOG.info(f"{pointer.label} is served ({how}), run {pointer.run_id or 'unknown'}")
+        self._prune(pointer)
+        self._keep_uncovered()
+
+    def _keep_uncovered(self) -> None:
+        """Let the log keep what a version that can be served has not read."""
+        path = self._folder.interactions_path
+        if not path.exists():
+            return
+        try:
+            with InteractionLog.open(path, create=False) as log:
+                log.set_covered(min((copy.watermark.get(log.log_id, 0) for copy in self._folder.copies()), default=0))
+        except RanklineError as error:
+            _LOG.warning(f"{error}")
+
+    def _prune(self, current: Pointer) -> None:
+        for pointer in [copy for copy in self._folder.copies() if copy.digest != current.digest][_KEPT:]:
+            self._remove(pointer)
+
+    def _remove(self, pointer: Pointer) -> None:
+        folder = self._folder.model_folder(pointer.digest)
+        folder.with_name(f"{pointer.digest}.json").unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _verify(folder: Path) -> SavedModel:
+    """Read the model and its items as a worker does. Raises ArtifactError."""
+    model = load_saved_model(folder, mapped=True)
+    load_item_snapshot(folder)
+    return model
+
+
+def _is_good(folder: Path) -> bool:
+    try:
+        _verify(folder)
+    except (RanklineError, OSError):
+        return False
+    return True
+
+
+def run_agent(config: ServiceConfig) -> None:
+    """The agent's process: until SIGTERM, or until the supervisor is gone."""
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
+    threading.Thread(target=keep_in_touch, args=(config, stopping), daemon=True).start()
+    Agent(config, stopping).run()
+
+
+def _end_with(stopping: threading.Event) -> None:
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    stopping.set()

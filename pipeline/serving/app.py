@@ -1,0 +1,83 @@
+"""The ASGI application of a worker: routes, errors as problems, the gate around all."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from pipeline.serving.gate import Gate, request_id_of
+from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
+from pipeline.serving.rate_limit import RateLimit
+from pipeline.serving.request_log import RequestLog
+from pipeline.serving.routes.get import Answer, Get
+from pipeline.serving.routes.items import item_routes
+from pipeline.serving.routes.lists import list_routes
+from pipeline.serving.routes.openapi import document
+from pipeline.serving.routes.post import post_routes
+from pipeline.serving.routes.state import state_routes
+from pipeline.serving.service import Service
+
+__all__ = ["make_app"]
+
+
+def make_app(service: Service) -> tuple[Gate, FastAPI]:
+    """The application, and the part of it that routes."""
+    gets = [*list_routes(service), *item_routes(service), *state_routes(service)]
+    made: list[bytes] = []
+
+    def openapi(scope: object, values: object) -> Answer:
+        if not made:
+            made.append(orjson.dumps(document(app, gets)))
+        return Answer(made[0])
+
+    gets.append(Get("/openapi.json", "This document.", openapi, {"type": "object"}))
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, routes=[get.route for get in gets])
+    app.include_router(post_routes(service))
+    app.add_exception_handler(Problem, _answering(_same))
+    app.add_exception_handler(RequestValidationError, _answering(_invalid))
+    app.add_exception_handler(HTTPException, _answering(_http))
+    options = service.config.options
+    limit = RateLimit(options.rate_limit, options.workers)
+    log = RequestLog(service.config.log_format, enabled=options.access_log == "yes")
+    return Gate(app, service.access, limit, service.metrics, log), app
+
+
+def _answering(problem_of: Callable[[Any], Problem]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def handler(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        body = problem_body(problem, request_id_of(request.scope))
+        return Response(body, problem.status, problem.headers, MEDIA_TYPE)
+
+    return handler
+
+
+def _same(problem: Problem) -> Problem:
+    return problem
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    """A body that pydantic refuses; values are not repeated, which may be large or secret."""
+    faults = error.errors()[:20]
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return Problem(Code.INVALID_JSON, "The body is no JSON")
+    listed = [
+        {"field": ".".join(str(part)[:80] for part in fault["loc"] if part != "body"), "message": str(fault["msg"])}
+        for fault in faults
+    ]
+    said = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in listed)
+    return Problem(Code.INVALID_REQUEST, said[:1000], errors=listed)
+
+
+def _http(error: HTTPException) -> Problem:
+    if isinstance(error.__cause__, Problem):  # FastAPI wraps what reading a body raises
+        return error.__cause__
+    if error.status_code == 405:
+        return Problem(Code.METHOD_NOT_ALLOWED, "This path has other methods", dict(error.headers or {}))
+    if error.status_code == 404:
+        return Problem(Code.NOT_FOUND, "There is no such path; GET /openapi.json has those that there are")
+    return Problem(Code.INVALID_JSON, "The body can't be read")

@@ -1,0 +1,171 @@
+"""`CurrentModel`: the model that a worker answers with, switched at the first request after `current.json` has changed.
+
+A candidate is loaded beside it in a thread, and reported. When the agent flips the pointer, all workers have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.errors import RanklineError
+from pipeline.ranking.rules import Rules, now_ms
+from pipeline.serving.live_folder import LiveFolder, Pointer, WorkerReport
+from pipeline.serving.problems import Code, Problem
+from pipeline.serving.served_model import ServedModel, load_served
+
+__all__ = ["CurrentModel"]
+
+_LOG = logging.getLogger("rankline")
+_LOOK_SECONDS = 0.1
+
+_Stamp = tuple[int, int, int] | None
+
+
+class CurrentModel:
+    """The models in a worker's memory.
+
+    Parameters
+    ----------
+    fields : of items in answers
+    cache_bytes : of each model's cache
+    rules_path : the snapshot of the rules about items; None for no rules
+    """
+
+    def __init__(
+        self, live: LiveFolder, fields: tuple[str, ...], cache_bytes: int, rules_path: Path | None = None
+    ) -> None:
+        self._live, self._fields, self._cache_bytes = live, fields, cache_bytes
+        self._rules_path = rules_path
+        self._loaded: dict[str, ServedModel] = {}
+        self._failed: dict[str, str] = {}
+        self._reported: WorkerReport | None = None
+        self._served: ServedModel | None = None
+        self._pointer_stamp: _Stamp = None
+        self._rules_stamp: _Stamp = None
+        self._rules: Rules | None = None
+        self._rules_until = 0.0
+        self.fault = ""
+        self.rules_fault = ""
+
+    def served(self) -> ServedModel:
+        """The model to answer with. Raises Problem where there is none yet."""
+        stamp = _stamp(self._live.current_path)
+        if stamp != self._pointer_stamp:
+            self._switch(stamp)
+        if self._served is None:
+            why = f": {self.fault}" if self.fault else ""
+            raise Problem(Code.NO_MODEL, f"There is no model to answer with{why}")
+        return self._served
+
+    def _switch(self, stamp: _Stamp) -> None:
+        """Answer with the version of the pointer, if it is in memory already."""
+        pointer = self._pointer(self._live.current)
+        if pointer is None:
+            self._pointer_stamp = stamp
+            return
+        loaded = self._loaded.get(pointer.digest)
+        if loaded is not None:
+            loaded.pointer = pointer
+            loaded.version_header = pointer.label.encode("latin-1", "replace")
+            self._served = self._under_rules(loaded)
+            self._pointer_stamp = stamp
+
+    @property
+    def n_loaded(self) -> int:
+        """Number of models in memory."""
+        return len(self._loaded)
+
+    # ---- loading ----------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Load what the pointers name, and follow the rules, for ever."""
+        while True:
+            try:
+                await self.look()
+            except Exception:  # noqa: BLE001  # else nobody would load the next version
+                _LOG.exception("a look at the folder of the service failed")
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Load the current version and the candidate if they are not in memory; drop those that no pointer names."""
+        wanted = [self._pointer(self._live.current), self._pointer(self._live.candidate)]
+        pointers = {pointer.digest: pointer for pointer in wanted if pointer is not None}
+        for digest, pointer in pointers.items():
+            if digest not in self._loaded and digest not in self._failed:
+                await self._load(pointer)
+        keep = {*pointers, *([self._served.pointer.digest] if self._served is not None else [])}
+        self._loaded = {digest: model for digest, model in self._loaded.items() if digest in keep}
+        self._failed = {digest: why for digest, why in self._failed.items() if digest in pointers}
+        self._report()
+        self._follow_rules()
+        with suppress(Problem):
+            self.served()
+
+    async def _load(self, pointer: Pointer) -> None:
+        folder = self._live.model_folder(pointer.digest)
+        try:
+            loaded = await asyncio.to_thread(load_served, folder, pointer, self._fields, self._cache_bytes)
+        except (RanklineError, OSError, MemoryError) as error:
+            self._failed[pointer.digest] = self.fault = str(error) or type(error).__name__
+        else:
+            self._loaded[pointer.digest] = loaded
+            self.fault = ""
+
+    def _report(self) -> None:
+        report = WorkerReport(tuple(sorted(self._loaded)), dict(self._failed))
+        if report != self._reported:
+            self._live.report(report)
+            self._reported = report
+
+    def _pointer(self, read: Callable[[], Pointer | None]) -> Pointer | None:
+        try:
+            return read()
+        except RanklineError as error:
+            self.fault = str(error)
+            return None
+
+    # ---- rules ------------------------------------------------------------------------------
+
+    def _follow_rules(self) -> None:
+        """Make the served model anew where the rules have changed, or one has begun or ended."""
+        if self._rules_path is None:
+            return
+        stamp = _stamp(self._rules_path)
+        changed = stamp != self._rules_stamp
+        if changed:
+            try:
+                self._rules = None if stamp is None else Rules.read(self._rules_path)
+                self.rules_fault = ""
+            except RanklineError as error:
+                # The rules of before still hold.
+                self.rules_fault = str(error)
+            self._rules_stamp = stamp
+        if self._served is not None and (changed or now_ms() >= self._rules_until):
+            self._served = self._under_rules(self._loaded[self._served.pointer.digest])
+
+    def _under_rules(self, loaded: ServedModel) -> ServedModel:
+        """The model under the rules of now, which hold until one of them begins or ends."""
+        now = now_ms()
+        self._rules_until = float("inf")
+        if self._rules is None:
+            return loaded
+        times = [at for rule in self._rules.rules for at in (rule.valid_from, rule.valid_until) if at is not None]
+        self._rules_until = min((at for at in times if at > now), default=float("inf"))
+        try:
+            return loaded.under(self._rules)
+        except RanklineError as error:
+            self.rules_fault = str(error)
+            return loaded
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        status = os.stat(path)  # noqa: PTH116  # a request does this: twice as fast as Path.stat
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size

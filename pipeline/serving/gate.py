@@ -1,0 +1,170 @@
+"""`Gate`: the outermost layer: who may ask, how much, and what all answers carry. Pure ASGI: some 20 µs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from pipeline.serving.access import Access
+from pipeline.serving.metrics import Metrics
+from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
+from pipeline.serving.rate_limit import RateLimit
+from pipeline.serving.request_log import RequestLog
+
+__all__ = ["ROUTE", "Gate", "key_of", "may_see_details", "request_id_of"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_BODY, _BATCH = 64 << 10, 1 << 20  # bytes
+_LARGE = frozenset(("/api/v1/interactions", "/api/v1/recommendations"))
+_BODY_SECONDS = 10.0
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+ROUTE = "rankline.route"  # the template of the path, as the routes of GET note it
+_ID, _KEY, _NO_KEYS = "rankline.request_id", "rankline.key", "rankline.no_keys"
+_ALWAYS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
+]
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id of a request: the client's ``X-Request-ID``, if it is one, else a random one."""
+    return str(scope.get(_ID, ""))
+
+
+def may_see_details(scope: Scope) -> bool:
+    """Whether the request has the scope `read`, or there are no keys."""
+    key = scope.get(_KEY)
+    return bool(scope.get(_NO_KEYS)) if key is None else "read" in key.scopes
+
+
+def key_of(scope: Scope) -> str:
+    """The id of the request's API key; "" without one."""
+    key = scope.get(_KEY)
+    return "" if key is None else str(key.id)
+
+
+class Gate:
+    """Wraps the application."""
+
+    def __init__(self, app: App, access: Access, limit: RateLimit, metrics: Metrics, log: RequestLog) -> None:
+        self._app, self._access, self._limit, self._metrics, self._log = app, access, limit, metrics, log
+        self.draining = False
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        request_id, traceparent, length = _headers_of(scope)
+        scope[_ID] = request_id
+        status, version = 0, ""
+        own = [(b"x-request-id", request_id.encode()), *_ALWAYS]
+        if self.draining:
+            own.append((b"connection", b"close"))
+
+        async def sending(message: Message) -> None:
+            nonlocal status, version
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = message.get("headers") or []
+                version = next((value.decode("latin-1") for name, value in headers if name == b"x-model-version"), "")
+                message["headers"] = [*headers, *own]
+            await send(message)
+
+        self.in_flight += 1
+        try:
+            scope[_KEY] = self._access.check(scope["method"], scope["path"], scope["headers"])
+            scope[_NO_KEYS] = self._access.has_no_keys
+            if scope[_KEY] is not None:
+                self._limit.take(scope[_KEY].id)
+            if scope["method"] not in ("GET", "HEAD"):
+                receive = _bounded(receive, _BATCH if scope["path"] in _LARGE else _BODY, length)
+            await self._app(scope, receive, sending)
+        except Problem as problem:
+            if status:
+                raise
+            await send_problem(sending, problem, request_id)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            if status:
+                raise
+            await send_problem(
+                sending, Problem(Code.INTERNAL_ERROR, "A fault of the service; its log has it"), request_id
+            )
+            raise
+        finally:
+            self.in_flight -= 1
+            seconds = time.perf_counter() - begun
+            route = scope.get(ROUTE) or getattr(scope.get("route"), "path", None) or "none"
+            self._metrics.request(scope["method"] if route != "none" else "any", route, str(status)).inc()
+            self._metrics.seconds(route).observe(seconds)
+            self._log.write(scope["method"], route, status, seconds, request_id, version, traceparent)
+
+
+def _headers_of(scope: Scope) -> tuple[str, str, int | None]:
+    """Request id, traceparent ("" for none), and the length of the body, if it is stated."""
+    request_id, traceparent, length = "", "", None
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            request_id = text if _REQUEST_ID.fullmatch(text) else ""
+        elif name == b"traceparent":
+            text = value.decode("latin-1")
+            traceparent = text if _REQUEST_ID.fullmatch(text) else ""
+        elif name == b"content-length" and value.isdigit():
+            length = int(value)
+    return request_id or secrets.token_hex(8), traceparent, length
+
+
+def _bounded(receive: Receive, most: int, stated: int | None) -> Receive:
+    """`receive` of a body of at most so many bytes, all of which must arrive within some seconds."""
+    if stated is not None and stated > most:
+        raise _too_large(most)
+    until = time.monotonic() + _BODY_SECONDS
+    got, whole = 0, False
+
+    async def receiving() -> Message:
+        nonlocal got, whole
+        if whole:  # the body is there: what comes is a disconnect
+            return await receive()
+        try:
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                message = await receive()
+        except TimeoutError:
+            raise Problem(
+                Code.REQUEST_TIMEOUT, f"The body did not arrive within {_BODY_SECONDS:.0f} s", {"Connection": "close"}
+            ) from None
+        if message["type"] == "http.request":
+            got += len(message.get("body") or b"")
+            whole = not message.get("more_body", False)
+            if got > most:
+                raise _too_large(most)
+        return message
+
+    return receiving
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(Code.BODY_TOO_LARGE, f"A body has at most {most:,} bytes here", {"Connection": "close"})
+
+
+async def send_problem(send: Send, problem: Problem, request_id: str) -> None:
+    """Answer with a problem."""
+    body = problem_body(problem, request_id)
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in problem.headers.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

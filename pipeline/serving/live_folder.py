@@ -1,0 +1,198 @@
+"""`LiveFolder`: the folder that workers and agent share.
+
+current.json       the version that is served: a `Pointer`; replaced in one step
+candidate.json     the version that workers are to load beside it
+models/<digest>/   verified copies of versions, named by the digest of their metadata.json
+models/<digest>.json   the pointer of each copy
+workers/<pid>.json     what each worker has loaded, or could not load, and why
+agent.json         what the agent saw at its last look
+interactions.db    new interactions
+keys.json          hashes of API keys
+metrics/           counters of all processes
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ArtifactError
+from pipeline.options.names import DEFAULT_NAME
+
+__all__ = ["LiveFolder", "Pointer", "WorkerReport", "read_json", "write_json"]
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A version that is served, or is to be.
+
+    Attributes
+    ----------
+    digest : of its files; the name of its folder
+    name, version, run_id : in MLflow
+    champion : whether it was the champion; otherwise the newest version, while none is promoted
+    at : when it was fetched, milliseconds since 1970
+    watermark : log id → the last interaction of that log that its training has read
+    """
+
+    digest: str
+    name: str
+    version: str
+    run_id: str
+    champion: bool
+    at: int
+    watermark: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """``rankline/3``."""
+        return f"{self.name}/{self.version}"
+
+    @classmethod
+    def of(cls, value: Any, path: Path) -> Pointer:
+        """The pointer of a parsed file. Raises ArtifactError."""
+        try:
+            pointer = cls(**value)
+        except TypeError:
+            raise ArtifactError(f"{path} names no version") from None
+        texts = (pointer.digest, pointer.name, pointer.version, pointer.run_id)
+        digest_is_one = len(str(pointer.digest)) == 64 and str(pointer.digest).isalnum()
+        if (
+            not all(isinstance(text, str) for text in texts)
+            or not digest_is_one
+            or not isinstance(pointer.watermark, dict)
+        ):
+            raise ArtifactError(f"{path} names no version")
+        return pointer
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """Attributes
+    ----------
+    loaded : digests of the models in the worker's memory
+    failed : digest → why it could not be loaded
+    """
+
+    loaded: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+class LiveFolder:
+    """The paths in the folder, and its small files.
+
+    Parameters
+    ----------
+    host : the folder of this host, which has the interactions and the keys
+    name : the registered model; another than the default has a folder of its own in it for the rest
+    """
+
+    def __init__(self, host: Path, name: str = DEFAULT_NAME) -> None:
+        self.root = root = host if name == DEFAULT_NAME else host / name
+        self.current_path, self.candidate_path = root / "current.json", root / "candidate.json"
+        self.models, self.workers = root / "models", root / "workers"
+        self.agent_path, self.metrics = root / "agent.json", root / "metrics"
+        self.interactions_path, self.keys_path = host / "interactions.db", host / "keys.json"
+
+    def make(self) -> None:
+        """Make the folders that are missing."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.models, self.workers, self.metrics):
+            folder.mkdir(exist_ok=True)
+
+    def model_folder(self, digest: str) -> Path:
+        """The folder of a version's copy."""
+        return self.models / digest
+
+    def current(self) -> Pointer | None:
+        """The version that is served; None before the first. Raises ArtifactError for a file that is damaged."""
+        return _pointer(self.current_path)
+
+    def candidate(self) -> Pointer | None:
+        """The version that workers are to load; None if there is none. Raises ArtifactError."""
+        return _pointer(self.candidate_path)
+
+    def copies(self) -> list[Pointer]:
+        """The verified copies that are there, the one fetched last first."""
+        pointers = []
+        for path in self.models.glob("*.json"):
+            with suppress(ArtifactError):
+                pointer = _pointer(path)
+                if pointer is not None and self.model_folder(pointer.digest).is_dir():
+                    pointers.append(pointer)
+        return sorted(pointers, key=lambda pointer: -pointer.at)
+
+    def propose(self, pointer: Pointer) -> None:
+        """Ask the workers to load a version."""
+        write_json(self.candidate_path, asdict(pointer))
+
+    def withdraw(self) -> None:
+        """Take the candidate back."""
+        self.candidate_path.unlink(missing_ok=True)
+
+    def flip(self, pointer: Pointer) -> None:
+        """Serve the version from now on: all workers see it at their next request."""
+        write_json(self.current_path, asdict(pointer))
+        self.withdraw()
+
+    # ---- workers ----------------------------------------------------------------------------
+
+    def report(self, report: WorkerReport) -> None:
+        """Say what this worker has loaded."""
+        write_json(self.workers / f"{os.getpid()}.json", asdict(report), durable=False)
+
+    def reports(self) -> Iterator[WorkerReport]:
+        """The reports of the workers that are running."""
+        for path in self.workers.glob("*.json"):
+            try:
+                os.kill(int(path.stem), 0)
+                value = read_json(path)
+                yield WorkerReport(tuple(value["loaded"]), dict(value["failed"]))
+            except (OSError, ValueError, KeyError, TypeError, ArtifactError):
+                continue
+
+    def forget_worker(self, pid: int) -> None:
+        """Remove the report of a worker that has ended."""
+        (self.workers / f"{pid}.json").unlink(missing_ok=True)
+
+
+def _pointer(path: Path) -> Pointer | None:
+    try:
+        value = read_json(path)
+    except FileNotFoundError:
+        return None
+    return Pointer.of(value, path)
+
+
+def read_json(path: Path) -> Any:
+    """The value of a small file. Raises FileNotFoundError, ArtifactError."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ArtifactError(f"{path} can't be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise ArtifactError(f"{path} is no JSON: it is damaged") from None
+
+
+def write_json(path: Path, value: Any, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Replace a file in one step. `durable`: it is on disk when this returns."""
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(value, file)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        Path(partial).chmod(mode)
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

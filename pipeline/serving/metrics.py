@@ -1,0 +1,104 @@
+"""Counters and times for Prometheus, summed over all processes of the service.
+
+`PROMETHEUS_MULTIPROC_DIR` must be set before this module is imported: `prepare` does it.
+Routes are counted by their template, never by the path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+__all__ = ["Metrics", "metrics", "prepare", "process_ended"]
+
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+def prepare(folder: Path) -> None:
+    """Count in this folder from now on. It is emptied: files of processes that ended would count for ever."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.db"):
+        path.unlink(missing_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def process_ended(pid: int) -> None:
+    """A process has ended: its gauges count no more, its counters do."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """The metrics of this process."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        # A registry of its own: two of one name in the default one are refused.
+        own = CollectorRegistry()
+        self._requests = Counter("rankline_requests", "Requests.", ["method", "route", "status"], registry=own)
+        self._seconds = Histogram(
+            "rankline_request_duration_seconds", "Time of a request.", ["route"], buckets=_BUCKETS, registry=own
+        )
+        hits = Counter("rankline_cache_hits", "Answers from a cache.", ["tier"], registry=own)
+        self.process_hit = hits.labels("process")
+        self.miss = Counter("rankline_cache_misses", "Answers that were made anew.", registry=own)
+        self._fallbacks = Counter("rankline_fallback", "Lists that no model's row made.", ["source"], registry=own)
+        self.interactions = Counter("rankline_interactions", "Interactions that were stored.", registry=own)
+        self._swaps = Counter("rankline_swap", "Changes of the served model.", ["outcome"], registry=own)
+        self.active_models = Gauge(
+            "rankline_active_models", "Models in a worker's memory.", registry=own, multiprocess_mode="livemax"
+        )
+        self.request = cache(self._requests.labels)
+        self.seconds = cache(self._seconds.labels)
+        self.fallback = cache(self._fallbacks.labels)
+        self.swap = cache(self._swaps.labels)
+
+
+@cache
+def metrics() -> Metrics:
+    """The metrics of this process."""
+    return Metrics()
+
+
+def exposition(extra: dict[str, tuple[str, float]], info: dict[str, str]) -> bytes:
+    """All processes' metrics as Prometheus text.
+
+    Parameters
+    ----------
+    extra : name → help and value of gauges that are read at the scrape
+    info : labels of ``rankline_model_info``
+    """
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.core import GaugeMetricFamily, Metric
+    from prometheus_client.multiprocess import MultiProcessCollector
+    from prometheus_client.registry import Collector
+
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+
+    class All(Collector):
+        def collect(self) -> Iterator[Metric]:
+            families: list[Metric] = []
+            if folder:
+                families += MultiProcessCollector(CollectorRegistry(), folder).collect()  # type: ignore[no-untyped-call]
+            yield from families
+            counts = {sample.name: 0.0 for family in families for sample in family.samples}
+            for family in families:
+                for sample in family.samples:
+                    counts[sample.name] += sample.value
+            hits, misses = (counts.get(f"rankline_cache_{name}_total", 0.0) for name in ("hits", "misses"))
+            rate = hits / (hits + misses) if hits + misses else 0.0
+            yield GaugeMetricFamily("rankline_cache_hit_rate", "Share of answers from a cache.", rate)
+            for name, (text, value) in extra.items():
+                yield GaugeMetricFamily(name, text, value)
+            if info:
+                family = GaugeMetricFamily("rankline_model_info", "The served model.", labels=list(info))
+                family.add_metric(list(info.values()), 1.0)
+                yield family
+
+    registry = CollectorRegistry()
+    registry.register(All())
+    return generate_latest(registry)

@@ -1,0 +1,195 @@
+"""POST: interactions that are kept, lists of several users or of a session, scores of given items."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Header, Request, Response
+
+from pipeline.errors import ForgottenUserError, IdempotencyConflictError, InvalidInteractionError
+from pipeline.interaction_log import Batch, Interaction, Logged
+from pipeline.serving.gate import key_of
+from pipeline.serving.lists import ListOptions, as_object, list_of, scores_of, session_list
+from pipeline.serving.problems import Code, Problem
+from pipeline.serving.routes.bodies import BatchRequest, NewInteraction, NewInteractions, PredictRequest
+from pipeline.serving.routes.get import json_answer
+from pipeline.serving.routes.lists import NOT_READ, known_of
+from pipeline.serving.routes.openapi import answers
+from pipeline.serving.routes.schemas import ACCEPTED, BATCH, PREDICTIONS
+from pipeline.serving.served_model import ServedModel
+from pipeline.serving.service import Service
+
+__all__ = ["post_routes"]
+
+MOST_ITEMS, MOST_FOLDED = 5_000, 200  # in the lists of one request; users who are folded in for it
+_LATEST = timedelta(days=1)  # by which clocks may differ
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def post_routes(service: Service) -> APIRouter:
+    """The routes."""
+    router = APIRouter()
+
+    @router.post(
+        "/api/v1/interactions",
+        status_code=201,
+        summary="Keep one or up to 1,000 interactions; they are on disk when this answers.",
+        responses=answers(ACCEPTED, (Code.IDEMPOTENCY_CONFLICT, Code.FORGOTTEN_USER, Code.LOG_UNAVAILABLE), 201, 200),
+    )
+    async def interactions(
+        request: Request,
+        body: NewInteractions,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
+    ) -> Response:
+        batch = body if isinstance(body, list) else [body]
+        return await _keep(service, batch, key_of(request.scope), idempotency_key or "")
+
+    @router.post(
+        "/api/v1/recommendations",
+        summary="Lists of up to 1,000 users, or the list of a session, of which nothing is kept.",
+        responses=answers(BATCH, (Code.UNKNOWN_GENRE, Code.NO_MODEL)),
+    )
+    async def recommendations(body: BatchRequest) -> Response:
+        return await _lists(service, body)
+
+    async def predict(body: PredictRequest) -> Response:
+        return _predict(service, body)
+
+    for path in ("/api/v1/predict", "/api/ml/predict"):
+        router.add_api_route(
+            path,
+            predict,
+            methods=["POST"],
+            summary="Scores of given items for a user.",
+            responses=answers(PREDICTIONS, (Code.UNKNOWN_ITEM, Code.NO_MODEL)),
+            operation_id=path.strip("/").replace("/", "_"),
+        )
+    return router
+
+
+# ---- interactions --------------------------------------------------------------------------------
+
+
+async def _keep(service: Service, batch: list[NewInteraction], key_id: str, idempotency_key: str) -> Response:
+    if service.writer is None:
+        raise Problem(Code.LOG_UNAVAILABLE, "Nothing was kept: the log of new interactions can't be opened")
+    _check(service, batch)
+    rows = [Interaction(event.user_id, event.item_id, event.rating, event.at) for event in batch]
+    try:
+        accepted = await service.writer.append(Batch(rows, key_id, idempotency_key))
+    except InvalidInteractionError as error:
+        raise Problem(Code.INVALID_REQUEST, str(error)) from None
+    except ForgottenUserError as error:
+        raise Problem(Code.FORGOTTEN_USER, str(error)) from None
+    except IdempotencyConflictError as error:
+        raise Problem(Code.IDEMPOTENCY_CONFLICT, str(error)) from None
+    if not accepted.duplicate:
+        service.metrics.interactions.inc(accepted.count)
+    body = {"accepted": accepted.count, "seq": accepted.last_seq, "duplicate": accepted.duplicate}
+    return _response(body, 200 if accepted.duplicate else 201)
+
+
+def _check(service: Service, batch: list[NewInteraction]) -> None:
+    """Raise Problem for a rating outside the scale, or a time that has not come."""
+    low, high = service.config.options.min_rating, service.config.options.max_rating
+    latest = datetime.now(UTC) + _LATEST
+    for place, event in enumerate(batch):
+        where = f"interactions[{place}]." if len(batch) > 1 else ""
+        if event.rating is not None and not low <= event.rating <= high:
+            raise Problem(Code.INVALID_REQUEST, f"{where}rating must be from {low:g} to {high:g}, got {event.rating:g}")
+        if event.at is not None and not _EPOCH <= event.at <= latest:
+            raise Problem(Code.INVALID_REQUEST, f"{where}timestamp is before 1970 or has not come yet")
+
+
+# ---- lists ---------------------------------------------------------------------------------------
+
+
+async def _lists(service: Service, asked: BatchRequest) -> Response:
+    served = service.model.served()
+    if asked.user_ids is not None and len(asked.user_ids) * asked.k > MOST_ITEMS:
+        raise Problem(Code.INVALID_REQUEST, f"user_ids × k must be at most {MOST_ITEMS:,} items in one request")
+    options = ListOptions(
+        asked.k,
+        asked.genre,
+        asked.exclude_seen,
+        allow=None if asked.allow is None else tuple(asked.allow),
+        deny=tuple(asked.deny or ()),
+    )
+    if asked.interactions is not None:
+        session = [Logged(0, "", event.item_id, event.rating, _EPOCH, _EPOCH) for event in asked.interactions]
+        lists = [as_object(served, session_list(served, session, options), {})]
+    else:
+        lists = await _lists_of_users(service, served, asked.user_ids or [], options)
+    for one in lists:
+        one.pop("model_version"), one.pop("run_id")
+    head = {"model_version": served.pointer.label, "run_id": served.pointer.run_id}
+    return _response({**head, "lists": lists}, served=served)
+
+
+async def _lists_of_users(
+    service: Service, served: ServedModel, users: list[int | str], options: ListOptions
+) -> list[dict[str, Any]]:
+    if service.reader is not None:
+        service.reader.look()
+    known = [(user, known_of(service, served, user)) for user in map(served.scorer.users.parse, users)]
+    if sum(bool(of.new) for _, of in known) > MOST_FOLDED:
+        raise Problem(
+            Code.INVALID_REQUEST, f"More than {MOST_FOLDED} of these users have new interactions: ask for fewer at once"
+        )
+
+    def make() -> list[dict[str, Any]]:
+        return [
+            as_object(
+                served,
+                list_of(served, user, of.new, options, forgotten=of.forgotten),
+                {"user_id": user} if of.readable else {"user_id": user, "degraded": NOT_READ},
+            )
+            for user, of in known
+        ]
+
+    # Many lists would keep other requests waiting.
+    return await asyncio.to_thread(make) if len(users) > 8 else make()
+
+
+# ---- scores --------------------------------------------------------------------------------------
+
+
+def _predict(service: Service, asked: PredictRequest) -> Response:
+    served = service.model.served()
+    scorer, items = served.scorer, asked.items
+    cols = np.array([scorer.items.row(item) for item in items], np.int32)
+    unknown = [item for item, col in zip(items, cols.tolist(), strict=True) if col < 0]
+    if unknown:
+        raise Problem(Code.UNKNOWN_ITEM, f"No item has the id {unknown[0]!r}", unknown_items=unknown[:50])
+    if service.reader is not None:
+        service.reader.look()
+    user = scorer.users.parse(asked.user_id)
+    known = known_of(service, served, user)
+    row = -1 if known.forgotten else scorer.users.row(user)
+    source, scores = scores_of(served, row, known.new, cols)
+    options = service.config.options
+    calibrated = scores is not None and scorer.model.meta.get("fold_in") == "rating"
+    predictions = []
+    for place, item in enumerate(served.items(cols)):
+        score = None if scores is None else scores[place]
+        rating = None if score is None else min(max(float(score), options.min_rating), options.max_rating)
+        predictions.append({**item, "score": score, "predicted_rating": rating})
+    body = {
+        "user_id": user,
+        "model_version": served.pointer.label,
+        "run_id": served.pointer.run_id,
+        "source": source,
+        "calibrated": calibrated,
+        "predictions": predictions,
+    }
+    if not known.readable:
+        body["degraded"] = NOT_READ
+    return _response(body, served=served)
+
+
+def _response(body: dict[str, Any], status: int = 200, served: ServedModel | None = None) -> Response:
+    headers = {} if served is None else {"X-Model-Version": served.version_header.decode("latin-1")}
+    return Response(json_answer(body).body, status, headers, "application/json")

@@ -1,0 +1,95 @@
+"""JSON Schemas of answers, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "ACCEPTED",
+    "BATCH",
+    "HEALTH",
+    "ID",
+    "INFORMATION",
+    "ITEMS",
+    "PREDICTIONS",
+    "PROBLEM",
+    "READY",
+    "STATUS",
+    "USER_LIST",
+]
+
+ID: dict[str, Any] = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+_FIELDS: dict[str, Any] = {
+    "item_id": ID,
+    "title": {"type": "string"},
+    "genres": {"type": "array", "items": {"type": "string"}},
+    "popularity": {"type": "integer"},
+}
+
+
+def _object(required: list[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": required, "properties": properties}
+
+
+_VERSION = {"model_version": {"type": "string"}, "run_id": {"type": "string"}}
+_LISTED = {
+    "type": "array",
+    "items": _object(
+        ["rank", "item_id", "score"],
+        rank={"type": "integer"},
+        score={"type": "number"},
+        source={"type": "string", "description": "promoted or promoted:<label>, where a rule put the item there"},
+        **_FIELDS,
+    ),
+}
+USER_LIST = _object(
+    ["user_id", "model_version", "run_id", "source", "recommendations"],
+    user_id=ID,
+    **_VERSION,
+    source={"type": "string", "description": "the model's name, fold_in, popular or popular:<genre>"},
+    recommendations=_LISTED,
+    unknown_items={"type": "array", "items": ID},
+    degraded={"type": "string", "description": "there where new interactions can't be read"},
+)
+ITEMS = _object(
+    ["model_version", "items"],
+    **_VERSION,
+    items={"type": "array", "items": _object(["item_id", "popularity"], **_FIELDS)},
+)
+STATUS = _object(["status"], status={"type": "string"})
+READY = _object(["status", "model_version"], status={"type": "string"}, **_VERSION)
+HEALTH = _object(["status"], status={"enum": ["ok", "degraded"]})
+INFORMATION = _object(["service", "version"], service={"type": "string"}, version={"type": "string"})
+PROBLEM = _object(
+    ["type", "title", "status", "code", "detail", "request_id"],
+    type={"type": "string"},
+    title={"type": "string"},
+    status={"type": "integer"},
+    code={"type": "string"},
+    detail={"type": "string"},
+    request_id={"type": "string"},
+)
+ACCEPTED = _object(
+    ["accepted", "seq", "duplicate"],
+    accepted={"type": "integer"},
+    seq={"type": "integer", "description": "the last interaction's place in the log"},
+    duplicate={"type": "boolean"},
+)
+_ONE_OF_SEVERAL = {key: value for key, value in USER_LIST["properties"].items() if key not in _VERSION}
+BATCH = _object(
+    ["model_version", "run_id", "lists"],
+    **_VERSION,
+    lists={"type": "array", "items": _object(["source", "recommendations"], **_ONE_OF_SEVERAL)},
+)
+_NUMBER = {"type": ["number", "null"]}
+PREDICTIONS = _object(
+    ["user_id", "model_version", "run_id", "source", "calibrated", "predictions"],
+    user_id=ID,
+    **_VERSION,
+    source={"type": "string"},
+    calibrated={"type": "boolean", "description": "whether the model estimates ratings"},
+    predictions={
+        "type": "array",
+        "items": _object(["item_id", "score", "predicted_rating"], score=_NUMBER, predicted_rating=_NUMBER, **_FIELDS),
+    },
+)

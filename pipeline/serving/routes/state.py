@@ -1,0 +1,135 @@
+"""GET what the service is and how it is: information, ping, ready, health, metrics."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline import __version__
+from pipeline.errors import RanklineError
+from pipeline.serving.gate import Scope, may_see_details
+from pipeline.serving.live_folder import read_json
+from pipeline.serving.metrics import exposition
+from pipeline.serving.problems import Code, Problem
+from pipeline.serving.routes.get import Answer, Get, json_answer
+from pipeline.serving.routes.schemas import HEALTH, INFORMATION, READY, STATUS
+from pipeline.serving.served_model import ServedModel
+from pipeline.serving.service import Service
+
+__all__ = ["state_routes"]
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_AGENT_SILENT = 60.0  # seconds, besides those between two looks
+
+
+def state_routes(service: Service) -> list[Get]:
+    """The routes."""
+
+    def information(scope: Scope, values: Mapping[str, Any]) -> Answer:
+        paths = ["/api/v1/recommendations/{user_id}", "/api/v1/popular", "/api/v1/health", "/openapi.json"]
+        return json_answer({"service": "rankline", "version": __version__, "paths": paths})
+
+    def ping(scope: Scope, values: Mapping[str, Any]) -> Answer:
+        return Answer(b'{"status":"ok"}')
+
+    def ready(scope: Scope, values: Mapping[str, Any]) -> Answer:
+        if service.draining:
+            raise Problem(Code.DRAINING, "The service is stopping: ask another", {"Connection": "close"})
+        pointer = service.model.served().pointer
+        body = {"status": "ready", "model_version": pointer.label, "run_id": pointer.run_id}
+        return json_answer(body, pointer.label.encode("latin-1", "replace"))
+
+    def health(scope: Scope, values: Mapping[str, Any]) -> Answer:
+        served = service.model.served()  # 503 without a model
+        details = _details(service, served)
+        degraded = any(part.get("fault") for part in details.values())
+        status = {"status": "degraded" if degraded else "ok"}
+        return json_answer({**status, **details} if may_see_details(scope) else status, served.version_header)
+
+    def metrics(scope: Scope, values: Mapping[str, Any]) -> Answer:
+        return Answer(_exposition(service), media_type=_TEXT.encode())
+
+    return [
+        Get("/ping", "Whether a worker answers.", ping, STATUS),
+        Get("/api/v1/ready", "Whether lists can be asked for.", ready, READY, (), (Code.NO_MODEL, Code.DRAINING)),
+        Get("/api/v1/health", "What works and what does not.", health, HEALTH, (), (Code.NO_MODEL,)),
+        Get("/metrics", "For Prometheus.", metrics, {"type": "string"}, media_type="text/plain"),
+        Get("/", "What this is.", information, INFORMATION),
+    ]
+
+
+def _details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]:
+    """Each part, with its `fault`: "" where it works."""
+    return {
+        "application": {
+            "version": __version__,
+            "uptime_seconds": round(service.uptime),
+            "fault": _agent_fault(service),
+        },
+        "model": {
+            "version": served.pointer.label,
+            "run_id": served.pointer.run_id,
+            "champion": served.pointer.champion,
+            "users": len(served.scorer.users),
+            "items": len(served.scorer.items),
+            "fault": service.model.fault or service.model.rules_fault,
+        },
+        "cache": {"answers": len(served.cache), "fault": ""},
+        "interaction_log": _log_details(service),
+        "system": _system_details(service),
+    }
+
+
+def _agent_fault(service: Service) -> str:
+    """What the agent could not do at its last look; "" if it could."""
+    try:
+        seen = read_json(service.folder.agent_path)
+        silent = time.time() - seen["at"] / 1000 - service.config.options.poll_seconds
+        if silent > _AGENT_SILENT:
+            return f"the agent has not looked at MLflow for {silent:.0f} s"
+        return str(seen["fault"])
+    except (FileNotFoundError, RanklineError, KeyError, TypeError):
+        return "the agent has not looked at MLflow yet"
+
+
+def _log_details(service: Service) -> dict[str, Any]:
+    if service.reader is None:
+        return {"fault": service.log_fault or "there is no interaction log"}
+    try:
+        count, seconds = service.reader.pending()
+    except RanklineError as error:
+        return {"fault": str(error)}
+    writing = service.writer.failed if service.writer is not None else ""
+    return {"pending": count, "oldest_seconds": round(seconds, 1), "fault": writing}
+
+
+def _system_details(service: Service) -> dict[str, Any]:
+    disk = shutil.disk_usage(service.folder.root)
+    full = disk.free < 64 << 20
+    return {
+        "load": round(service.load, 2),
+        "disk_free_mb": disk.free >> 20,
+        "fault": f"the disk of {service.folder.root} is full" if full else "",
+    }
+
+
+def _exposition(service: Service) -> bytes:
+    extra: dict[str, tuple[str, float]] = {}
+    info: dict[str, str] = {}
+    try:
+        served = service.model.served()
+    except Problem:
+        pass
+    else:
+        pointer = served.pointer
+        info = {"version": pointer.label, "run_id": pointer.run_id, "kind": served.scorer.model.kind}
+        rmse = (served.scorer.model.meta.get("metrics") or {}).get("rating/rmse")
+        if isinstance(rmse, int | float):
+            extra["rankline_model_rmse"] = ("Held-out rmse of the served model of ratings.", float(rmse))
+    details = _log_details(service)
+    if "pending" in details:
+        extra["rankline_interactions_pending"] = ("Interactions that wait to be shipped.", details["pending"])
+        extra["rankline_interactions_oldest_seconds"] = ("Age of the oldest of them.", details["oldest_seconds"])
+    return exposition(extra, info)

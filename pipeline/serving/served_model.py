@@ -1,0 +1,126 @@
+"""`ServedModel`: one version in a worker's memory, under the rules of now, with its own cache of ready answers.
+
+A request takes the reference once and uses nothing else. A swap or new rules make another object, whose cache is
+empty, so that nothing is ever cleared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, MutableMapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from cachetools import LRUCache
+from numpy.typing import NDArray
+
+from pipeline.models.item_snapshot import SEPARATOR, ItemSnapshot
+from pipeline.models.saved_model import load_item_snapshot
+from pipeline.ranking.rules import Rules
+from pipeline.ranking.scorer import Scorer
+from pipeline.serving.item_search import ItemSearch
+from pipeline.serving.live_folder import Pointer
+
+__all__ = ["CachedAnswer", "ServedModel", "load_served"]
+
+_ENTRY_BYTES = 400  # of a key and its place in the cache, besides the answer
+
+
+class CachedAnswer(NamedTuple):
+    """Attributes
+    ----------
+    body : the answer
+    source : what ranked it, for the metric of fallbacks
+    user : the user, as the interaction log has them
+    seen_to : the last interaction of the log that it knows
+    state : the state of the log (`InteractionReader.state`) for which that was found out
+    forgotten : whether the user was forgotten then
+    """
+
+    body: bytes
+    source: str
+    user: int | str
+    seen_to: int
+    state: int
+    forgotten: bool
+
+
+class ServedModel:
+    """Attributes
+    ----------
+    pointer : the version
+    scorer : ranks under the rules
+    snapshot : titles, genres and popularity of the items
+    cache : ready answers by path and query
+    version_header : the value of ``X-Model-Version``
+    """
+
+    def __init__(
+        self, pointer: Pointer, scorer: Scorer, snapshot: ItemSnapshot, fields: tuple[str, ...], cache_bytes: int
+    ) -> None:
+        self.pointer, self.scorer, self.snapshot = pointer, scorer, snapshot
+        self._fields, self._cache_bytes = fields, cache_bytes
+        self.cache: MutableMapping[Hashable, CachedAnswer] = LRUCache(
+            max(1, cache_bytes), getsizeof=lambda answer: len(answer.body) + _ENTRY_BYTES
+        )
+        self.version_header = pointer.label.encode("latin-1", "replace")
+        self._genre_rows: dict[str, NDArray[np.int32]] = {}
+        watermark = scorer.model.meta.get("data_watermark")
+        self.watermark: Mapping[str, int] = watermark if isinstance(watermark, Mapping) else {}
+
+    def under(self, rules: Rules) -> ServedModel:
+        """The same model under other rules, with a cache of its own. Raises InputError."""
+        return ServedModel(self.pointer, self.scorer.under(rules), self.snapshot, self._fields, self._cache_bytes)
+
+    def store(self, key: Hashable, answer: CachedAnswer) -> None:
+        """Keep an answer, if it is not larger than the cache."""
+        if len(answer.body) + _ENTRY_BYTES <= self._cache_bytes:
+            self.cache[key] = answer
+
+    @cached_property
+    def search(self) -> ItemSearch:
+        """Finds items by their titles."""
+        return ItemSearch(self.snapshot)
+
+    # ---- items ------------------------------------------------------------------------------
+
+    def genre_rows(self, genre: str) -> NDArray[np.int32] | None:
+        """Rows of the genre's items, ascending; None for a genre that no item has."""
+        if genre not in self.snapshot.genre_names:
+            return None
+        if genre not in self._genre_rows:
+            self._genre_rows[genre] = np.sort(self.snapshot.popular_in(genre))
+        return self._genre_rows[genre]
+
+    def items(self, rows: NDArray[np.int32]) -> list[dict[str, Any]]:
+        """What answers say of the items in `rows`, (n,), without rank and score."""
+        snapshot = self.snapshot
+        made: list[dict[str, Any]] = [{"item_id": value} for value in snapshot.ids.values[rows].tolist()]
+        for name in self._fields:
+            values: list[Any]
+            if name == "popularity":
+                values = snapshot.popularity[rows].tolist()
+            elif name == "genres":
+                texts = [""] * len(made) if snapshot.genres is None else snapshot.genres[rows].tolist()
+                values = [[genre for genre in text.split(SEPARATOR) if genre] for text in texts]
+            else:
+                values = [""] * len(made) if snapshot.titles is None else snapshot.titles[rows].tolist()
+            for item, value in zip(made, values, strict=True):
+                item[name] = value
+        return made
+
+
+def load_served(folder: Path, pointer: Pointer, fields: tuple[str, ...], cache_bytes: int) -> ServedModel:
+    """Read and verify a version, and do the work of its first requests now. Raises ArtifactError."""
+    scorer = Scorer.load(folder, mapped=True)
+    snapshot = load_item_snapshot(folder)
+    if snapshot is None:  # saved before there were snapshots
+        snapshot = ItemSnapshot.of(scorer.items, scorer.model.seen)
+    served = ServedModel(pointer, scorer, snapshot, fields, cache_bytes)
+    scorer.prepare()
+    if len(scorer.users) and len(scorer.items):
+        scorer.recommend_rows([0], 10)
+        scorer.rank_cells(scorer.model.seen[:1].astype(np.float32), 10)
+        scorer.popular_rows(1, 10)
+    return served

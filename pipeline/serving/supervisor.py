@@ -1,0 +1,190 @@
+"""`serve`: binds the address, starts the agent and the workers, starts those anew that end, and stops all in order."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any
+
+from pipeline.errors import LockedError, ServerError, UsageError
+from pipeline.runtime.file_lock import FileLock
+from pipeline.serving import metrics
+from pipeline.serving.access import is_loopback
+from pipeline.serving.keys import KeyFile
+from pipeline.serving.live_folder import LiveFolder
+from pipeline.serving.service import ServiceConfig
+
+__all__ = ["serve"]
+
+_LOG = logging.getLogger("rankline")
+_SOON = 5.0  # a process that ends sooner after its start is started again after a while
+_LONGEST_PAUSE = 30.0
+_AFTER_DRAIN = 10.0  # seconds until a process that does not stop is killed
+
+
+class _Child:
+    """A process that is started anew whenever it ends."""
+
+    def __init__(self, name: str, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        self.name, self._target, self._arguments = name, target, arguments
+        self.process: BaseProcess | None = None
+        self._begun, self._pause, self._not_before = 0.0, 0.0, 0.0
+
+    def keep_running(self, ended: Callable[[int], None]) -> None:
+        """Start it, if it does not run and is not to wait."""
+        now = time.monotonic()
+        if self.process is not None:
+            if self.process.is_alive():
+                return
+            pid, status = self.process.pid or 0, self.process.exitcode
+            self.process = None
+            ended(pid)
+            quick = now - self._begun < _SOON
+            self._pause = min(_LONGEST_PAUSE, max(0.5, 2 * self._pause)) if quick else 0.0
+            self._not_before = now + self._pause
+            _LOG.warning(f"{self.name} (process {pid}) ended with {status}; it is started again")
+        if now >= self._not_before:
+            fork = multiprocessing.get_context("fork")
+            self.process = fork.Process(target=self._target, args=self._arguments, name=self.name)
+            self._begun = now
+            self.process.start()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.process is not None and self.process.is_alive() and self.process.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+
+def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises
+    ------
+    UsageError
+        For an address that others can reach while there are no keys.
+    ServerError
+        Where the address is taken, or the folder is another service's.
+    """
+    options = config.options
+    if options.min_rating > options.max_rating:
+        raise UsageError("min_rating must not be above max_rating")
+    folder = LiveFolder(config.live, config.model)
+    folder.make()
+    if not is_loopback(options.host) and not KeyFile(folder.keys_path).keys():
+        raise UsageError(
+            f"--host {options.host} can be reached from elsewhere, and there are no keys: "
+            "make one first (rankline key add --scope read), or serve on 127.0.0.1"
+        )
+    with _only_service(folder), _listen(options.host, options.port) as listening:
+        for stale in folder.workers.glob("*.json"):
+            stale.unlink(missing_ok=True)
+        folder.withdraw()
+        metrics.prepare(folder.metrics)
+        address = _address(listening)
+        say(f"serving at {address} with {options.workers} worker(s); the folder is {folder.root}")
+        _supervise(config, folder, listening)
+
+
+def _only_service(folder: LiveFolder) -> FileLock:
+    try:
+        return FileLock(folder.root / "serve.lock")
+    except LockedError as error:
+        raise LockedError(f"{error}: another `rankline serve` uses this folder; --live-dir names another") from None
+
+
+def _supervise(config: ServiceConfig, folder: LiveFolder, listening: socket.socket) -> None:
+    # Imported once, before the processes are forked: they share the memory, and begin at once.
+    from pipeline.kernels import available, compiled
+    from pipeline.serving import worker
+
+    if available():
+        for kernels in ("topk", "fold_in", "half_step"):
+            compiled(kernels)
+    asked = threading.Event()
+    drains = [True]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        drains[0] = number == signal.SIGTERM
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    workers = [
+        _Child(f"worker {n + 1}", _as_child(worker.run_worker), (config, listening))
+        for n in range(config.options.workers)
+    ]
+    agent = _Child("agent", _as_child(_run_agent), (config,))
+
+    def ended(pid: int) -> None:
+        folder.forget_worker(pid)
+        metrics.process_ended(pid)
+
+    while not asked.is_set():
+        for child in (*workers, agent):
+            child.keep_running(ended)
+        asked.wait(0.1)
+    _stop(workers, agent, config.options.drain_seconds if drains[0] else 0.0)
+
+
+def _run_agent(config: ServiceConfig) -> None:
+    # Here and not above: of all processes the agent alone is to have MLflow in memory.
+    from pipeline.serving.agent import run_agent
+
+    run_agent(config)
+
+
+def _as_child(target: Callable[..., None]) -> Callable[..., None]:
+    def run(*arguments: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        target(*arguments)
+
+    return run
+
+
+def _stop(workers: list[_Child], agent: _Child, drain: float) -> None:
+    """SIGTERM, time to drain, then SIGKILL for what is still there. Without a drain workers end at once."""
+    for child in (*workers, agent):
+        child.signal(signal.SIGTERM)
+    if not drain:
+        time.sleep(0.1)
+        for child in workers:  # the second one ends the drain
+            child.signal(signal.SIGTERM)
+    until = time.monotonic() + drain + _AFTER_DRAIN
+    running = [child.process for child in (*workers, agent) if child.process is not None]
+    for process in running:
+        process.join(max(0.0, until - time.monotonic()))
+    for child in (*workers, agent):
+        child.signal(signal.SIGKILL)
+    for process in running:
+        process.join(1.0)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)
+        listening.set_inheritable(True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ServerError(f"{host}:{port} can't be listened on ({reason}): --port names another") from None
+    return listening
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"

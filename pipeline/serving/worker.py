@@ -1,0 +1,124 @@
+"""A worker: one process that answers requests. It imports neither MLflow nor the warehouse's client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from contextlib import suppress
+from types import FrameType
+
+import uvicorn
+
+from pipeline.errors import RanklineError
+from pipeline.interaction_log import InteractionLog
+from pipeline.serving.app import make_app
+from pipeline.serving.gate import Gate
+from pipeline.serving.interactions import InteractionReader, InteractionWriter
+from pipeline.serving.metrics import metrics
+from pipeline.serving.protocol import PatientProtocol
+from pipeline.serving.service import Service, ServiceConfig
+
+__all__ = ["run_worker"]
+
+_LOG = logging.getLogger("rankline")
+_KEEP_ALIVE = 75  # seconds; more than a proxy's usual 60, so that it is not the one to find a closed connection
+_AT_ONCE = 512  # connections of one worker
+_LAST_ANSWERS = 5  # seconds that a request has after the drain
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which goes on answering for some seconds after SIGTERM, and says that it is not ready."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, gate: Gate) -> None:
+        super().__init__(config)
+        self._service, self._gate = service, gate
+        self._ending: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM: begin to drain. Ctrl-C reaches all processes of a terminal, and the supervisor decides."""
+        if sig == signal.SIGTERM:
+            self._loop.call_soon_threadsafe(self.drain)
+
+    def drain(self) -> None:
+        """Stop in some seconds; when it is asked a second time, now."""
+        if self._ending is not None:
+            self.should_exit = True
+            return
+        self._service.draining = self._gate.draining = True
+        self._ending = self._loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        await asyncio.sleep(self._service.config.options.drain_seconds)
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0.1)  # what was accepted is answered
+        self.should_exit = True
+
+
+def run_worker(config: ServiceConfig, listening: socket.socket) -> None:
+    """Answer requests on the socket until SIGTERM, or until the supervisor is gone."""
+    import uvloop
+
+    uvloop.run(_run(config, listening))
+
+
+async def _run(config: ServiceConfig, listening: socket.socket) -> None:
+    service = Service.of(config, metrics())
+    log = _open_log(service)
+    await service.model.look()
+    service.metrics.active_models.set(service.model.n_loaded)
+    gate, _ = make_app(service)
+    server = _Server(
+        uvicorn.Config(
+            gate,
+            http=PatientProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_LAST_ANSWERS,
+            limit_concurrency=_AT_ONCE,
+            h11_max_incomplete_event_size=16 << 10,
+        ),
+        service,
+        gate,
+    )
+    watching = [asyncio.create_task(service.model.watch()), asyncio.create_task(_with_supervisor(server))]
+    try:
+        await server.serve([listening])
+    finally:
+        for task in watching:
+            task.cancel()
+        service.folder.forget_worker(os.getpid())
+        if service.writer is not None:
+            await asyncio.to_thread(service.writer.close)
+        if log is not None:
+            log.close()
+
+
+def _open_log(service: Service) -> InteractionLog | None:
+    """Open the log of new interactions; without it lists are served all the same."""
+    try:
+        log = InteractionLog.open(service.folder.interactions_path)
+    except (RanklineError, OSError) as error:
+        service.log_fault = str(error)
+        _LOG.error(f"no new interactions can be kept: {error}")
+        return None
+    service.reader, service.writer = InteractionReader(log), InteractionWriter(log)
+    return log
+
+
+async def _with_supervisor(server: _Server) -> None:
+    """End with the supervisor, however it ended."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(0.5)
+    with suppress(RuntimeError):
+        server.drain()

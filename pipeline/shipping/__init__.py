@@ -1,0 +1,1 @@
+"""Ships what an interaction log holds into the warehouse, each interaction once."""

@@ -1,0 +1,159 @@
+"""Another version: loaded beside the old one, served by all workers at the first request after the flip."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+from support.served import Workers, item_texts, listed, put_copy, small_trained
+
+from pipeline.models.saved_model import SavedModel
+from pipeline.ranking.rules import Rule, Rules
+from pipeline.ranking.scorer import Scorer
+from pipeline.serving.agent import Agent
+from pipeline.serving.live_folder import LiveFolder
+
+pytest_plugins = ["support.homes"]
+LIST = "/api/v1/recommendations/100?k=5"
+
+
+@pytest.fixture(scope="module")
+def models() -> list[SavedModel]:
+    return [small_trained("popular"), small_trained("item-knn")]
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[Workers]:
+    made = Workers(tmp_path / "live", poll_seconds=0.05)
+    yield made
+    made.close()
+
+
+def sources(workers: Workers) -> list[str]:
+    return [workers.get(LIST, worker).json().get("source", "none") for worker in range(len(workers.services))]
+
+
+def test_all_workers_answer_by_the_new_version_from_the_flip_on(workers: Workers, models: list[SavedModel]) -> None:
+    none = workers.get(LIST)
+    assert (none.status_code, none.json()["code"], none.headers["retry-after"]) == (503, "NO_MODEL", "1")
+    assert workers.get("/api/v1/ready").status_code == 503
+    first, second = put_copy(workers.folder, models[0]), put_copy(workers.folder, models[1], "2")
+    workers.folder.flip(first)
+    workers.look()
+    assert sources(workers) == ["popular", "popular"]
+    workers.folder.propose(second)
+    workers.look()
+    assert sources(workers) == ["popular", "popular"]
+    workers.folder.flip(second)
+    assert sources(workers) == ["item-knn", "item-knn"]  # without another look
+    assert workers.get(LIST).headers["x-model-version"] == "rankline/2"
+    workers.folder.current_path.write_text("{")
+    assert sources(workers) == ["item-knn", "item-knn"]
+    workers.folder.current_path.unlink()
+    workers.look()
+    assert sources(workers) == ["item-knn", "item-knn"]
+
+
+def test_a_broken_candidate_is_reported_and_not_served(workers: Workers, models: list[SavedModel]) -> None:
+    first, second = put_copy(workers.folder, models[0]), put_copy(workers.folder, models[1], "2")
+    (workers.folder.model_folder(second.digest) / "similarity.npz").write_bytes(b"")
+    workers.folder.flip(first)
+    workers.folder.propose(second)
+    workers.look()
+    (report,) = workers.folder.reports()
+    assert report.loaded == (first.digest,)
+    assert "similarity.npz" in report.failed[second.digest]
+    assert sources(workers) == ["popular", "popular"]
+
+
+def test_rules_hold_for_the_next_list(workers: Workers, models: list[SavedModel]) -> None:
+    workers.folder.flip(put_copy(workers.folder, models[0]))
+    workers.look()
+    before = listed(workers.get(LIST))
+    Rules((Rule("deny", str(before[0][0])),)).write(workers.config.rules)
+    workers.look()
+    assert listed(workers.get(LIST))[:4] == before[1:]
+    workers.config.rules.write_text("{")
+    workers.look()
+    assert listed(workers.get(LIST))[:4] == before[1:]
+    assert "rules" in workers.get("/api/v1/health").json()["model"]["fault"]
+
+
+# ---- the agent, over a real store ----------------------------------------------------------------
+
+
+class Store:
+    """An MLflow store with versions of `rankline`, and an agent that one worker answers to."""
+
+    def __init__(self, uri: str, workers: Workers) -> None:
+        self.workers = workers
+        self.client = mlflow.MlflowClient(uri)
+        config = replace(workers.config, tracking_uri=uri, options=replace(workers.config.options, workers=1))
+        self.agent = Agent(config, threading.Event())
+
+    def register(self, model: SavedModel, *, run_id: str | None = None, leave_out: str = "") -> str:
+        run = self.client.create_run(self.client.get_experiment_by_name("rankline").experiment_id)
+        folder = Path(run.info.artifact_uri.removeprefix("file://"))
+        meta = {**model.meta, "run_id": run_id or run.info.run_id}
+        replace(model, meta=meta).save(folder, item_texts(model))
+        if leave_out:
+            (folder / leave_out).unlink()
+        if not self.client.search_registered_models("name = 'rankline'"):
+            self.client.create_registered_model("rankline")
+        return str(self.client.create_model_version("rankline", str(folder), run.info.run_id).version)
+
+    def promote(self, version: str) -> None:
+        self.client.set_registered_model_alias("rankline", "champion", version)
+
+    def look(self) -> str:
+        """The agent's fault after a look, while workers load what it proposes."""
+        looking = threading.Thread(target=self.agent.look)
+        looking.start()
+        while looking.is_alive():
+            self.workers.look()
+            looking.join(0.02)
+        return str(self.agent._fault)
+
+    @property
+    def version(self) -> str:
+        pointer = LiveFolder(self.workers.config.live).current()
+        return "" if pointer is None else pointer.version
+
+
+def test_the_agent_follows_the_champion_and_nothing_bad_replaces_it(home, workers, models) -> None:
+    uri = home.env["MLFLOW_TRACKING_URI"]
+    store = Store(uri, workers)
+    assert "No version" in store.look()
+    store.register(models[0])
+    assert store.look() == ""
+    assert store.version == "1"  # the newest, while none is promoted
+    store.register(models[1])
+    assert (store.look(), store.version) == ("", "2")
+    store.promote("1")
+    assert (store.look(), store.version) == ("", "1")
+    assert sources(workers) == ["popular", "popular"]
+    store.register(models[1], run_id="f" * 32)
+    store.promote("3")
+    assert "those of another run" in store.look()
+    store.register(models[1], leave_out="scores.npy")
+    store.promote("4")
+    assert "scores.npy" in store.look()
+    assert store.version == "1"
+    assert workers.get("/api/v1/health").json()["status"] == "degraded"
+    store.client.delete_registered_model_alias("rankline", "champion")
+    assert (store.look(), store.version) == ("", "1")  # the last champion stays
+    store.promote("2")
+    assert (store.look(), store.version) == ("", "2")
+    (home.folder / "mlflow.db").rename(home.folder / "away.db")
+    # A service that starts without MLflow has its copies.
+    workers.folder.current_path.write_text("damaged")
+    again = Store(uri, workers)
+    assert "no store there" in again.look()
+    assert again.version == "2"
+    assert not list(workers.folder.models.glob(".incoming*"))
+    items, _ = Scorer(models[1]).recommend(100, 5)
+    assert [item for item, _ in listed(workers.get(LIST))] == items.tolist()
