@@ -23,6 +23,7 @@ import socket
 import sys
 import threading
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,7 @@ def _unused(address: str) -> bool:
 def _warm_up() -> None:
     """What each command would do again, and nothing that leaves a thread."""
     import numpy as np
+    from mlflow.store.db import utils as store
     from mlflow.utils.requirements_utils import _init_modules_to_packages_map
 
     from pipeline.data.interactions import Interactions
@@ -132,6 +134,9 @@ def _warm_up() -> None:
 
     module_sources()
     _init_modules_to_packages_map()  # it reads the list of files of each package that is installed
+    # The newest schema, which each store is compared with, is found by importing all migrations.
+    store._get_latest_schema_revision = cache(store._get_latest_schema_revision)
+    store._get_latest_schema_revision()
     # Kernels are loaded from their cache, or compiled into it; figures look for their fonts.
     users, items = np.divmod(np.flatnonzero(np.arange(600) % 7 < 3), 30)
     with Path(__file__).open() as lock:
