@@ -40,15 +40,18 @@ class ForkServer:
         # Neutral: what a test sets is for its commands alone.
         keep = {name: value for name, value in os.environ.items() if not name.startswith(("RANKLINE_", "MLFLOW_"))}
         path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, str(_PROGRAM), self.address],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=root,
-            env={**keep, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        )
+        with Path(self.address).with_name("errors").open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, str(_PROGRAM), self.address],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,  # not this process's own, whose reader may wait for its end
+                cwd=root,
+                env={**keep, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"},
+                start_new_session=True,
+            )
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
+        assert self._process.stdout.readline() == b"ready\n", Path(self.address).with_name("errors").read_text()
 
     def commands(self, folder: Path, *names: str) -> dict[str, str]:
         """Make commands of these names in the folder, for shells; returns the environment that they need."""
