@@ -172,6 +172,9 @@ class Warehouse:
         database, name = table.split(".")
         if token is not None:
             settings["insert_deduplication_token"] = token
+        else:
+            # A table with a window would take equal rows for the same ones that are sent again.
+            settings |= self._allowed({"insert_deduplicate": 0})
 
         def once() -> None:
             with self._stopping(settings) as named, wrap_errors(self.address):
