@@ -295,7 +295,7 @@ STEP = st.one_of(
 )
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, min_size=3, max_size=9))
 def test_any_sequence_is_what_the_twin_says(
     embedded: Warehouse, tmp_path_factory: pytest.TempPathFactory, steps: list
