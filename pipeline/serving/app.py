@@ -14,6 +14,7 @@ from pipeline.serving.gate import Gate, request_id_of
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
+from pipeline.serving.routes.explain import explain_routes
 from pipeline.serving.routes.get import Answer, Get
 from pipeline.serving.routes.items import item_routes
 from pipeline.serving.routes.lists import list_routes
@@ -27,7 +28,7 @@ __all__ = ["make_app"]
 
 def make_app(service: Service) -> tuple[Gate, FastAPI]:
     """The application, and the part of it that routes."""
-    gets = [*list_routes(service), *item_routes(service), *state_routes(service)]
+    gets = [*list_routes(service), *item_routes(service), *explain_routes(service), *state_routes(service)]
     made: list[bytes] = []
 
     def openapi(scope: object, values: object) -> Answer:
@@ -36,7 +37,13 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
         return Answer(made[0])
 
     gets.append(Get("/openapi.json", "This document.", openapi, {"type": "object"}))
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, routes=[get.route for get in gets])
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # it would answer with the Host that was sent
+        routes=[get.route for get in gets],
+    )
     app.include_router(post_routes(service))
     app.add_exception_handler(Problem, _answering(_same))
     app.add_exception_handler(RequestValidationError, _answering(_invalid))

@@ -67,10 +67,10 @@ def run_worker(config: ServiceConfig, listening: socket.socket) -> None:
 
 
 async def _run(config: ServiceConfig, listening: socket.socket) -> None:
+    logging.getLogger("uvicorn.error").handlers = _LOG.handlers  # what it says of clients, in the same form
     service = Service.of(config, metrics())
     log = _open_log(service)
     await service.model.look()
-    service.metrics.active_models.set(service.model.n_loaded)
     gate, _ = make_app(service)
     server = _Server(
         uvicorn.Config(
