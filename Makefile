@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 .PHONY: help setup train score serve ui test test-fast lint mlproject bench chaos peers clean
 
 help:  ## these lines
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv and install what is pinned
 
@@ -51,6 +51,9 @@ ui: $(STAMP)  ## the runs in a browser, on this machine alone
 
 test: $(STAMP)  ## all set-up, then all tests
 	@python -m pytest -n 3 --dist loadgroup --durations=20 $(ARGS)
+
+test-failed: $(STAMP)  ## the tests that failed last, once more, one at a time
+	@python -m pytest --last-failed --last-failed-no-failures none --durations=20
 
 test-fast: $(STAMP)  ## the tests of the inner loop: no servers, no processes, few examples; about a minute
 	@HYPOTHESIS_PROFILE=quick python -m pytest -n 2 --dist loadgroup -m "not slow" \

@@ -16,6 +16,7 @@ from pipeline.options import ReadOptions, ScoreOptions, TrainOptions, TuneMetric
 
 INITS = "one of ('random', 'nndsvd', 'nndsvda', 'nndsvdar')"
 SPLITS = "one of ('auto', 'latest', 'random', 'last', 'time', 'users')"
+LAYERS = "numbers of units from 1 to 4096 such as 64-32-16"
 MOMENT = "a date or time such as 2024-03-31, or none"
 TIME_FORMAT = "a pattern such as %d.%m.%Y, or one of seconds, milliseconds, microseconds, nanoseconds, days"
 WEIGHTS = "kinds and weights such as view=1,cart=3,purchase=5"
@@ -66,6 +67,11 @@ REFUSED = {
         *(("n_neighbours", value, INTEGER) for value in (2.0, "200", None)),
         *(("shrinkage", value, "at least 0") for value in (-1, -0.5)),
         ("shrinkage", None, NUMBER),
+        *(("layers", value, LAYERS) for value in ("", "64-", "0", "64-x", "64,32", "4097", "1-1-1-1-1-1-1-1-1", 64)),
+        *(("dropout", value, BELOW_1) for value in (-0.1, 1.0, 1)),
+        ("dropout", None, NUMBER),
+        *(("negatives_per_positive", value, "at least 1") for value in (0, -4)),
+        ("negatives_per_positive", 4.0, INTEGER),
         *(("learning_rate", value, "above 0, or none") for value in (0, -0.1)),
         *(("regularization", value, "at least 0, or none") for value in (-1, -0.5)),
         *(("regularization", value, "a number, or none") for value in ("30", True)),
@@ -109,6 +115,8 @@ REFUSED = {
     ScoreOptions: [
         *(("k", value, "from 1 to 65535") for value in (0, -1, 65536)),
         *(("k", value, INTEGER) for value in (10.0, "10", None)),
+        *(("max_per_genre", value, "at least 1, or none") for value in (0, -1)),
+        *(("max_per_genre", value, "an integer, or none") for value in (2.0, "2", True)),
         *(("unknown", value, "one of ('skip', 'popular')") for value in ("error", None)),
         *((name, value, "from 0 to 1") for name in ("max_coverage_drop", "max_fallback") for value in (-0.1, 1.1)),
         *((name, value, NUMBER) for name in ("max_coverage_drop", "max_fallback") for value in ("0.2", None, True)),
@@ -143,6 +151,9 @@ TAKEN = {
         "init": ["random", "nndsvd", "nndsvda", "nndsvdar"],
         "solver": ["fast", "sklearn"],
         "threads": [1, 4, None],
+        "layers": ["1", "64-32-16", "4096"],
+        "dropout": [0, 0.0, 0.9],
+        "negatives_per_positive": [1, 99],
         "on_interrupt": ["stop", "keep"],
         "max_iter": [1, 10**6],
         "tol": [0, 0.0, 1e-12, 2.0],
@@ -179,6 +190,7 @@ TAKEN = {
     },
     ScoreOptions: {
         "k": [1, 65535],
+        "max_per_genre": [None, 1, 100],
         "unknown": ["skip", "popular"],
         "model": [None, "rankline@champion"],
         "max_coverage_drop": [0, 1, 0.0, 1.0],
@@ -248,6 +260,9 @@ def test_the_defaults():
         "n_neighbours": 200,
         "members": None,
         "shrinkage": 100.0,
+        "layers": "64-32-16",
+        "dropout": 0.2,
+        "negatives_per_positive": 4,
         "regularization": None,
         "learning_rate": None,
         "n_components": "auto",

@@ -42,6 +42,7 @@ _TAIL = """
 | `--help-all` | | show the help of every option; `--help` shows of advanced options the names alone |
 | `promote --force`, `--reason` | | promote against the gate, and why |
 | `rollback --table`, `--keep` | , 5 | roll back the published table instead of the champion; how many sets are kept |
+| `key --scope` | read | what a key allows: read, write, admin, metrics |
 | `compare --metric` | ndcg_at_10 | by which metric of each user |
 | `evaluate --train`, `--test` | | the files to learn from and to measure on: [files.md](files.md) |
 | `evaluate --relevant-from` | none | a row of `--test` is relevant if its score is at least this |

@@ -72,6 +72,7 @@ class WhyResult:
     members : the models of an ensemble, with their parts
     n_factors, n_past_items : the number of all parts
     level : what the score is besides the parts of past items: the item's level, the pull of L1; mostly 0
+    candidate : false of an unseen item that is none of the model's candidates for the user
     reasons : other reasons for the item, None for a user who is not in the model
     titles : titles of the item and of those named beside it, by id as text
     names : the model whose table it is
@@ -96,6 +97,7 @@ class WhyResult:
     n_factors: int
     n_past_items: int
     level: float
+    candidate: bool
     reasons: ItemReasons | None
     titles: dict[str, str]
     names: Names
@@ -188,6 +190,7 @@ def _explained(
         n_factors=explanation.n_factors,
         n_past_items=explanation.n_past_items,
         level=explanation.level,
+        candidate=explanation.candidate,
         reasons=reasons,
         titles={},
         names=names,

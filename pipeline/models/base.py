@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # looking up a model's name must not load numpy
 
 __all__ = ["Algorithm", "EstimatorFacts", "Fitted", "Kind", "Needs", "OnIteration"]
 
-Kind = Literal["factors", "item_item", "popularity", "ensemble"]
+Kind = Literal["factors", "item_item", "popularity", "ensemble", "neural"]
 OnIteration = Callable[[int, float], None]
 
 # Options of reading, holding out and progress, which every model has.
@@ -107,6 +107,7 @@ class Algorithm(ABC):
     instead : names of models to take, the best first, where this one does not fit into memory
     stands_for : name of the model that it approximates; `auto` tries it where that one is slow or too large
     baseline : whether every training is compared with it, at its default options
+    searched_by_auto : whether `--algorithm auto` tries it
     ranks : whether it learns which items a user chooses; a model of ratings learns how they score what they chose
     """
 
@@ -123,6 +124,7 @@ class Algorithm(ABC):
     instead: ClassVar[tuple[str, ...]] = ()
     stands_for: ClassVar[str] = ""
     baseline: ClassVar[bool] = False
+    searched_by_auto: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
 
     @abstractmethod

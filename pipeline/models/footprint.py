@@ -76,6 +76,8 @@ class Plan:
     searches: int = 0
     algorithm: str = TrainOptions.algorithm
     n_neighbours: int = TrainOptions.n_neighbours
+    layers: tuple[int, ...] = ()
+    negatives: int = TrainOptions.negatives_per_positive
     members: tuple[Plan, ...] = ()
 
     @classmethod
@@ -92,6 +94,8 @@ class Plan:
             not options.plain,
             algorithm=options.algorithm,
             n_neighbours=options.n_neighbours,
+            layers=options.layer_units,
+            negatives=options.negatives_per_positive,
         )
 
     def without_holdout(self) -> Plan:

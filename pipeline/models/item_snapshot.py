@@ -26,7 +26,7 @@ from pipeline.data.id_map import MAX_ID_LENGTH, IdMap
 from pipeline.errors import ArtifactError
 from pipeline.models import safe_files
 
-__all__ = ["MAX_TEXT_LENGTH", "ItemSnapshot", "ItemTexts", "most_bytes", "read_snapshot", "write_snapshot"]
+__all__ = ["MAX_TEXT_LENGTH", "SEPARATOR", "ItemSnapshot", "ItemTexts", "most_bytes", "read_snapshot", "write_snapshot"]
 
 # An array of text gives every item the width of the longest, four bytes a character: longer text is cut.
 MAX_TEXT_LENGTH = 256

@@ -43,17 +43,18 @@ __all__ = [
     "release",
 ]
 
-Kind = Literal["factors", "item_item", "popularity", "ensemble"]
+Kind = Literal["factors", "item_item", "popularity", "ensemble", "neural"]
 
 # Format 1 has only factors; it has no kind, scores or items.
 FORMAT, FORMATS = 2, (1, 2)
 SEEN, SCORES, ITEMS, METADATA = "seen.npz", "scores.npy", "items.npz", "metadata.json"
-# The files that only one kind has.
+# The files of a kind; a neural model has those of a model of factors, too.
 OWN_FILES: Mapping[Kind, tuple[str, ...]] = {
     "factors": ("user_features.npy", "movie_features.npy"),
     "item_item": ("similarity.npz",),
     "popularity": ("item_scores.npy",),
     "ensemble": ("members",),  # a folder, with a folder of each member
+    "neural": ("user_features.npy", "movie_features.npy", "network.npz"),
 }
 # A model of items and items is stored in one of three forms.
 Form = Literal["neighbours", "dense", "dual"]
@@ -65,9 +66,9 @@ ITEM_ITEM_FORMS: Mapping[Form, tuple[str, ...]] = {
 _SETS_OF_FILES = (*OWN_FILES.values(), *(names for form, names in ITEM_ITEM_FORMS.items() if form != "neighbours"))
 # The name of a model whose metadata has none: saved before format 2, or not in the registry.
 DEFAULT_NAMES: Mapping[Kind, str] = {
-    "factors": "nmf", "item_item": "item-knn", "popularity": "popular", "ensemble": "ensemble",
+    "factors": "nmf", "item_item": "item-knn", "popularity": "popular", "ensemble": "ensemble", "neural": "neumf",
 }  # fmt: skip
-ALL_FILES = (*(name for names in _SETS_OF_FILES for name in names), SEEN, SCORES, ITEMS, METADATA)
+ALL_FILES = (*dict.fromkeys(name for names in _SETS_OF_FILES for name in names), SEEN, SCORES, ITEMS, METADATA)
 # Members of a sparse matrix, in the order that they are written.
 _SEEN_MEMBERS = ("indptr.npy", "indices.npy", "shape.npy")
 # metadata.json: parameters, metrics and the like; and a line for each id, whose characters may be escaped.
@@ -253,7 +254,7 @@ def _check_facts(metadata: Mapping[str, Any], path: Path) -> None:
         if value is not None and not (isinstance(value, str) and len(value) <= 200 and value.isprintable()):
             raise ArtifactError(f"{path} has {key} = {value!r:.60}, which is none")
     parameters, metrics = (metadata.get(key, {}) for key in ("parameters", "metrics"))
-    if kind == "factors" and not _is_count(k := metadata.get("n_components", {})):
+    if kind in ("factors", "neural") and not _is_count(k := metadata.get("n_components", {})):
         raise ArtifactError(f"{path} has n_components = {k!r:.60}, which is no number of factors")
     if not isinstance(parameters, dict):
         raise ArtifactError(f"{path} has parameters that are no object")

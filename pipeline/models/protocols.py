@@ -40,7 +40,7 @@ class Model(Protocol):
 
 
 class SavedModel(Model, Protocol):
-    """A fitted model that is saved and loaded: `FactorModel`, `ItemItemModel`, `PopularityModel`, `EnsembleModel`."""
+    """A fitted model that is saved and loaded: `FactorModel`, `ItemItemModel`, `EnsembleModel`, …"""
 
     @property
     def kind(self) -> Kind:

@@ -19,6 +19,7 @@ from pipeline.models.algorithms.ease import EASEAlgorithm
 from pipeline.models.algorithms.elsa import ELSAAlgorithm
 from pipeline.models.algorithms.ensemble import EnsembleAlgorithm
 from pipeline.models.algorithms.item_knn import ItemKNNAlgorithm
+from pipeline.models.algorithms.neumf import NeuMFAlgorithm
 from pipeline.models.algorithms.nmf import NMFAlgorithm, sklearn_estimator
 from pipeline.models.algorithms.popularity import PopularAlgorithm, RecentAlgorithm
 from pipeline.models.algorithms.ratings import BPMFAlgorithm, SVDAlgorithm
@@ -52,6 +53,7 @@ _CLASSES: tuple[type[Algorithm], ...] = (
     ELSAAlgorithm,
     SVDAlgorithm,
     BPMFAlgorithm,
+    NeuMFAlgorithm,
     ItemKNNAlgorithm,
     PopularAlgorithm,
     RecentAlgorithm,

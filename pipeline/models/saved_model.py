@@ -12,6 +12,7 @@ from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.item_snapshot import ItemSnapshot, ItemTexts
 from pipeline.models.model_files import DEFAULT_NAMES, ModelFolder
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.protocols import SavedModel
 
@@ -29,6 +30,8 @@ def load_saved_model(folder: str | Path, *, mapped: bool = False) -> SavedModel:
         return ItemItemModel.read(source, mapped=mapped)
     if source.kind == "popularity":
         return PopularityModel.read(source, mapped=mapped)
+    if source.kind == "neural":
+        return NeuralModel.read(source, mapped=mapped)
     if source.kind == "ensemble":
         return EnsembleModel.read(source, load_saved_model, mapped=mapped)
     return FactorModel.read(source, mapped=mapped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,6 +22,9 @@ SplitWay = Literal["auto", "latest", "random", "last", "time", "users"]
 Transform = Literal["none", "log1p", "binary"]
 
 
+_UNITS, _MOST_UNITS = re.compile(r"[1-9]\d{0,3}(-[1-9]\d{0,3}){0,7}"), 4096
+
+
 def _is_moment(value: str) -> bool:
     """Whether the text is a date or time in ISO 8601, with dashes and without a time zone."""
     try:
@@ -29,6 +33,12 @@ def _is_moment(value: str) -> bool:
         return False
 
 
+def _are_units(value: str) -> bool:
+    """Whether the text is numbers of units such as ``64-32-16``."""
+    return bool(_UNITS.fullmatch(value)) and all(int(units) <= _MOST_UNITS for units in value.split("-"))
+
+
+LayerUnits = Annotated[str, Rule(_are_units, "numbers of units from 1 to 4096 such as 64-32-16", _UNITS.pattern)]
 Moment = Annotated[str, Rule(_is_moment, "a date or time such as 2024-03-31", r"^\d{4}-\d{2}-\d{2}")]
 
 
@@ -41,7 +51,7 @@ class TrainOptions(Options):
 
     algorithm: str = option(
         "NMF",
-        "NMF, als, ease, elsa, svd, bpmf, item-knn, popular, recent, ensemble or auto.",
+        "NMF, als, ease, elsa, svd, bpmf, neumf, item-knn, popular, recent, ensemble or auto.",
         details="auto: the one that ranks best on a validation part, with its options ([tuning.md](tuning.md)).",
     )
     budget_minutes: Annotated[float, Gt(0)] = option(10.0, "Minutes for auto, at most.")
@@ -49,11 +59,13 @@ class TrainOptions(Options):
         "auto",
         "Factors; auto: at most 10.",
         details="auto is min(10, min(users, items) - 1), but at least 1, and at least 2 with --biases yes. "
-        "For als it is 64 instead of 10, for elsa 256, for svd 32, for bpmf 12.",
+        "For als it is 64 instead of 10, for elsa 256, for svd 32, for bpmf 12; for neumf 32, whatever the matrix.",
     )
     init: Init = option("random", "Starting values.", advanced=True)
     max_iter: Annotated[int, Ge(1)] = option(
-        200, "Most iterations.", details="An iteration of elsa takes a tenth of the users."
+        200,
+        "Most iterations.",
+        details="An iteration of elsa takes a tenth of the users, one of neumf a hundredth of the interactions.",
     )
     tol: AtLeast0 = option(
         1e-4,
@@ -66,7 +78,7 @@ class TrainOptions(Options):
         details="fast runs on all cores. For svd it is sgd, which runs on one.",
     )
     learning_rate: Annotated[float, Gt(0)] | None = option(
-        None, "Step of gradient descent (svd 0.01, elsa 0.1).", advanced=True
+        None, "Step of gradient descent (svd 0.01, elsa 0.1, neumf 0.001).", advanced=True
     )
     threads: Annotated[int, Ge(1)] | None = option(
         None, "Threads of the fast solver. Default: all cores.", details="The factors are the same for any number."
@@ -93,8 +105,8 @@ class TrainOptions(Options):
     dislike_weight: AtLeast0 = option(
         1.0,
         "How much a cell of score 0 counts, such as a dislike; at least --unobserved-weight.",
-        details="More than an empty cell counts: the item and those like it get lower scores for the user. As much: the "
-        "item is seen, and nothing else.",
+        details="Where it is more, the user's scores of the item and of those like it are lower. Where it is as much, "
+        "the item is seen, and that is all.",
         advanced=True,
     )
     reg_exponent: AtLeast0 = option(
@@ -107,9 +119,9 @@ class TrainOptions(Options):
     )
     regularization: AtLeast0 | None = option(
         None,
-        "L2 penalty (als: 0.01, ease: 200, svd: 1.2).",
+        "L2 penalty (als: 0.01, ease: 200, svd: 1.2, neumf: 0.01).",
         details="als multiplies it by the mean score and, as --reg-exponent says, by a row's weight of cells; ease "
-        "multiplies it by the mean squared score. So one value suits scores of any scale.",
+        "multiplies it by the mean squared score. So one value suits scores of any scale. That of neumf is its als.",
     )
     n_neighbours: Annotated[int, Ge(1)] = option(200, "item-knn: similar items kept of each.")
     shrinkage: AtLeast0 = option(
@@ -122,6 +134,13 @@ class TrainOptions(Options):
         None,
         "ensemble: its models (ease,als,item-knn,recent).",
         details="With commas. Options may follow a name: ease:regularization=300,als:n_components=128.",
+    )
+    layers: LayerUnits = option("64-32-16", "neumf: units of each layer.", advanced=True)
+    dropout: Annotated[float, Ge(0), Lt(1)] = option(
+        0.2, "neumf: share of units left out of a step.", details="It is rounded to 1/256.", advanced=True
+    )
+    negatives_per_positive: Annotated[int, Ge(1)] = option(
+        4, "neumf: unseen items drawn for each interaction.", advanced=True
     )
     transform: Transform = option(
         "none", "Scores in the matrix: as they are, log(1 + score), or 1 for a score > 0.", section="interactions"
@@ -206,6 +225,11 @@ class TrainOptions(Options):
         """Whether the objective is the one of scikit-learn's NMF."""
         weights = self.unobserved_weight, self.confidence, self.dislike_weight
         return (*weights, self.reg_exponent, self.biases) == (1, 0, 1, 1, "no")
+
+    @property
+    def layer_units(self) -> tuple[int, ...]:
+        """Units of each layer of a network."""
+        return tuple(int(units) for units in self.layers.split("-"))
 
     def components_for(self, shape: tuple[int, int]) -> int:
         """The number of factors for a matrix of this shape, with ``auto`` resolved."""

@@ -4,6 +4,8 @@ factors      the contribution of each of the user's past items; and of each fact
 item_item    the contribution of each of the user's past items
 popularity   how many of the model's users have interacted with the item
 ensemble     the contribution of each member; with one member, that member's own parts
+neural       by how much the score would be lower if one of the user's past items were not in their history: a network's
+             score is no sum of parts
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from pipeline.models.ensemble_model import EnsembleModel, MemberPart
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn, ScoreParts
 from pipeline.models.item_item_model import ItemItemModel
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.saved_model import SavedModel
+from pipeline.ranking.candidates import CandidateFinder
+from pipeline.ranking.topk_numpy import LeftOut, ListRequest
 
 __all__ = [
     "Explanation",
@@ -66,7 +71,8 @@ class ItemPart:
     Attributes
     ----------
     row : of the item
-    contribution : its weight in the user's history, times its similarity to the scored item
+    contribution : its weight in the user's history, times its similarity to the scored item; of a network, how much
+        lower the score would be without it
     score : the user's score of it (the cell of V), None where the model does not keep scores
     """
 
@@ -83,7 +89,9 @@ class Explanation:
     ----------
     kind : of the model
     score : as in lists and tables, float32
-    rank, n_unseen : the item's rank among the user's unseen items (None for a seen item), and their number
+    rank, n_unseen : the item's rank among the user's unseen items (None for a seen item), and their number; of a model
+        that orders candidates, both are of the candidates
+    candidate : false of an unseen item that is none of the model's candidates for the user
     n_interactions : how many of the model's users have interacted with the item
     factors : those with the largest contributions, by size
     past_items : the user's items with the largest contributions, by size
@@ -105,6 +113,7 @@ class Explanation:
     n_factors: int = 0
     n_past_items: int = 0
     level: float = 0.0
+    candidate: bool = True
 
 
 def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -> Explanation:
@@ -113,12 +122,12 @@ def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -
         return explain(model.alone, user_row, item_row, n_parts)
     score = float(model.predict([user_row], [item_row])[0])
     place = rank_of(model, user_row, item_row)
-    known: dict[str, Any] = {}
+    known: dict[str, Any] = {"candidate": place.candidate}
     by_item = item_contributions(model, user_row, item_row)
     if by_item is not None:
         parts, level = by_item
         past_items = tuple(_past_items(model, user_row, parts, n_parts))
-        known = {"past_items": past_items, "n_past_items": int(np.count_nonzero(parts)), "level": level}
+        known |= {"past_items": past_items, "n_past_items": int(np.count_nonzero(parts)), "level": level}
     if isinstance(model, FactorModel) and (by_item is None or factors_have_meaning(model)):
         factors = tuple(factors_of(model, user_row, item_row, n_parts))
         known |= {"factors": factors, "n_factors": model.n_components}
@@ -148,9 +157,12 @@ def item_contributions(model: SavedModel, user_row: int, item_row: int) -> Score
     """The part of each of the user's items, (n_seen,) float64, in the order of `seen`, and what comes on top of them.
 
     The score of an item-item model is their sum in this order, rounded once to float32; that of a model of factors is
-    their sum up to rounding. None where scores are no such sums: the way of folding in does not split them, or the
-    user's factors are not those of their history.
+    their sum up to rounding. Of a network they are what the score would lose without the item, and no sum. None where
+    scores are no such sums: the way of folding in does not split them, or the user's factors are not those of their
+    history.
     """
+    if isinstance(model, NeuralModel):
+        return _withheld(model, user_row, item_row)
     if isinstance(model, ItemItemModel):
         return ScoreParts(model.parts(user_row, item_row), 0.0)
     if isinstance(model, FactorModel) and model.seen.dtype == np.float32:
@@ -159,6 +171,20 @@ def item_contributions(model: SavedModel, user_row: int, item_row: int) -> Score
         split = fold_in.split(model.seen.indices[cells], model.seen.data[cells], item_row)
         return split if split is None or _adds_up(split, model.predict([user_row], [item_row])[0]) else None
     return None
+
+
+def _withheld(model: NeuralModel, user_row: int, item_row: int) -> ScoreParts | None:
+    """By how much the score is lower without each of the user's items: they are folded in without it."""
+    if model.seen.dtype != np.float32:
+        return None
+    cells = _seen_by(model, user_row)
+    items, scores = model.seen.indices[cells], model.seen.data[cells]
+    fold_in = FoldIn(model.item_factors, model.meta, compiled=False)
+    histories = [(items, scores), *((np.delete(items, i), np.delete(scores, i)) for i in range(items.size))]
+    rows = [fold_in.solve(np.array([0, of.size]), of, scores) for of, scores in histories]
+    n = 1 + items.size
+    of_network = model.network.scores(np.concatenate(rows), np.arange(n), np.full(n, item_row)).astype(np.float64)
+    return ScoreParts(of_network[0] - of_network[1:], 0.0)
 
 
 def _adds_up(split: ScoreParts, score: np.float32) -> bool:
@@ -202,10 +228,13 @@ class Place(NamedTuple):
     rank: int | None
     n_unseen: int
     confidence: float | None
+    candidate: bool = True
 
 
 def rank_of(model: SavedModel, user_row: int, item_row: int) -> Place:
-    """The item's place among the user's unseen items; ties by row."""
+    """The item's place among the user's unseen items, or among the candidates of a model that has them; ties by row."""
+    if isinstance(model, NeuralModel):
+        return _place_among_candidates(model, user_row, item_row)
     scores = model.predict(np.full(len(model.items), user_row), np.arange(len(model.items)))
     unseen = np.ones(len(model.items), bool)
     unseen[model.seen.indices[_seen_by(model, user_row)]] = False
@@ -215,3 +244,17 @@ def rank_of(model: SavedModel, user_row: int, item_row: int) -> Place:
     ahead = (scores > scores[item_row]) | ((scores == scores[item_row]) & (np.arange(scores.size) < item_row))
     lower = int((unseen & (scores < scores[item_row])).sum())
     return Place(1 + int((ahead & unseen).sum()), n_unseen, lower / (n_unseen - 1) if n_unseen > 1 else 1.0)
+
+
+def _place_among_candidates(model: NeuralModel, user_row: int, item_row: int) -> Place:
+    row = np.array([user_row])
+    top = CandidateFinder(model).find(
+        ListRequest(row, model.candidates, [LeftOut(model.seen.indptr, model.seen.indices, row)])
+    )
+    listed, scores = top.items[0], top.scores[0]
+    n = int(np.count_nonzero(listed >= 0))
+    place = np.flatnonzero(listed == item_row)
+    if not place.size:
+        return Place(None, n, None, item_row in model.seen.indices[_seen_by(model, user_row)])
+    lower = int(np.count_nonzero(scores[:n] < scores[place[0]]))
+    return Place(1 + int(place[0]), n, lower / (n - 1) if n > 1 else 1.0)

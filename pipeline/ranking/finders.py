@@ -8,8 +8,10 @@ from pipeline.errors import UsageError
 from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_item_model import ItemItemModel
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.saved_model import SavedModel
+from pipeline.ranking.candidates import CandidateFinder
 from pipeline.ranking.dense import DenseFinder
 from pipeline.ranking.popularity import PopularityFinder
 from pipeline.ranking.topk import Finder
@@ -54,4 +56,6 @@ def finder_for(model: SavedModel, compiled: bool | None = None) -> ListFinder:
         return DenseFinder(model)
     if isinstance(model, PopularityModel):
         return PopularityFinder(model.item_scores)
+    if isinstance(model, NeuralModel):
+        return CandidateFinder(model)
     raise UsageError(f"No lists can be found by a model of kind {model.kind!r}")

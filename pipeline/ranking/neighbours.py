@@ -1,6 +1,6 @@
 """The most similar items and users of a model.
 
-Of a model of factors, similarity is the cosine of the factors; of any other model, the cosine of the sets of users
+Of a model with factors, similarity is the cosine of the factors; of any other model, the cosine of the sets of users
 (of an item) or of items (of a user) in the interactions: n_common / √(n_a·n_b).
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.models.factor_model import FactorModel
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.saved_model import SavedModel
 
 __all__ = ["Neighbours", "similar_items", "similar_users", "similarities_of_items"]
@@ -34,7 +35,7 @@ def similar_items(model: SavedModel, item_row: int, n: int = 10) -> Neighbours:
 
 def similar_users(model: SavedModel, user_row: int, n: int = 10) -> Neighbours:
     """The users most similar to a user, without themselves and without those of similarity 0 or below."""
-    if isinstance(model, FactorModel):
+    if isinstance(model, FactorModel | NeuralModel):
         w = model.user_factors
         return _best(_cosines(w[user_row], w.shape[0], lambda lo, hi: w[lo:hi]), user_row, n)
     seen = model.seen
@@ -47,7 +48,7 @@ def similar_users(model: SavedModel, user_row: int, n: int = 10) -> Neighbours:
 
 def similarities_of_items(model: SavedModel, item_row: int) -> NDArray[np.float64]:
     """The similarity of every item to one, (n_items,)."""
-    if isinstance(model, FactorModel):
+    if isinstance(model, FactorModel | NeuralModel):
         h = model.item_factors
         return _cosines(h[:, item_row], h.shape[1], lambda lo, hi: h[:, lo:hi].T)
     seen = model.seen

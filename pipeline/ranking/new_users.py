@@ -15,6 +15,7 @@ from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn, transformed
 from pipeline.models.item_item_model import ItemItemModel
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.saved_model import SavedModel
 
@@ -29,7 +30,7 @@ def with_users(
     Parameters
     ----------
     history : over the model's items, scores as they were before the fit's transform
-    fold_in : of a factor model, if the caller has one
+    fold_in : of a model with factors, if the caller has one
     as_fitted : the scores are those after the transform, as a model's `seen` has them
 
     Raises
@@ -41,7 +42,7 @@ def with_users(
         raise InputError(f"A history over {len(history.items)} items for a model of {len(model.items)}")
     if isinstance(model, EnsembleModel):
         return _ensemble_with_users(model, history)
-    if isinstance(model, FactorModel):
+    if isinstance(model, FactorModel | NeuralModel):
         fold_in = fold_in or FoldIn(model.item_factors, model.meta)
         cells = history.scores
         factors = fold_in.solve(cells.indptr, cells.indices, cells.data) if as_fitted else fold_in.fold_matrix(cells)

@@ -16,6 +16,7 @@ from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError, UsageError
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
+from pipeline.models.neural_model import NeuralModel
 from pipeline.models.saved_model import SavedModel, model_name
 from pipeline.models.validation import check_columns, check_rows
 from pipeline.ranking.diversity import Find, GenreLimit, find_limited
@@ -93,8 +94,8 @@ class RowScorer:
         For a service that answers one user at a time: later calls take well under a millisecond.
         """
         self._finder.prepare()
-        if isinstance(self.model, FactorModel):
-            self._factors.prepare()
+        if self._fold_in is not None:
+            self._fold_in.prepare()
 
     def recommend_rows(
         self,
@@ -241,8 +242,7 @@ class RowScorer:
     def with_cells(self, cells: sparse.csr_matrix) -> SavedModel:
         """The model for users who have these cells now, their rows those of `cells`; parameters as `rank_cells`."""
         history = UserItems(cells, IdMap(np.arange(cells.shape[0])), self.items)
-        fold_in = self._factors if isinstance(self.model, FactorModel) else None
-        return with_users(self.model, history, fold_in, as_fitted=True)
+        return with_users(self.model, history, self._fold_in, as_fitted=True)
 
     def _of_factors(self, factors: NDArray[np.float32], request: ListRequest, seen: Sequence[LeftOut] = ()) -> TopK:
         if not isinstance(self._finder, FactorFinder):
@@ -262,8 +262,15 @@ class RowScorer:
 
     @cached_property
     def _factors(self) -> FoldIn:
-        if not isinstance(self.model, FactorModel):
+        if not isinstance(self.model, FactorModel) or self._fold_in is None:
             raise self._without_factors()
+        return self._fold_in
+
+    @cached_property
+    def _fold_in(self) -> FoldIn | None:
+        """Computes the factors of new users, where the model has factors."""
+        if not isinstance(self.model, FactorModel | NeuralModel):
+            return None
         return FoldIn(self.model.item_factors, self.model.meta, self._compiled)
 
     def _without_factors(self) -> UsageError:

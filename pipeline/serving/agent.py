@@ -156,9 +156,9 @@ class Agent:
             digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
             pointer = Pointer(digest, version.name, version.version, version.run_id, champion, now_ms())
             target = self._folder.model_folder(digest)
-            if target.exists():  # damaged, or fetched before
-                shutil.rmtree(target)
-            incoming.rename(target)
+            if not _is_good(target):
+                shutil.rmtree(target, ignore_errors=True)
+                incoming.rename(target)
             write_json(target.with_name(f"{digest}.json"), asdict(pointer))
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
@@ -203,6 +203,14 @@ def _verify(folder: Path) -> SavedModel:
     model = load_saved_model(folder, mapped=True)
     load_item_snapshot(folder)
     return model
+
+
+def _is_good(folder: Path) -> bool:
+    try:
+        _verify(folder)
+    except (RanklineError, OSError):
+        return False
+    return True
 
 
 def run_agent(config: ServiceConfig) -> None:

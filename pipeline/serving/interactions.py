@@ -46,6 +46,7 @@ class InteractionReader:
         self._log = log
         self.state = 0
         self.failed = ""
+        self._latest: tuple[int, int] | None = None  # state, and the last interaction then
 
     def look(self) -> int:
         """`state`, after a look at the log. Raises Problem where the log can't be read."""
@@ -58,7 +59,9 @@ class InteractionReader:
     def known(self, user: int | str, served: ServedModel) -> Known:
         """What the log has of a user. Raises Problem where the log can't be read."""
         with self._readable():
-            seen_to = self._log.latest_seq()
+            if self._latest is None or self._latest[0] != self.state:
+                self._latest = self.state, self._log.latest_seq()
+            seen_to = self._latest[1]
             if self._log.is_forgotten(user):
                 return Known((), seen_to, True)
             after = 0

@@ -169,15 +169,13 @@ def as_json(served: ServedModel, made: UserList, head: dict[str, Any]) -> bytes:
 
 def as_object(served: ServedModel, made: UserList, head: dict[str, Any]) -> dict[str, Any]:
     """The answer; scores are float32, which `orjson` writes with as many digits as tell them apart."""
-    items, scores = made.top.items[0].tolist(), made.top.scores[0]
-    sources = made.top.sources(made.source)[0].tolist()
-    listed: list[dict[str, Any]] = []
-    for place, row in enumerate(items):
-        if row < 0:
-            break
-        listed.append({"rank": place + 1, **served.item(row), "score": scores[place]})
-        if sources[place] != made.source:
-            listed[-1]["source"] = sources[place]
+    rows = made.top.items[0]
+    items = served.items(rows[rows >= 0])
+    scores = made.top.scores[0]
+    listed = [{"rank": place + 1, **item, "score": scores[place]} for place, item in enumerate(items)]
+    for entry, source in zip(listed, made.top.sources(made.source)[0].tolist(), strict=False):
+        if source != made.source:
+            entry["source"] = source
     pointer = served.pointer
     body = {
         **head,

@@ -15,7 +15,7 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from pipeline.models.item_snapshot import ItemSnapshot
+from pipeline.models.item_snapshot import SEPARATOR, ItemSnapshot
 from pipeline.models.saved_model import load_item_snapshot
 from pipeline.ranking.rules import Rules
 from pipeline.ranking.scorer import Scorer
@@ -93,18 +93,22 @@ class ServedModel:
             self._genre_rows[genre] = np.sort(self.snapshot.popular_in(genre))
         return self._genre_rows[genre]
 
-    def item(self, row: int) -> dict[str, Any]:
-        """What answers say of an item, without rank and score."""
+    def items(self, rows: NDArray[np.int32]) -> list[dict[str, Any]]:
+        """What answers say of the items in `rows`, (n,), without rank and score."""
         snapshot = self.snapshot
-        value: dict[str, Any] = {"item_id": snapshot.ids.values[row].item()}
+        made: list[dict[str, Any]] = [{"item_id": value} for value in snapshot.ids.values[rows].tolist()]
         for name in self._fields:
-            if name == "title":
-                value["title"] = str(snapshot.titles[row]) if snapshot.titles is not None else ""
+            values: list[Any]
+            if name == "popularity":
+                values = snapshot.popularity[rows].tolist()
             elif name == "genres":
-                value["genres"] = [] if snapshot.genres is None else [g for g in snapshot.genres[row].split("|") if g]
-            elif name == "popularity":
-                value["popularity"] = int(snapshot.popularity[row])
-        return value
+                texts = [""] * len(made) if snapshot.genres is None else snapshot.genres[rows].tolist()
+                values = [[genre for genre in text.split(SEPARATOR) if genre] for text in texts]
+            else:
+                values = [""] * len(made) if snapshot.titles is None else snapshot.titles[rows].tolist()
+            for item, value in zip(made, values, strict=True):
+                item[name] = value
+        return made
 
 
 def load_served(folder: Path, pointer: Pointer, fields: tuple[str, ...], cache_bytes: int) -> ServedModel:

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
-from pipeline.errors import ServerError, UsageError
+from pipeline.errors import LockedError, ServerError, UsageError
 from pipeline.runtime.file_lock import FileLock
 from pipeline.serving import metrics
 from pipeline.serving.access import is_loopback
@@ -85,7 +85,7 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
             f"--host {options.host} can be reached from elsewhere, and there are no keys: "
             "make one first (rankline key add --scope read), or serve on 127.0.0.1"
         )
-    with FileLock(folder.root / "serve.lock"), _listen(options.host, options.port) as listening:
+    with _only_service(folder), _listen(options.host, options.port) as listening:
         for stale in folder.workers.glob("*.json"):
             stale.unlink(missing_ok=True)
         folder.withdraw()
@@ -93,6 +93,13 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
         address = _address(listening)
         say(f"serving at {address} with {options.workers} worker(s); the folder is {folder.root}")
         _supervise(config, folder, listening)
+
+
+def _only_service(folder: LiveFolder) -> FileLock:
+    try:
+        return FileLock(folder.root / "serve.lock")
+    except LockedError as error:
+        raise LockedError(f"{error}: another `rankline serve` uses this folder; --live-dir names another") from None
 
 
 def _supervise(config: ServiceConfig, folder: LiveFolder, listening: socket.socket) -> None:

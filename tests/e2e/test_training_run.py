@@ -8,12 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
+from support.fork import Forked
 from support.pickles import pickles_in
 from support.processes import Home, end, free_port, wait_for
 
@@ -258,29 +258,39 @@ def test_show_and_recommend_for_people(trained: Home) -> None:
     assert re.search(r"(?m)\s+3 +\d+ +\w", done.stdout)
 
 
-def long_fit(home: Home) -> tuple[str, ...]:
-    """A training that stays in its fit until it is stopped."""
+# A training that says when it is in its fit, which goes on for many seconds then.
+LONG_FIT = """
+import sys
+from pipeline.cli.main import main
+from pipeline.models.algorithms.nmf import NMFAlgorithm
+fit = NMFAlgorithm.fit
+def telling(self, *matrix, on_iteration, **more):
+    def told(number, loss):
+        if number == 2:
+            print("in the fit", flush=True)
+        on_iteration(number, loss)
+    return fit(self, *matrix, on_iteration=told, **more)
+NMFAlgorithm.fit = telling
+main(["train", "--source", "file", "--input", "big.csv", *sys.argv[1:]])
+"""
+
+
+def in_its_fit(home: Home) -> Forked:
     rng = np.random.default_rng(0)
     lines = [f"{p // 1000},{p % 1000},{1 + p % 5}" for p in rng.choice(800 * 1000, 240_000, replace=False)]
     (home.folder / "big.csv").write_text("user_id,item_id,rating\n" + "\n".join(lines) + "\n")
-    # Hundreds of components: the signal comes long before the loss stands still, which would end the fit by itself.
+    # Hundreds of components: it takes long until the loss stands still, which would end the fit by itself.
     options = ("--n-components", "700", "--holdout", "0", "--max-iter", "1000000", "--tol", "0")
-    return ("rankline", "train", "--source", "file", "--input", "big.csv", *options)
-
-
-def until(condition, seconds: float = 240) -> None:
-    stop = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < stop, "it never came to that"
-        time.sleep(0.2)
+    process = home.fork("-c", LONG_FIT, *options)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in the fit\n", process.communicate()
+    return process
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_in_the_fit(home: Home, number: int) -> None:
-    process = home.start(*long_fit(home))
+    process = in_its_fit(home)
     try:
-        until(lambda: any("source" in run.data.tags for run in home.runs()))
-        time.sleep(1)
         process.send_signal(number)
         _, stderr = process.communicate(timeout=240)
     finally:

@@ -26,7 +26,7 @@ pytest.importorskip("numba")
 GOALS = [
     Objective(1.0, alpha_W=0.01, alpha_H=0.02),
     Objective(0.1, 2.0, alpha_W=0.05, alpha_H=0.05, reg_exponent=0.5),
-    Objective(0.03, 0.5, alpha_W=0.3, alpha_H=0.1, reg_exponent=0.0),
+    Objective(0.03, 0.5, alpha_W=0.3, alpha_H=0.1, reg_exponent=0.0, dislike_weight=4.0),
     Objective(0.0, 0.0, alpha_W=0.1, alpha_H=0.1),
 ]
 
@@ -34,7 +34,7 @@ GOALS = [
 def matrix(n_users=40, n_items=30, density=0.25, seed=0):
     rng = np.random.default_rng(seed)
     X = sparse.random(n_users, n_items, density, "csr", np.float32, rng=rng)
-    X.data = np.ceil(X.data * 10).astype(np.float32) / 2
+    X.data = np.floor(X.data * 11).astype(np.float32) / 2  # some of them 0
     return UserItems(X, IdMap(np.arange(n_users)), IdMap(100 + np.arange(n_items)))
 
 

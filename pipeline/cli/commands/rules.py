@@ -32,7 +32,7 @@ def _rules(
         bool, typer.Option("--replace", help="The file's rules take the place of all that are there.")
     ] = False,
 ) -> Outputs:
-    """Show or load rules: which items may be recommended, and which are promoted.
+    """Show or load rules about items: deny, allow, promote.
 
     They hold for the next `rankline score`, for `rankline recommend` and for served models, without a training.
     """

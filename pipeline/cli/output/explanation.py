@@ -16,7 +16,7 @@ def why_output(why: WhyResult) -> Output:
         "fallback": why.fallback, "score": why.score, "served_rank": why.served_rank, "served_score": why.served_score,
         "rank": why.rank, "n_unseen": why.n_unseen, "confidence": why.confidence,
         "n_interactions": why.n_interactions, "contributions": _contributions(why), "level": why.level,
-        "reasons": _reasons(why),
+        "candidate": why.candidate, "reasons": _reasons(why),
     }  # fmt: skip
     blocks: list[Block] = [*(_not_published(why) if why.served_rank is None else _published(why))]
     if why.kind == "popularity" and not why.fallback:
@@ -28,7 +28,13 @@ def why_output(why: WhyResult) -> Output:
             f"the score is the sum of w·h over {why.n_factors} factors; the largest parts:",
             _factors(why, why.factors),
         ]
-    if why.past_items:
+    if why.past_items and why.kind == "neural":
+        blocks += [
+            f"the score is a network's, and no sum; {why.n_past_items} items of the user's history change it; the "
+            "largest parts, each by how much lower the score would be without the item:",
+            _items(why, why.past_items),
+        ]
+    elif why.past_items:
         besides = f"{why.level:.6g} plus " if why.level else ""
         blocks += [
             f"the score is {besides}a sum over {why.n_past_items} items of the user's history; the largest parts:",
@@ -47,7 +53,10 @@ def why_output(why: WhyResult) -> Output:
 
 def _not_published(why: WhyResult) -> list[str]:
     first = f"item {_named(why, why.item)} is not in the published list of user {why.user}"
-    place = "the user has seen it" if why.rank is None else f"it is number {why.rank:,} of {why.n_unseen:,} unseen"
+    unseen = "candidates" if why.kind == "neural" else "unseen"
+    place = "the user has seen it" if why.rank is None else f"it is number {why.rank:,} of {why.n_unseen:,} {unseen}"
+    if not why.candidate:
+        place = f"it is none of the {why.n_unseen:,} items that its factor model puts first for the user"
     return [first, f"by {why.model} its score is {why.score:.9g}: {place}"]
 
 

@@ -26,9 +26,8 @@ __all__ = ["NMFAlgorithm", "estimator_for", "fit_estimator", "objective_of", "sk
 
 _GATHERED = 1 << 18  # cells whose factors are fetched at once to measure errors
 _ITERATIONS = 30  # a typical fit stops after about so many, with tol = 1e-4
-_WEIGHTED = frozenset(
-    {"unobserved_weight", "confidence", "dislike_weight", "reg_exponent"}
-)  # options that scikit-learn's solver lacks
+# Options that scikit-learn's solver lacks.
+_WEIGHTED = frozenset({"unobserved_weight", "confidence", "dislike_weight", "reg_exponent"})
 
 _SPACE = SearchSpace(
     dimensions=(
@@ -61,7 +60,8 @@ class NMFAlgorithm(Algorithm):
     options = frozenset(
         {
             "n_components", "init", "max_iter", "tol", "solver", "alpha_W", "alpha_H", "l1_ratio",
-            "unobserved_weight", "confidence", "dislike_weight", "reg_exponent", "biases", "transform", "half_life_days",
+            "unobserved_weight", "confidence", "dislike_weight", "reg_exponent", "biases",
+            "transform", "half_life_days",
         }
     )  # fmt: skip
     solvers = ("fast", "sklearn")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from pipeline.serving.gate import Scope
 from pipeline.serving.lists import POPULAR, ListOptions, allowed_rows, popular_list
 from pipeline.serving.problems import Code
@@ -44,6 +46,8 @@ def item_routes(service: Service) -> list[Get]:
 
 
 def _items(served: ServedModel, rows: list[int], **head: Any) -> Answer:
-    items = [{**served.item(row), "popularity": int(served.snapshot.popularity[row])} for row in rows]
+    cols = np.array(rows, np.int32)
+    popularity = served.snapshot.popularity[cols].tolist()
+    items = [{**item, "popularity": n} for item, n in zip(served.items(cols), popularity, strict=True)]
     body = {"model_version": served.pointer.label, "run_id": served.pointer.run_id, **head, "items": items}
     return json_answer(body, served.version_header)

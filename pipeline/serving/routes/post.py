@@ -169,10 +169,10 @@ def _predict(service: Service, asked: PredictRequest) -> Response:
     options = service.config.options
     calibrated = scores is not None and scorer.model.meta.get("fold_in") == "rating"
     predictions = []
-    for place, col in enumerate(cols.tolist()):
+    for place, item in enumerate(served.items(cols)):
         score = None if scores is None else scores[place]
         rating = None if score is None else min(max(float(score), options.min_rating), options.max_rating)
-        predictions.append({**served.item(col), "score": score, "predicted_rating": rating})
+        predictions.append({**item, "score": score, "predicted_rating": rating})
     body = {
         "user_id": user,
         "model_version": served.pointer.label,

@@ -1,0 +1,300 @@
+"""`rankline serve` beside `mlflow models serve` of the same model, over loopback: CPU of the servers for each request.
+
+    python benchmarks/serve.py [--home FOLDER] [--seconds 4] [--clients 16] [--workers 2] [--no-peer] [--swaps 6]
+
+The clients share the machine with the servers, so requests a second say how busy it is; CPU seconds of the server's
+processes (from /proc) for each request are the figure that holds. `--home` is a folder with `mlflow.db` and a
+registered model `rankline`; without it one is made (the sample, 30 iterations; a minute). Rows:
+
+    cached        lists that were asked for before       anew     each with another k or user: ranked again
+    ratings       one interaction a request, on disk when it is answered
+    reads         a rating, then the list from whichever worker: lists that did not know it
+    1,000 users   one request for 1,000 lists of 5
+    swaps         the champion is moved under load: failed requests, and seconds until it is served
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import machine
+
+ROOT = Path(__file__).resolve().parents[1]
+TICK = os.sysconf("SC_CLK_TCK")
+Ask = Callable[[int], bytes]
+
+
+def cpu(pids: list[int]) -> float:
+    """CPU seconds of processes and all below them."""
+    seconds, todo = 0.0, list(pids)
+    while todo:
+        one = todo.pop()
+        with suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            seconds += (int(fields[11]) + int(fields[12])) / TICK
+            todo += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+    return seconds
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+def post(path: str, body: object) -> bytes:
+    text = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
+    return head.encode() + b"\r\n\r\n" + text
+
+
+async def ask(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes) -> tuple[int, bytes]:
+    reader, writer = connection
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length:")[1].split(b"\r\n", 1)[0])
+    return int(head[9:12]), await reader.readexactly(length)
+
+
+def spelled(n: int) -> str:
+    """The n-th spelling of the same query: each is another key of the cache."""
+    true = "".join(letter.upper() if n >> bit & 1 else letter for bit, letter in enumerate("true"))
+    yes = "".join(letter.upper() if n >> bit & 1 else letter for bit, letter in enumerate("yes", 5))
+    return f"k=10&exclude_seen={yes if n >> 4 & 1 else true}" + ("&unknown=popular" if n >> 8 & 1 else "")
+
+
+class Load:
+    """Requests from several clients, each on a connection of its own."""
+
+    def __init__(self, port: int, clients: int) -> None:
+        self.port, self.clients = port, clients
+        self.waited: list[float] = []
+        self.failed = 0
+
+    async def run(self, seconds: float, request: Ask) -> int:
+        """The number of answers in so many seconds."""
+        self.waited, self.failed = [], 0
+        numbers, until = itertools.count(), time.perf_counter() + seconds
+        await asyncio.gather(*(self._client(numbers, until, request) for _ in range(self.clients)))
+        self.waited.sort()
+        return len(self.waited)
+
+    async def _client(self, numbers: Iterator[int], until: float, request: Ask) -> None:
+        connection = None
+        while time.perf_counter() < until:
+            begun = time.perf_counter()
+            try:
+                connection = connection or await asyncio.open_connection("127.0.0.1", self.port)
+                status, _ = await ask(connection, request(next(numbers)))
+                self.failed += status >= 400
+            except (OSError, asyncio.IncompleteReadError):
+                self.failed += 1
+                connection = None
+            self.waited.append(time.perf_counter() - begun)
+        if connection is not None:
+            connection[1].close()
+
+    def at(self, share: float) -> float:
+        """Milliseconds within which this share was answered."""
+        return 1000 * self.waited[min(len(self.waited) - 1, int(share * len(self.waited)))]
+
+
+def row(name: str, server: list[int], load: Load, seconds: float, request: Ask) -> float:
+    """Print a row; returns CPU microseconds a request."""
+    asyncio.run(load.run(0.5, request))
+    before = cpu(server)
+    n = asyncio.run(load.run(seconds, request))
+    used = (cpu(server) - before) / n * 1e6
+    print(f"{name:<28}{n / seconds:>10,.0f}/s  p50 {load.at(0.5):6.1f} ms  p99 {load.at(0.99):6.1f} ms"
+          f"  {used:8,.0f} µs CPU  {1e6 / used:8,.0f} per CPU second  failed {load.failed}")  # fmt: skip
+    return used
+
+
+async def stale_reads(port: int, n: int) -> int:
+    """Of n ratings, after how many the next list, on another connection, still has the item."""
+    both = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+    stale = 0
+    for i in range(n):
+        path = f"/api/v1/recommendations/{500_000 + i % 40}?k=20"
+        _, body = await ask(both[i % 8], get(path))
+        item = json.loads(body)["recommendations"][i % 20]["item_id"]
+        event = {"user_id": 500_000 + i % 40, "item_id": item, "rating": 4}
+        await ask(both[(i + 1) % 8], post("/api/v1/interactions", event))
+        for j in range(8):
+            _, body = await ask(both[j], get(path))
+            stale += item in [listed["item_id"] for listed in json.loads(body)["recommendations"]]
+    return stale
+
+
+# ---- servers -------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@contextmanager
+def server(command: list[str], env: dict[str, str], ready: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server, from when it answers until it is stopped."""
+    process = subprocess.Popen(
+        command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        until = time.monotonic() + 300
+        while time.monotonic() < until and process.poll() is None:
+            with suppress(OSError), urllib.request.urlopen(ready, timeout=5):
+                break
+            time.sleep(0.05)
+        else:
+            raise SystemExit(f"{command[:4]} does not answer")
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def memory(pid: int) -> str:
+    """Proportional memory of each process below, in megabytes."""
+    sizes = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        text = Path(f"/proc/{child}/smaps_rollup").read_text()
+        sizes.append(int(text.split("Pss:")[1].split()[0]) // 1024)
+    return " + ".join(map(str, sizes))
+
+
+def make_home(folder: Path, env: dict[str, str]) -> None:
+    print("training the model …", flush=True)
+    for arguments in (["train", "--max-iter", "30", "--holdout", "0"],):
+        subprocess.run([sys.executable, "-m", "pipeline", *arguments], env=env, check=True, stdout=subprocess.DEVNULL)
+
+
+async def swaps(load: Load, n: int, env: dict[str, str]) -> None:
+    """Move the champion to and fro under load."""
+    import mlflow
+
+    mlflow.set_tracking_uri(env["MLFLOW_TRACKING_URI"])
+    store = mlflow.MlflowClient()
+    versions = sorted((v.version for v in store.search_model_versions("name = 'rankline'")), key=int)
+    if len(versions) < 2:
+        first = store.get_model_version("rankline", versions[0])
+        versions.append(store.create_model_version("rankline", first.source, first.run_id).version)
+    loading = asyncio.create_task(load.run(3600, lambda i: get(f"/api/v1/recommendations/{1 + i % 600}")))
+    took = []
+    for i in range(n):
+        begun = time.perf_counter()
+        wanted = str(versions[i % 2])
+        await asyncio.to_thread(store.set_registered_model_alias, "rankline", "champion", wanted)
+        connection = await asyncio.open_connection("127.0.0.1", load.port)
+        while json.loads((await ask(connection, get("/api/v1/ready")))[1])["model_version"] != f"rankline/{wanted}":
+            await asyncio.sleep(0.02)
+        took.append(time.perf_counter() - begun)
+    loading.cancel()
+    store.delete_registered_model_alias("rankline", "champion")
+    print(f"{n} swaps under load: {len(load.waited):,} requests, {load.failed} failed; promoted → served "
+          f"{min(took):.1f}–{max(took):.1f} s")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--swaps", type=int, default=6)
+    parser.add_argument("--no-peer", action="store_true")
+    chosen = parser.parse_args()
+    print(machine.describe())
+    with tempfile.TemporaryDirectory() as scratch:
+        home = chosen.home or Path(scratch)
+        env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{home.absolute() / 'mlflow.db'}",
+            "RANKLINE_WAREHOUSE": f"chdb://{home.absolute() / 'warehouse'}",
+            "RANKLINE_LIVE_DIR": str(Path(scratch) / "live"),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_LOGGING_LEVEL": "ERROR",
+        }
+        if chosen.home is None:
+            make_home(home, env)
+        ours = bench_ours(chosen, env)
+        if not chosen.no_peer:
+            bench_peer(chosen, env, ours)
+
+
+def bench_ours(chosen: argparse.Namespace, env: dict[str, str]) -> float:
+    port = free_port()
+    command = [sys.executable, "-m", "pipeline", "serve", "--port", str(port), "--workers", str(chosen.workers)]
+    command += ["--poll-seconds", "1"]
+    ready = f"http://127.0.0.1:{port}/api/v1/ready"
+    begun = time.perf_counter()
+    with server(command, env, ready):
+        print(f"first start, kernels may compile: ready after {time.perf_counter() - begun:.1f} s")
+    begun = time.perf_counter()
+    with server(command, env, ready) as process:
+        seconds = time.perf_counter() - begun
+        print(
+            f"start with its own copy: ready after {seconds:.1f} s; memory (PSS) {memory(process.pid)} MB", flush=True
+        )
+        return bench_requests(chosen, env, port)
+
+
+def bench_requests(chosen: argparse.Namespace, env: dict[str, str], port: int) -> float:
+    # The workers alone: the agent, which does nothing for a request, is importing MLflow at first.
+    pid = [int(path.stem) for path in Path(env["RANKLINE_LIVE_DIR"], "workers").glob("*.json")]
+    lists, load = "/api/v1/recommendations", Load(port, chosen.clients)
+    event = {"item_id": 912, "rating": 4}
+    many = post(lists, {"user_ids": [1 + i % 600 for i in range(1000)], "k": 5})
+    cached = row("cached", pid, load, chosen.seconds, lambda i: get(f"{lists}/{1 + i % 600}"))
+    row("anew", pid, load, chosen.seconds, lambda i: get(f"{lists}/{1 + i % 600}?{spelled(i // 600)}"))
+    rate = "/api/v1/interactions"
+    row("ratings, on disk", pid, load, chosen.seconds, lambda i: post(rate, {"user_id": 900_000 + i % 5000, **event}))
+    stale = asyncio.run(stale_reads(port, 250))
+    print(f"lists that did not know an acknowledged rating: {stale} of {250 * 8:,}")
+    row("1,000 users in one request", pid, Load(port, 1), chosen.seconds, lambda i: many)
+    if chosen.swaps:
+        asyncio.run(swaps(load, chosen.swaps, env))
+    return cached
+
+
+def bench_peer(chosen: argparse.Namespace, env: dict[str, str], ours: float) -> None:
+    port = free_port()
+    import mlflow
+
+    newest = mlflow.MlflowClient(env["MLFLOW_TRACKING_URI"]).search_model_versions("name = 'rankline'")[0].version
+    command = [
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        f"models:/rankline/{newest}",
+        "--env-manager",
+        "local",
+        "-p",
+        str(port),
+    ]
+    with server(command, env, f"http://127.0.0.1:{port}/ping") as process:
+        body = {"dataframe_records": [{"user_id": 1}], "params": {"k": 10}}
+        theirs = row(
+            "mlflow models serve", [process.pid], Load(port, 4), chosen.seconds, lambda i: post("/invocations", body)
+        )
+    print(f"cached lists: {theirs / ours:.0f} times as many requests a CPU second as mlflow models serve")
+
+
+if __name__ == "__main__":
+    main()

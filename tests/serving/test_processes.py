@@ -1,0 +1,146 @@
+"""`rankline serve` as a user starts it: real processes on loopback, one service for all tests of this file."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.processes import Home, free_port
+from support.served import put_copy, small_trained
+
+from pipeline.errors import LockedError
+from pipeline.options import ServeOptions
+from pipeline.serving.live_folder import LiveFolder
+from pipeline.serving.service import ServiceConfig
+from pipeline.serving.supervisor import serve
+
+pytest_plugins = ["support.homes"]
+pytestmark = pytest.mark.slow
+LIST = "/api/v1/recommendations/100?k=5"
+
+
+class Served:
+    """The service in a home that has no MLflow store: it begins with its own copy."""
+
+    def __init__(self, folder: Path) -> None:
+        live = LiveFolder(folder / "live")
+        live.make()
+        put_copy(live, small_trained("item-knn"))
+        self.port = free_port()
+        home = Home(folder)
+        self.errors = folder / "errors.txt"
+        command = [sys.executable, "-m", "pipeline", "serve", "--port", str(self.port), "--drain-seconds", "1"]
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [*command, "--log-format", "json"], cwd=folder, env={**home.env, **PATHS}, stderr=errors
+            )
+        until = time.monotonic() + 240
+        while self.ask("/api/v1/ready")[0] != 200:
+            assert self.process.poll() is None, self.errors.read_text()
+            assert time.monotonic() < until, self.errors.read_text()
+            time.sleep(0.1)
+
+    def ask(self, path: str, method: str = "GET", body: Any = None) -> tuple[int, bytes, dict[str, str]]:
+        """Status (0: no answer), body and headers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            head = {} if body is None else {"Content-Type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), head)
+            answer = connection.getresponse()
+            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
+        except OSError:
+            return 0, b"", {}
+        finally:
+            connection.close()
+
+    def workers(self) -> set[int]:
+        """Process numbers of the workers."""
+        return {int(path.stem) for path in (self.errors.parent / "live" / "workers").glob("*.json")}
+
+    def counted(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        text = self.ask("/metrics")[1].decode()
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+PATHS = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    made = Served(tmp_path_factory.mktemp("home"))
+    yield made
+    made.process.kill()
+    made.process.wait()
+
+
+@pytest.mark.takes(20)
+def test_two_workers_answer_as_one_and_count_as_one(served: Served) -> None:
+    assert len(served.workers()) == 2
+    before = served.counted("rankline_requests_total")
+    hits, misses = (served.counted(f"rankline_cache_{name}_total") for name in ("hits", "misses"))
+    for n in range(40):
+        status, _, head = served.ask("/api/v1/interactions", "POST", {"user_id": 100 + n % 7, "item_id": 1000 + n})
+        assert (status, head.get("server")) == (201, None)
+        status, body, _ = served.ask(f"/api/v1/recommendations/{100 + n % 7}")
+        assert status == 200
+        assert json.loads(body)["source"] == "fold_in"
+        assert 1000 + n not in [row["item_id"] for row in json.loads(body)["recommendations"]]
+    # Each scrape before, and between, is a request as well.
+    assert served.counted("rankline_requests_total") == before + 80 + 3
+    hits = served.counted("rankline_cache_hits_total") - hits
+    assert hits + served.counted("rankline_cache_misses_total") - misses == 40
+    assert served.counted("rankline_interactions_total") == 40
+    rate = served.counted("rankline_cache_hits_total") / (
+        served.counted("rankline_cache_hits_total") + served.counted("rankline_cache_misses_total")
+    )
+    assert served.counted("rankline_cache_hit_rate") == pytest.approx(rate)
+    lines = [json.loads(line) for line in served.errors.read_text().splitlines() if '"request"' in line]
+    assert {"timestamp", "level", "service", "message", "metadata"} == set(lines[-1])
+    assert not any("1001" in json.dumps(line["metadata"]["route"]) for line in lines)
+
+
+def test_a_killed_worker_is_replaced_and_what_was_kept_stays(served: Served) -> None:
+    served.ask("/api/v1/interactions", "POST", {"user_id": 500, "item_id": 1001, "rating": 5})
+    killed = min(served.workers())
+    os.kill(killed, signal.SIGKILL)
+    answers = [served.ask("/api/v1/recommendations/500") for _ in range(30)]
+    assert [status for status, _, _ in answers].count(200) >= 29
+    assert json.loads(answers[-1][1])["source"] == "fold_in"
+    until = time.monotonic() + 120
+    while killed in served.workers() or len(served.workers()) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert served.counted("rankline_interactions_total") >= 1  # its counters are still there
+
+
+def test_a_second_service_in_the_folder_is_refused(served: Served) -> None:
+    config = ServiceConfig(ServeOptions(port=0), served.errors.parent / "live", "rankline", "sqlite:///none")
+    with pytest.raises(LockedError, match=r"another `rankline serve` uses this folder"):
+        serve(config, print)
+
+
+def test_sigterm_drains_and_ends_well(served: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    connection.request("GET", LIST)
+    connection.getresponse().read()
+    served.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    connection.request("GET", LIST)  # on a connection that was kept alive
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("connection")) == (200, "close")
+    status, body, _ = served.ask("/api/v1/ready")
+    assert (status, json.loads(body)["code"]) == (503, "DRAINING")
+    assert served.process.wait(30) == 0
+    assert not served.workers()
+    assert "Traceback" not in served.errors.read_text()
