@@ -18,7 +18,7 @@ Duplicates = Literal["last", "sum", "max", "mean"]
 Init = Literal["random", "nndsvd", "nndsvda", "nndsvdar"]
 OnInterrupt = Literal["stop", "keep"]
 Solver = Literal["fast", "sklearn", "sgd", "als"]
-SplitWay = Literal["auto", "latest", "random", "last", "time", "users"]
+SplitWay = Literal["auto", "latest", "random", "last", "time", "users", "items"]
 Transform = Literal["none", "log1p", "binary"]
 
 
@@ -142,6 +142,12 @@ class TrainOptions(Options):
     negatives_per_positive: Annotated[int, Ge(1)] = option(
         4, "neumf: unseen items drawn for each interaction.", advanced=True
     )
+    cold_items: Annotated[int, Ge(1)] | None = option(
+        None,
+        "Items with fewer interactions get factors from their genres and tags; so do items without any (usual: 5).",
+        details="For models of factors: nmf, als, elsa, svd, bpmf. Genres come from raw.movies, or from --items.",
+        advanced=True,
+    )
     transform: Transform = option(
         "none", "Scores in the matrix: as they are, log(1 + score), or 1 for a score > 0.", section="interactions"
     )
@@ -167,15 +173,16 @@ class TrainOptions(Options):
     )
     holdout: Annotated[float, Ge(0), Lt(1)] = option(
         0.2,
-        "Share held out to measure by: of each user's interactions, of all (time), of users; 0: none.",
+        "Share held out to measure by: of each user's interactions, of all (time), of users or items; 0: none.",
         section="split",
     )
     split: SplitWay = option(
         "auto",
-        "Held out: each user's latest or random share, or last few; all after a time; whole users. "
+        "Held out: each user's latest or random share, or last few; all after a time; whole users or items. "
         "auto: latest, else random.",
         section="split",
-        details="auto is random where the interactions have no times.",
+        details="auto is random where the interactions have no times. items is for --cold-items: lists are made of "
+        "the held-out items alone.",
     )
     split_last: Annotated[int, Ge(1)] = option(1, "Rows per user, for --split last.", section="split")
     split_cutoff: Moment | None = option(
@@ -191,6 +198,10 @@ class TrainOptions(Options):
             raise UsageError(f"--split-last {self.split_last} is for --split last (it is {self.split})")
         if self.split_cutoff is not None and self.split != "time":
             raise UsageError(f"--split-cutoff {self.split_cutoff} is for --split time (it is {self.split})")
+        if self.split == "items" and self.cold_items is None:
+            raise UsageError(
+                "--split items needs --cold-items, such as 5: no model knows whole items that are held out"
+            )
         self._check_objective()
 
     def _check_objective(self) -> None:

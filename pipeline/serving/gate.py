@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.serving.access import Access
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
+from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
 
 __all__ = ["ROUTE", "Gate", "key_of", "may_see_details", "request_id_of"]
@@ -55,8 +56,8 @@ def key_of(scope: Scope) -> str:
 class Gate:
     """Wraps the application."""
 
-    def __init__(self, app: App, access: Access, metrics: Metrics, log: RequestLog) -> None:
-        self._app, self._access, self._metrics, self._log = app, access, metrics, log
+    def __init__(self, app: App, access: Access, limit: RateLimit, metrics: Metrics, log: RequestLog) -> None:
+        self._app, self._access, self._limit, self._metrics, self._log = app, access, limit, metrics, log
         self.draining = False
         self.in_flight = 0
 
@@ -86,6 +87,8 @@ class Gate:
         try:
             scope[_KEY] = self._access.check(scope["method"], scope["path"], scope["headers"])
             scope[_NO_KEYS] = self._access.has_no_keys
+            if scope[_KEY] is not None:
+                self._limit.take(scope[_KEY].id)
             if scope["method"] not in ("GET", "HEAD"):
                 receive = _bounded(receive, _BATCH if scope["path"] in _LARGE else _BODY, length)
             await self._app(scope, receive, sending)

@@ -39,6 +39,8 @@ def version_output(view: VersionView, settings: Settings, with_metrics: bool = T
     blocks: list[Block] = []
     if with_metrics:
         blocks += [f"{view.run_name}  (run {view.run_id[:8]})", *metric_blocks(view.metrics, view.better_than_popular)]
+        if view.cold_items is not None:
+            blocks.append(view.cold_items.sentence)
     if view.listing is not None:
         blocks += ["", _listing(view.listing)]
     for row in view.published:

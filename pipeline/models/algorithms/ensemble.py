@@ -85,6 +85,8 @@ class EnsembleAlgorithm(Algorithm):
         )
         member = with_values(base, named_values(algorithm, given, where), where)
         algorithm.check_options(member)
+        if member.cold_items is not None:
+            raise UsageError(f"{where}: an ensemble ranks known items: leave out cold_items")
         return _Member(":".join([algorithm.name, *given]), algorithm, member)
 
     def search_space(

@@ -16,7 +16,7 @@ from pipeline.serving.lists import ListOptions, as_object, list_of, scores_of, s
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.routes.bodies import BatchRequest, NewInteraction, NewInteractions, PredictRequest
 from pipeline.serving.routes.get import json_answer
-from pipeline.serving.routes.lists import known_of
+from pipeline.serving.routes.lists import NOT_READ, known_of
 from pipeline.serving.routes.openapi import answers
 from pipeline.serving.routes.schemas import ACCEPTED, BATCH, PREDICTIONS
 from pipeline.serving.served_model import ServedModel
@@ -142,7 +142,11 @@ async def _lists_of_users(
 
     def make() -> list[dict[str, Any]]:
         return [
-            as_object(served, list_of(served, user, of.new, options, forgotten=of.forgotten), {"user_id": user})
+            as_object(
+                served,
+                list_of(served, user, of.new, options, forgotten=of.forgotten),
+                {"user_id": user} if of.readable else {"user_id": user, "degraded": NOT_READ},
+            )
             for user, of in known
         ]
 
@@ -181,6 +185,8 @@ def _predict(service: Service, asked: PredictRequest) -> Response:
         "calibrated": calibrated,
         "predictions": predictions,
     }
+    if not known.readable:
+        body["degraded"] = NOT_READ
     return _response(body, served=served)
 
 

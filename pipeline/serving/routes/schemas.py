@@ -49,6 +49,7 @@ USER_LIST = _object(
     source={"type": "string", "description": "the model's name, fold_in, popular or popular:<genre>"},
     recommendations=_LISTED,
     unknown_items={"type": "array", "items": ID},
+    degraded={"type": "string", "description": "there where new interactions can't be read"},
 )
 ITEMS = _object(
     ["model_version", "items"],
