@@ -144,7 +144,10 @@ def read_for(
 def train_in(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, choice: Choice | None = None) -> TrainResult:
     """Train on the data, log everything to the job's run, and register the model."""
     run = job.run
-    trained = replace(train(chosen.read.interactions, spec, job.reporter.progress, chosen.texts), choice=choice)
+    x, texts = chosen.read.interactions, chosen.texts
+    if registry.find(spec.algorithm).needs.genres:
+        texts = item_texts(x.item_ids, chosen, job.settings, job.reporter)
+    trained = replace(train(x, spec, job.reporter.progress, texts), choice=choice)
     for message in trained.report.messages:
         job.reporter.say(message)
 

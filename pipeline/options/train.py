@@ -51,7 +51,7 @@ class TrainOptions(Options):
 
     algorithm: str = option(
         "NMF",
-        "NMF, als, ease, elsa, svd, bpmf, neumf, item-knn, popular, recent, ensemble or auto.",
+        "NMF, als, ease, elsa, svd, bpmf, neumf, item-knn, popular, recent, ensemble, rerank or auto.",
         details="auto: the one that ranks best on a validation part, with its options ([tuning.md](tuning.md)).",
     )
     budget_minutes: Annotated[float, Gt(0)] = option(10.0, "Minutes for auto, at most.")
@@ -91,7 +91,7 @@ class TrainOptions(Options):
     random_state: Annotated[int, Ge(0), Le(2**32 - 1)] = option(42, "Seed of the start and of the holdout.")
     alpha_W: AtLeast0 = option(0.0, "Regularisation of the user factors.")  # noqa: N815
     alpha_H: AtLeast0 | Literal["same"] = option(  # noqa: N815 (scikit-learn's names)
-        "same", "Of the items'; same: as alpha_W."
+        "same", "Of the items'; same: as alpha_W.", advanced=True
     )
     l1_ratio: Share = option(0.0, "Share of L1 in the regularisation, 0 to 1.", advanced=True)
     unobserved_weight: Share = option(
@@ -123,7 +123,7 @@ class TrainOptions(Options):
         details="als multiplies it by the mean score and, as --reg-exponent says, by a row's weight of cells; ease "
         "multiplies it by the mean squared score. So one value suits scores of any scale. That of neumf is its als.",
     )
-    n_neighbours: Annotated[int, Ge(1)] = option(200, "item-knn: similar items kept of each.")
+    n_neighbours: Annotated[int, Ge(1)] = option(200, "item-knn: similar items kept of each.", advanced=True)
     shrinkage: AtLeast0 = option(
         100.0,
         "item-knn: penalty on pairs of few users.",
@@ -132,8 +132,9 @@ class TrainOptions(Options):
     )
     members: str | None = option(
         None,
-        "ensemble: its models (ease,als,item-knn,recent).",
-        details="With commas. Options may follow a name: ease:regularization=300,als:n_components=128.",
+        "Models of ensemble, or the first of rerank.",
+        details="With commas; default ease,als,item-knn,recent, and ease for rerank. Options may follow a name: "
+        "ease:regularization=300,als:n_components=128.",
     )
     layers: LayerUnits = option("64-32-16", "neumf: units of each layer.", advanced=True)
     dropout: Annotated[float, Ge(0), Lt(1)] = option(

@@ -97,7 +97,7 @@ class Trained:
 def train(x: Interactions, spec: TrainOptions, progress: Progress = silent, texts: ItemTexts | None = None) -> Trained:
     """Evaluate the model on a holdout, then fit the final model on all interactions.
 
-    texts : genres and tags of items, for `spec.cold_items`
+    texts : genres and tags of items, for `spec.cold_items` and for a model that learns from genres
 
     Raises
     ------
@@ -108,7 +108,7 @@ def train(x: Interactions, spec: TrainOptions, progress: Progress = silent, text
     InputError
         For a model, a split or a half-life that needs times, where the data has none; for cold items without genres.
     """
-    algorithm = checked_algorithm(spec)
+    algorithm = checked_algorithm(spec).told(texts)
     stages = Stages()
     with stages("matrix"):
         progress("matrix", 0, None)

@@ -137,7 +137,7 @@ def test_what_can_not_be_learned_from_is_refused() -> None:
         train(x, replace(options, cold_items=50), texts=texts)
     with pytest.raises(UsageError, match="EASE has no --cold-items"):
         train(x, replace(options, algorithm="ease"), texts=texts)
-    with pytest.raises(UsageError, match="nmf:cold_items=5: an ensemble ranks known items"):
+    with pytest.raises(UsageError, match="nmf:cold_items=5: members rank known items"):
         train(x, replace(options, algorithm="ensemble", cold_items=None, members="nmf:cold_items=5,ease"), texts=texts)
     with pytest.raises(UsageError, match="--split items needs --cold-items"):
         TrainOptions(split="items")
