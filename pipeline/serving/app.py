@@ -36,7 +36,13 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
         return Answer(made[0])
 
     gets.append(Get("/openapi.json", "This document.", openapi, {"type": "object"}))
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, routes=[get.route for get in gets])
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # it would answer with the Host that was sent
+        routes=[get.route for get in gets],
+    )
     app.include_router(post_routes(service))
     app.add_exception_handler(Problem, _answering(_same))
     app.add_exception_handler(RequestValidationError, _answering(_invalid))

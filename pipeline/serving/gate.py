@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -23,6 +25,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_LOG = logging.getLogger("rankline")
 _BODY, _BATCH = 64 << 10, 1 << 20  # bytes
 _LARGE = frozenset(("/api/v1/interactions", "/api/v1/recommendations"))
 _BODY_SECONDS = 10.0
@@ -98,13 +101,13 @@ class Gate:
             await send_problem(sending, problem, request_id)
         except asyncio.CancelledError:
             raise
-        except Exception:
+        except Exception as error:  # whatever it is, the client gets an answer
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            _LOG.error(f"request {request_id}: {type(error).__name__}: {error} ({last.filename}:{last.lineno})")
             if status:
                 raise
-            await send_problem(
-                sending, Problem(Code.INTERNAL_ERROR, "A fault of the service; its log has it"), request_id
-            )
-            raise
+            fault = Problem(Code.INTERNAL_ERROR, "A fault of the service; its log has it")
+            await send_problem(sending, fault, request_id)
         finally:
             self.in_flight -= 1
             seconds = time.perf_counter() - begun

@@ -91,7 +91,7 @@ def list_routes(service: Service) -> list[Get]:
 
 def _answer(service: Service, scope: Scope, text: str, values: Mapping[str, Any]) -> Answer:
     served = service.model.served()
-    user = served.scorer.users.parse(text)
+    user = served.user(text)
     state = service.reader.state if service.reader is not None else 0
     known = known_of(service, served, user)
     head: dict[str, Any] = {"user_id": user}

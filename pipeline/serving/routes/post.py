@@ -134,7 +134,7 @@ async def _lists_of_users(
 ) -> list[dict[str, Any]]:
     if service.reader is not None:
         service.reader.look()
-    known = [(user, known_of(service, served, user)) for user in map(served.scorer.users.parse, users)]
+    known = [(user, known_of(service, served, user)) for user in map(served.user, users)]
     if sum(bool(of.new) for _, of in known) > MOST_FOLDED:
         raise Problem(
             Code.INVALID_REQUEST, f"More than {MOST_FOLDED} of these users have new interactions: ask for fewer at once"
@@ -166,7 +166,7 @@ def _predict(service: Service, asked: PredictRequest) -> Response:
         raise Problem(Code.UNKNOWN_ITEM, f"No item has the id {unknown[0]!r}", unknown_items=unknown[:50])
     if service.reader is not None:
         service.reader.look()
-    user = scorer.users.parse(asked.user_id)
+    user = served.user(asked.user_id)
     known = known_of(service, served, user)
     row = -1 if known.forgotten else scorer.users.row(user)
     source, scores = scores_of(served, row, known.new, cols)
