@@ -103,7 +103,7 @@ def score_all(
         counts = np.count_nonzero(top.items >= 0, axis=1)
         with_items += int(np.count_nonzero(counts))
         short += int(np.count_nonzero(counts < k))
-        flat += int(np.count_nonzero((counts > 0) & (top.scores[:, 0] <= 0)))
+        flat += int(np.count_nonzero((counts > 0) & (top.scores[:, 0] == 0)))
         n_rows += block.ranks.size
         scorer.model.release()
         progress(start + rows.size, n_users)
