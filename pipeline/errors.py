@@ -111,31 +111,35 @@ class InputError(RanklineError, ValueError):
 
 
 class MissingColumnsError(InputError):
-    """Required columns are not there; the message names those that were found."""
+    """Required columns are not there; the message names those that were found.
 
-    def __init__(self, missing: Sequence[str], columns: Sequence[str], where: str = "", hint: str = "") -> None:
+    advice : what to do, where the columns are not those of interactions
+    """
+
+    def __init__(
+        self, missing: Sequence[str], columns: Sequence[str], where: str = "", hint: str = "", advice: str = ""
+    ) -> None:
         place = f" in {where}" if where else ""
         # A file with a hundred thousand columns, or with all of its text in the first line, would make a page of it.
         some = ", ".join(
             repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…") for name in columns[:_SHOWN]
         )
         more = f", … {len(columns)} in all" if len(columns) > _SHOWN else ""
+        if list(missing) == ["event"]:  # of files alone
+            usual = "Name it with --event-column."
+        else:
+            usual = "Name them with --user-column, --item-column, …, or alias them in the query."
         super().__init__(
-            f"Missing required columns: {list(missing)}{place} (found: [{some}{more}]). "
-            + (
-                "Name it with --event-column."  # of files alone
-                if list(missing) == ["event"]
-                else "Name them with --user-column, --item-column, …, or alias them in the query."
-            )
+            f"Missing required columns: {list(missing)}{place} (found: [{some}{more}]). {advice or usual}"
             + (f" {hint}" if hint else "")
         )
         self.missing = list(missing)
         self.columns = list(columns)
-        self.where, self.hint = where, hint
+        self.where, self.hint, self.advice = where, hint, advice
 
-    def __reduce__(self) -> tuple[type[MissingColumnsError], tuple[list[str], list[str], str, str]]:
+    def __reduce__(self) -> tuple[type[MissingColumnsError], tuple[list[str], list[str], str, str, str]]:
         # Pickle would pass the message alone, and a worker process could not send this back.
-        return type(self), (self.missing, self.columns, self.where, self.hint)
+        return type(self), (self.missing, self.columns, self.where, self.hint, self.advice)
 
 
 class BadRowsError(InputError):

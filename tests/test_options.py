@@ -15,7 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.options import ReadOptions, ScoreOptions, TrainOptions, TuneMetric, TuneOptions
 
 INITS = "one of ('random', 'nndsvd', 'nndsvda', 'nndsvdar')"
-SPLITS = "one of ('auto', 'latest', 'random', 'last', 'time', 'users')"
+SPLITS = "one of ('auto', 'latest', 'random', 'last', 'time', 'users', 'items')"
 LAYERS = "numbers of units from 1 to 4096 such as 64-32-16"
 MOMENT = "a date or time such as 2024-03-31, or none"
 TIME_FORMAT = "a pattern such as %d.%m.%Y, or one of seconds, milliseconds, microseconds, nanoseconds, days"
@@ -65,6 +65,8 @@ REFUSED = {
         ("members", 3, "text, or none"),
         *(("n_neighbours", value, "at least 1") for value in (0, -5)),
         *(("n_neighbours", value, INTEGER) for value in (2.0, "200", None)),
+        *(("cold_items", value, "at least 1, or none") for value in (0, -5)),
+        *(("cold_items", value, "an integer, or none") for value in (2.0, "5")),
         *(("shrinkage", value, "at least 0") for value in (-1, -0.5)),
         ("shrinkage", None, NUMBER),
         *(("layers", value, LAYERS) for value in ("", "64-", "0", "64-x", "64,32", "4097", "1-1-1-1-1-1-1-1-1", 64)),
@@ -115,6 +117,8 @@ REFUSED = {
     ScoreOptions: [
         *(("k", value, "from 1 to 65535") for value in (0, -1, 65536)),
         *(("k", value, INTEGER) for value in (10.0, "10", None)),
+        *(("max_per_genre", value, "at least 1, or none") for value in (0, -1)),
+        *(("max_per_genre", value, "an integer, or none") for value in (2.0, "2", True)),
         *(("unknown", value, "one of ('skip', 'popular')") for value in ("error", None)),
         *((name, value, "from 0 to 1") for name in ("max_coverage_drop", "max_fallback") for value in (-0.1, 1.1)),
         *((name, value, NUMBER) for name in ("max_coverage_drop", "max_fallback") for value in ("0.2", None, True)),
@@ -138,7 +142,7 @@ REFUSED = {
 FREE = {
     TrainOptions: set(),
     ReadOptions: {
-        *("query", "input", "user_column", "item_column", "rating_column", "timestamp_column", "event_column")
+        *("query", "input", "items", "user_column", "item_column", "rating_column", "timestamp_column", "event_column")
     },
     ScoreOptions: {"model", "query", "user_column", "item_column"},
     TuneOptions: set(),
@@ -188,6 +192,7 @@ TAKEN = {
     },
     ScoreOptions: {
         "k": [1, 65535],
+        "max_per_genre": [None, 1, 100],
         "unknown": ["skip", "popular"],
         "model": [None, "rankline@champion"],
         "max_coverage_drop": [0, 1, 0.0, 1.0],
@@ -257,6 +262,7 @@ def test_the_defaults():
         "n_neighbours": 200,
         "members": None,
         "shrinkage": 100.0,
+        "cold_items": None,
         "layers": "64-32-16",
         "dropout": 0.2,
         "negatives_per_positive": 4,

@@ -82,7 +82,7 @@ def test_promote_and_rollback_have_the_defaults_of_their_commands(entry_point: s
         for name in parameters(entry_point)
     }
     # By force nobody promotes in passing.
-    apart = {"promote": {"force", "reason"}, "rollback": {"table", "keep"}}[entry_point]
+    apart = {"promote": {"force", "reason"}, "rollback": {"table", "keep", "accept_changes"}}[entry_point]
     assert set(options) - set(parameters(entry_point)) - {"as_json", "log_format", "debug", "help", "config"} == apart
     assert {name for name, parameter in options.items() if parameter.param_type_name == "argument"} == own
 

@@ -1,6 +1,7 @@
 """`evaluate(ranker, split) → Evaluation`: the metrics of the lists on held-out interactions, user by user.
 
-All items of the training side are ranked, without the user's training interactions. Every held-out interaction is
+All items of the training side are ranked, without the user's training interactions (of a split by whole items, the
+held-out items). Every held-out interaction is
 relevant. The users are evaluated in blocks, in one pass. docs/metrics.md has the formula of each metric.
 """
 
@@ -82,11 +83,11 @@ def evaluate(
     known = split.train if split.fold_in is None else split.fold_in
     relevance = relevant_items(ranker, split)
     n, k = relevance.rows.size, ks[-1]
-    count = np.bincount(split.train.items, minlength=len(split.train.item_ids))
+    count = split.item_counts
     given = Given(relevance, count, m.popularity_bands(count), len(split.train.user_ids), ks)
     columns = {name: np.empty(n) for name in _names(ks)}
     with ThreadPool() if worth_compiling(n * k, compiled) else nullcontext() as threads:
-        n_train, columns["consumed_popularity"] = _histories(known, split.train, count, relevance.user_ids, threads)
+        n_train, columns["consumed_popularity"] = _histories(known, split, relevance.user_ids, threads)
         segment, cuts = m.user_segments(n_train)
         lists, ties = _measure_lists(ranker, split, given, columns, threads, progress)
         _add_diversity(columns, lists, split, ks, threads)
@@ -147,16 +148,17 @@ def _measure_lists(
 ) -> tuple[NDArray[np.int32], Ties]:
     """Rank the evaluated users block by block, and write each block's metrics into `columns`.
 
-    Returns the lists (n, max k) as item rows of `split.train.item_ids`, and the count of ties in them.
+    Returns the lists (n, max k) as item rows of `split.items`, and the count of ties in them.
     """
     relevance, ks = given.relevance, given.ks
-    n, n_items, k = relevance.rows.size, len(split.train.item_ids), ks[-1]
+    n, n_items, k = relevance.rows.size, len(split.items), ks[-1]
     lists = np.empty((n, k), np.int32)
-    item = np.append(split.train.item_ids.rows(ranker.items.values), np.int32(-1))  # -1 stays -1
+    item = np.append(split.items.rows(ranker.items.values), np.int32(-1))  # -1 stays -1
+    ranked = _ranked(ranker, split)
     ties = Ties()
     for start in range(0, n, _USERS_A_BLOCK):
         block = slice(start, min(start + _USERS_A_BLOCK, n))
-        top = ranker.recommend_rows(relevance.rows[block], k + 1)
+        top = ranker.recommend_rows(relevance.rows[block], k + 1, allow=ranked)
         lists[block] = item[top.items[:, :k]]
         table = measure(given, block, lists[block], threads)
         for name, values in zip(_measured_names(ks), table, strict=True):
@@ -176,9 +178,22 @@ def _add_diversity(
 ) -> None:
     if not len(lists):
         return
-    similarity = m.cosine_of_users(to_matrix(split.train).scores)
+    train = to_matrix(split.train).scores
+    columns_of = split.items.rows(split.train.item_ids.values)
+    shape = (train.shape[0], len(split.items))
+    similarity = m.cosine_of_users(
+        sparse.csr_matrix((train.data, columns_of[train.indices], train.indptr), shape=shape)
+    )
     for k, values in zip(ks, diversity(lists, similarity, ks, threads), strict=True):
         columns[f"diversity_at_{k}"][:] = values
+
+
+def _ranked(ranker: Ranker, split: Split) -> NDArray[np.int32] | None:
+    """The ranker's item rows that lists are made of; None: all."""
+    if split.ranked is None:
+        return None
+    rows = ranker.items.rows(split.ranked.values, missing="negative")
+    return rows[rows >= 0]
 
 
 def evaluate_ranking(ranker: Ranker, split: Split, k: int = 10, part: str = "holdout") -> Report:
@@ -199,11 +214,11 @@ def ranking_per_user(ranker: Ranker, split: Split, k: int = 10) -> dict[str, NDA
     check_candidate(ranker, split)
     relevance = relevant_items(ranker, split)
     n = relevance.rows.size
-    item = np.append(split.train.item_ids.rows(ranker.items.values), np.int32(-1))
+    item, ranked = np.append(split.items.rows(ranker.items.values), np.int32(-1)), _ranked(ranker, split)
     ndcg, recall = np.empty(n), np.empty(n)
     for start in range(0, n, _USERS_A_BLOCK):
         users = np.arange(start, min(start + _USERS_A_BLOCK, n))
-        listed = item[ranker.recommend_rows(relevance.rows[users], k).items]
+        listed = item[ranker.recommend_rows(relevance.rows[users], k, allow=ranked).items]
         hits, n_relevant = relevance.hits(users, listed, item.size), relevance.n_relevant[users]
         ndcg[users] = m.ndcg_at_k(hits, n_relevant)
         recall[users] = m.recall_at_k(hits, n_relevant)
@@ -232,14 +247,13 @@ def history_over(x: PreparedInteractions, items: IdMap) -> UserItems:
 
 def _histories(
     known: Interactions,
-    train: Interactions,
-    count: NDArray[np.int64],
+    split: Split,
     user_ids: NDArray[Any],
     threads: ThreadPool | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The number of known interactions of each evaluated user, and the mean popularity of their items."""
-    cols = train.item_ids.rows(known.item_ids.values, missing="negative")
-    popularity = np.where(cols >= 0, np.append(count, 0)[cols], 0).astype(np.float64)
+    cols = split.items.rows(known.item_ids.values, missing="negative")
+    popularity = np.where(cols >= 0, np.append(split.item_counts, 0)[cols], 0).astype(np.float64)
     n, total = tally(known.users, known.items, len(known.user_ids), popularity, threads)
     rows = known.user_ids.rows(user_ids, missing="negative")
     n, total = np.append(n, 0)[rows], np.append(total, 0.0)[rows]

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.data.matrix import UserItems, cell_values
 from pipeline.data.splits import Split
+from pipeline.evaluation.cold_items import HELD_OUT_POPULAR, RANDOM, references
 from pipeline.evaluation.evaluate import Evaluation, FoldIn, evaluate, evaluate_ratings, history_over
 from pipeline.evaluation.metric_names import current_names, holdout_name
 from pipeline.evaluation.rating_errors import AVERAGES, ERRORS, evaluate_averages
@@ -57,7 +58,8 @@ class HoldoutEvaluation:
         users in the same order. Baselines that need times are there only if the data has times; one that takes too
         long is not. Their `per_user` has only the accuracy metrics
     intervals : mean NDCG@10 of each of these with its interval; empty where no user is evaluated
-    lift : of NDCG@10 over most popular; None where no user is evaluated
+    lift : of NDCG@10 over most popular; None where no user is evaluated, and of a split by whole items, which most
+        popular can't rank
     ratings : RMSE and MAE of held-out scores by their logged names: of the model (also by segment and popularity
         band) and of the averages
     averages : RMSE and MAE of the averages by segment and band; they are not logged
@@ -86,6 +88,11 @@ class HoldoutEvaluation:
         return {key: evaluation for key, evaluation in self.evaluations.items() if key in keys}
 
     @property
+    def references(self) -> Mapping[str, Evaluation]:
+        """What a split by whole items is compared with besides the baselines; see `evaluation.cold_items`."""
+        return {key: self.evaluations[key] for key in (RANDOM, HELD_OUT_POPULAR) if key in self.evaluations}
+
+    @property
     def better_than_popular(self) -> Verdict | None:
         """By the interval of the lift; None where no user is evaluated."""
         return None if self.lift is None else self.lift.better_than_popular
@@ -100,7 +107,7 @@ class HoldoutEvaluation:
     def report(self) -> Report:
         """Every metric by its logged name, and the messages."""
         metrics = dict(self.own.report(by_segment=[f"{key}_at_10" for key in _LOGGED]).metrics)
-        for name, evaluation in self.baselines.items():
+        for name, evaluation in {**self.baselines, **self.references}.items():
             logged = {f"{key}_at_10" for key in _LOGGED} & evaluation.metrics.keys()
             metrics |= {holdout_name(key, baseline=name): evaluation.metrics[key] for key in sorted(logged)}
         if self.model in self.intervals:
@@ -146,6 +153,8 @@ def evaluate_holdout(
             accuracy = {f"{key}_at_10": evaluation.per_user[f"{key}_at_10"] for key in ACCURACY}
             evaluation = replace(evaluation, per_user=accuracy)
         evaluations[candidate.key] = evaluation
+    if split.ranked is not None:
+        evaluations |= {name: evaluate(ranker, split) for name, ranker in references(matrix, split)}
     ratings, averages = _ratings(algorithm, scorer, split, transform, half_life_days)
     own = evaluations[algorithm.key]
     messages = (*ratings.messages, *own.messages, *too_long)
@@ -154,6 +163,9 @@ def evaluate_holdout(
     ndcg = {name: evaluation.per_user["ndcg_at_10"] for name, evaluation in evaluations.items()}
     resamples = int(np.clip(_DRAWS // len(own), 200, RESAMPLES))
     intervals = {name: bootstrap_mean(values, resamples=resamples) for name, values in ndcg.items()}
+    if split.ranked is not None:
+        messages += (_said_of_ranked(split, evaluations, own),)
+        return HoldoutEvaluation(split, evaluations, intervals, None, ratings, averages, messages, algorithm.key)
     lift = lift_over_popular(ndcg[algorithm.key], ndcg[registry.POPULAR], resamples=resamples)
     messages += _warning(lift)
     return HoldoutEvaluation(split, evaluations, intervals, lift, ratings, averages, messages, algorithm.key)
@@ -222,6 +234,8 @@ def _ratings(
     if not ratings.metrics:
         return ratings, {}
     averages = evaluate_averages(split).metrics
+    if not averages:  # held-out items have none
+        return ratings, {}
     names = [holdout_name(error, baseline=average) for average in AVERAGES for error in ERRORS]
     logged = {name: averages[name] for name in names}
     detail = {name: value for name, value in averages.items() if name not in logged}
@@ -234,6 +248,16 @@ def lift_metrics(lift: Lift | None) -> dict[str, float]:
         return {}
     names = ("lift_over_popular", "interval/lift_over_popular_low", "interval/lift_over_popular_high")
     return {name: value for name, value in zip(names, lift.lift, strict=True) if math.isfinite(value)}
+
+
+def _said_of_ranked(split: Split, evaluations: Mapping[str, Evaluation], own: Evaluation) -> str:
+    n = 0 if split.ranked is None else len(split.ranked)
+    value = {name: evaluation.metrics["ndcg_at_10"] for name, evaluation in evaluations.items()}
+    return (
+        f"lists are of the {n:,} held-out items alone, which baselines don't know: NDCG@10 "
+        f"{own.metrics['ndcg_at_10']:.4f}; in random order {value[RANDOM]:.4f}; by their popularity in the held-out "
+        f"part, which nobody knows before, {value[HELD_OUT_POPULAR]:.4f}"
+    )
 
 
 def _warning(lift: Lift) -> tuple[str, ...]:

@@ -36,14 +36,14 @@ def check_candidate(candidate: Ranker | Model, split: Split, popularity: ArrayLi
     model = _model(candidate)
     train = split.train
     _known(train.user_ids, model.users, "user")
-    items = _known(train.item_ids, model.items, "item")
+    items = _known(split.items, model.items, "item")
     _check_seen(model, train, split.test, "training")
     counts = popularity
     if counts is None and getattr(candidate, "source", "") == registry.POPULAR and len(model.users):
         cols = np.arange(len(model.items))
         counts = model.predict(np.zeros(cols.size, np.int64), cols)
     if counts is not None:
-        expected = np.bincount(train.items, minlength=len(train.item_ids))[items].astype(np.float32)
+        expected = split.item_counts[items].astype(np.float32)
         if not np.array_equal(np.asarray(counts, np.float32), expected):
             raise LeakageError("The popularity of items was not counted on the training side alone")
 
@@ -56,7 +56,7 @@ def check_folded(folded: Ranker | Model, split: Split) -> None:
     LeakageError
     """
     model = _model(folded)
-    _known(split.train.item_ids, model.items, "item")
+    _known(split.items, model.items, "item")
     if split.fold_in is not None:
         known = split.fold_in.compact()
         _known(known.user_ids, model.users, "user")

@@ -16,6 +16,7 @@ from pipeline.models import registry
 
 __all__ = [
     "HEADLINE",
+    "REFERENCES",
     "RENAMED",
     "Renamed",
     "current_name",
@@ -29,6 +30,8 @@ HEADLINE = (
     "ndcg_at_10", "recall_at_10", "lift_over_popular", "reconstruction_error", "rmse", "mae", "observed_rmse",
     "observed_mae", "sparsity", "n_iter", "loss",
 )  # fmt: skip
+# What a split by whole items is compared with besides the baselines: see `evaluation.cold_items`.
+REFERENCES = {"random": "random order", "held_out_popular": "held-out popularity"}
 # Those of the headline that a group has too.
 _FROM_HOLDOUT = {name: f"holdout/{name}" for name in ("ndcg_at_10", "recall_at_10")}
 _MEANS = {"global": "global-mean", "user": "user-mean", "item": "item-mean", "biases": "biases"}
@@ -49,7 +52,7 @@ _WORDS = {
     "error": _ERROR,
     "segment": "|".join(SEGMENTS),
     "band": "|".join(BANDS),
-    "baseline": "|".join(renamed.key for renamed in registry.baselines()),
+    "baseline": "|".join([*(renamed.key for renamed in registry.baselines()), *REFERENCES]),
     "average": "|".join(_MEANS),
     "end": "low|high",
     "stage": r"\w+",

@@ -24,7 +24,7 @@ AVERAGES = ("global", "user", "item", "biases")
 
 
 class HeldOut(NamedTuple):
-    """The held-out interactions whose user and item the ranker knows.
+    """The held-out interactions whose user and item the ranker knows, and training or the split's `ranked` has.
 
     known : (n_test,) bool, which of `split.test` they are
     predicted : (n,) float64, on the scale of the scores
@@ -42,7 +42,8 @@ def predict_held_out(ranker: Ranker, split: Split, transform: Transform = "none"
     test = split.test
     rows = ranker.users.rows(test.user_ids.values, missing="negative")[test.users]
     cols = ranker.items.rows(test.item_ids.values, missing="negative")[test.items]
-    known = (rows >= 0) & (cols >= 0)
+    comparable = split.train.item_ids if split.ranked is None else split.ranked
+    known = (rows >= 0) & (cols >= 0) & (comparable.rows(test.item_ids.values, missing="negative")[test.items] >= 0)
     model = ranker.model
     if isinstance(model, FactorModel):
         # Unlike published scores these are not rounded to float32: errors are sums of small differences.

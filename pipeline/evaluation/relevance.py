@@ -19,8 +19,8 @@ class Relevance(NamedTuple):
     rows : (n,) the ranker's user rows
     user_ids : (n,)
     n_relevant : (n,) int64, number of held-out items, with those that are absent from training
-    start, relevant : (n + 1,) int64 and int32: user u's held-out items that training has are the ascending training
-        item rows relevant[start[u] : start[u + 1]]
+    start, relevant : (n + 1,) int64 and int32: user u's held-out items that can be ranked are the ascending rows
+        relevant[start[u] : start[u + 1]] of the split's `items`
     messages : sentences about the users and interactions that are left out
     """
 
@@ -44,7 +44,7 @@ def relevant_items(ranker: Ranker, split: Split) -> Relevance:
     """The users of `split.test` who are known to the ranker, with their held-out items."""
     test = split.test
     row_of = ranker.users.rows(test.user_ids.values, missing="negative")
-    col_of = split.train.item_ids.rows(test.item_ids.values, missing="negative")
+    col_of = split.items.rows(test.item_ids.values, missing="negative")
     held_out = np.bincount(test.users, minlength=row_of.size)
     known = (row_of >= 0) & (held_out > 0)
     # Both id maps ascend, so these rows are in the order of the ids.

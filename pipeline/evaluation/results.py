@@ -44,7 +44,7 @@ class Evaluation:
     by_segment : segment → the same over its users; without segments that have no users
     messages : sentences about the users and interactions that were left out
     split_digest : of the split that the users were evaluated on
-    lists : (n, max k) item rows of `split.train.item_ids`, -1 where a list is shorter; if kept
+    lists : (n, max k) item rows of `split.items`, -1 where a list is shorter; if kept
     """
 
     ks: tuple[int, ...]

@@ -155,7 +155,7 @@ def _items(evaluated: HoldoutEvaluation) -> pa.ListArray:
     if lists is None:
         raise ValueError("The model was evaluated without keeping its lists")
     filled = lists >= 0
-    ids = evaluated.split.train.item_ids.ids(lists[filled])
+    ids = evaluated.split.items.ids(lists[filled])
     offsets = np.append(0, np.cumsum(filled.sum(axis=1))).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from pipeline.errors import ForgottenUserError, IdempotencyConflictError, InputError
 from pipeline.interaction_log.columns import Columns, Row
@@ -17,7 +18,7 @@ _SHOWN = 5
 
 
 class Appending:
-    """One transaction that stores batches, each as a whole."""
+    """One transaction that stores batches, each as a whole. `flush` writes what `append` took."""
 
     def __init__(
         self,
@@ -29,9 +30,11 @@ class Appending:
     ) -> None:
         self.newest = newest
         self._database, self._columns, self._now_ms, self._keyed = database, columns, now_ms, keyed
+        self._rows: list[tuple[int, int | str, int | str, float | None, int, int]] = []
+        self._requests: dict[bytes, tuple[bytes, int, int]] = {}
 
     def append(self, batch: Batch, *, check_forgotten: bool) -> Accepted:
-        """Store a batch. Raises InputError before anything of it is stored."""
+        """Take a batch, to be stored by `flush`. Raises InputError, and takes nothing of it."""
         if not batch.interactions:
             raise InputError("A batch holds one interaction at least")
         rows = self._columns.rows(batch.interactions)
@@ -44,24 +47,33 @@ class Appending:
             self._refuse_forgotten(rows)
         first, now_ms = self.newest + 1, self._now_ms
         self.newest += len(rows)
-        self._database.executemany(
-            "INSERT INTO interactions VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (seq, user, item, rating, now_ms if at is None else at, now_ms)
-                for seq, (user, item, rating, at) in enumerate(rows, first)
-            ],
-        )
+        self._rows += [
+            (seq, user, item, rating, now_ms if at is None else at, now_ms)
+            for seq, (user, item, rating, at) in enumerate(rows, first)
+        ]
         if name:
-            self._database.execute(
-                "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)", (name, content, first, self.newest, now_ms)
-            )
+            self._requests[name] = content, first, self.newest
         return Accepted(first, self.newest, len(rows))
 
+    def flush(self) -> None:
+        """Write everything that was taken."""
+        if not self._rows:
+            return
+        self._database.executemany("INSERT INTO interactions VALUES (?, ?, ?, ?, ?, ?)", self._rows)
+        self._database.executemany(
+            "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)",
+            [(name, *request, self._now_ms) for name, request in self._requests.items()],
+        )
+        self._database.execute("UPDATE log SET last_seq = ?", (self.newest,))
+
     def _before(self, name: bytes, content: bytes) -> Accepted | None:
-        found = self._database.execute(
-            "SELECT content, first_seq, last_seq FROM requests WHERE key = ? AND received >= ?",
-            (name, self._now_ms - KEPT_MS),
-        ).fetchone()
+        found = (
+            self._requests.get(name)
+            or self._database.execute(
+                "SELECT content, first_seq, last_seq FROM requests WHERE key = ? AND received >= ?",
+                (name, self._now_ms - KEPT_MS),
+            ).fetchone()
+        )
         if found is None:
             return None
         if found[0] != content:
@@ -80,16 +92,20 @@ class Appending:
         ]
         if positions:
             some = ", ".join(map(str, positions[:_SHOWN])) + (", …" if len(positions) > _SHOWN else "")
+            where = "This interaction" if len(rows) == 1 else f"Interaction {some} of the batch"
             raise ForgottenUserError(
-                f"Interaction {some} of the batch is of a user who was forgotten, so none of it is stored; "
-                "rankline forget --lift ID takes a user back"
+                f"{where} is of a user who was forgotten: nothing was stored (rankline forget --lift takes a user back)"
             )
 
 
 def digest(salt: bytes, parts: Sequence[str]) -> bytes:
     """16 bytes for the texts, which tell nothing to who does not have the salt."""
-    begun = hashlib.blake2b(key=salt, digest_size=16)
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        begun.update(len(encoded).to_bytes(8, "little") + encoded)
+    begun = _begun(salt).copy()
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    begun.update(b"".join(len(part).to_bytes(8, "little") + part for part in encoded))
     return begun.digest()
+
+
+@cache
+def _begun(salt: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(key=salt, digest_size=16)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 
 from pipeline.errors import InputError, InvalidInteractionError
 from pipeline.interaction_log.events import Interaction
@@ -86,6 +87,7 @@ class Columns:
         return rows
 
 
+@cache
 def plain(kind: str) -> str:
     """A type's name without Nullable and LowCardinality."""
     while match := _WRAPPED.fullmatch(kind):
@@ -105,8 +107,8 @@ def as_id(name: str, value: object, kind: str) -> int | str:
     kind = plain(kind)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"{name}_id must be an integer or text, got {type(value).__name__}")
-    if match := _INTEGER.fullmatch(kind):
-        return _as_integer(name, value, kind, unsigned=bool(match[1]), bits=int(match[2]))
+    if (bounds := _bounds(kind)) is not None:
+        return _as_integer(name, value, kind, *bounds)
     text = str(value)
     if not text or len(text) > _LONGEST or any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError(f"{name}_id must be text of 1 to {_LONGEST} characters")
@@ -122,13 +124,22 @@ def as_id(name: str, value: object, kind: str) -> int | str:
     return text
 
 
-def _as_integer(name: str, value: int | str, kind: str, *, unsigned: bool, bits: int) -> int:
+@cache
+def _bounds(kind: str) -> tuple[int, int] | None:
+    """The smallest and the largest id in a column of integers; None for another column."""
+    match = _INTEGER.fullmatch(kind)
+    if match is None:
+        return None
+    # Of unsigned 64 bits, too, the models take only what fits in signed ones.
+    bits = int(match[2])
+    return (0, 2 ** min(bits, 63) - 1) if match[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def _as_integer(name: str, value: int | str, kind: str, low: int, high: int) -> int:
     if isinstance(value, str):
         if not _DIGITS.fullmatch(value):
             raise ValueError(f"{name}_id {_short(value)} is text, and the warehouse's column holds integers ({kind})")
         value = int(value)
-    # Of unsigned 64 bits, too, the models take only what fits in signed ones.
-    low, high = (0, 2 ** min(bits, 63) - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     if not low <= value <= high:
         raise ValueError(f"{name}_id {_short(value)} does not fit in the warehouse's column ({kind})")
     return value
@@ -147,10 +158,9 @@ def _as_rating(value: object, kind: str) -> float:
         raise ValueError(f"rating {value!r} does not fit in the warehouse's column ({kind})") from None
     if not (math.isfinite(rating) and rating >= 0):
         raise ValueError(f"rating must be a number from 0, got {value!r}")
-    if match := _INTEGER.fullmatch(kind):
-        high = 2 ** min(int(match[2]) - (not match[1]), 53)
-        if rating != int(rating) or rating >= high:
-            raise ValueError(f"rating {value!r} does not fit in the warehouse's column ({kind})")
+    # From 2 ** 53 on not every integer is a float.
+    if (bounds := _bounds(kind)) is not None and (rating != int(rating) or rating > min(bounds[1], 2**53)):
+        raise ValueError(f"rating {value!r} does not fit in the warehouse's column ({kind})")
     return rating
 
 

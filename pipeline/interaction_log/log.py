@@ -136,8 +136,7 @@ class InteractionLog:
                     answers.append(appending.append(Batch(*batch), check_forgotten=bool(some_forgotten)))
                 except InputError as error:
                     answers.append(error)
-            if appending.newest > newest:
-                database.execute("UPDATE log SET last_seq = ?", (appending.newest,))
+            appending.flush()
         return answers
 
     def _keyed(self, *parts: str) -> bytes:

@@ -21,8 +21,11 @@ from pipeline.evaluation.sampled_negatives import Negatives, evaluate_sampled, s
 from pipeline.jobs.evaluate_result import EvaluateResult
 from pipeline.jobs.evaluated_models import fit_setting, rating_metrics, rating_sentence
 from pipeline.jobs.inputs import columns_of, form_of
+from pipeline.jobs.item_texts import texts_of_files
 from pipeline.jobs.model_settings import ModelSetting, settings_of
 from pipeline.models import registry
+from pipeline.models.item_features import ItemFeatures
+from pipeline.models.item_snapshot import ItemTexts
 from pipeline.options import EvaluateOptions, TrainOptions
 from pipeline.ranking.protocols import Ranker
 from pipeline.runtime.progress import Reporter
@@ -59,13 +62,14 @@ def evaluate_job(
         A user-item pair is in both files.
     """
     settings = settings_of(models, spec, reporter)
+    texts = texts_of_files(files)
     results = []
     for of_fold in files.of_folds():
         read = _read(of_fold, reporter)
         for sides in [read] if files.folds is None else _folds_of(read.train, files.folds, spec):
             for seed in range(spec.random_state, spec.random_state + files.repeats):
                 seeded = tuple(setting.seeded(seed) for setting in settings)
-                evaluation = _Evaluating(of_fold, replace(spec, random_state=seed), ks, reporter)
+                evaluation = _Evaluating(of_fold, replace(spec, random_state=seed), ks, reporter, texts)
                 results.append(_evaluate(evaluation, sides, seeded, exclude_seen_negatives))
     return results[0] if len(results) == 1 else EvaluateResult.mean_of(results)
 
@@ -77,6 +81,7 @@ class _Evaluating(NamedTuple):
     spec: TrainOptions
     ks: tuple[int, ...]
     reporter: Reporter
+    texts: ItemTexts | None = None
 
 
 def _folds_of(x: Interactions, n: int, spec: TrainOptions) -> Iterator[Files]:
@@ -91,11 +96,13 @@ def _evaluate(
     evaluation: _Evaluating, read: Files, settings: tuple[ModelSetting, ...], exclude_seen_negatives: bool
 ) -> EvaluateResult:
     """Fit and evaluate the models on one split with one seed."""
-    files, spec, ks, reporter = evaluation
+    files, spec, ks, reporter, texts = evaluation
     training = prepare_interactions(read.train, spec.duplicates, spec.min_interactions, spec.max_interactions)
     for sentence in _counted(files, training):
         reporter.say(sentence)
     split = _split(files, training.interactions, prepare_interactions(read.test).interactions)
+    if texts is not None and any(setting.options.cold_items is not None for setting in settings):
+        split = replace(split, catalogue=ItemFeatures.of(texts, split.train.item_ids).ids)
     negatives = read.negatives
     if files.negatives is not None:
         reporter.progress("negatives", 0, None)
@@ -117,7 +124,7 @@ def _evaluate(
     fits: dict[str, Mapping[str, Any]] = {}
     for setting in settings:
         reporter.progress(f"fit {setting.label}", 0, None)
-        ranker, fits[setting.label] = fit_setting(setting, split, spec, reporter)
+        ranker, fits[setting.label] = fit_setting(setting, split, spec, reporter, texts)
         report = _measured(ranker, split, negatives, ks, setting.label, reporter)
         messages[setting.label] = report.messages
         ranking = {key: value for key, value in report.metrics.items() if key != "n_users"}
@@ -234,7 +241,7 @@ def _relevant(
         f"{np.count_nonzero(relevant):,} of {len(test):,} held-out interactions are relevant: their score is at least "
         f"{files.relevant_from:g}"
     )
-    of_relevant = Split(split.train, test.take(relevant))
+    of_relevant = replace(split, test=test.take(relevant))
     return of_relevant, negatives and negatives.of(of_relevant.test)
 
 

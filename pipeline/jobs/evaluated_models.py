@@ -12,6 +12,7 @@ from pipeline.data.splits import Split
 from pipeline.evaluation.rating_errors import mean_errors
 from pipeline.jobs.model_settings import ModelSetting
 from pipeline.models.base import Fitted
+from pipeline.models.item_snapshot import ItemTexts
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.memory import peak_memory, reset_peak
@@ -32,12 +33,14 @@ class EvaluatedModel(NamedTuple):
     fit: Mapping[str, Any]
 
 
-def fit_setting(setting: ModelSetting, split: Split, spec: TrainOptions, reporter: Reporter) -> EvaluatedModel:
-    """Fit the model to the training side with its options."""
+def fit_setting(
+    setting: ModelSetting, split: Split, spec: TrainOptions, reporter: Reporter, texts: ItemTexts | None = None
+) -> EvaluatedModel:
+    """Fit the model to the training side with its options; `texts` are for cold items."""
     algorithm, options = setting.algorithm, setting.options
     reset_peak()
     if algorithm.stepped:
-        trained = train(split.train, replace(options, holdout=0.0), reporter.progress)
+        trained = train(split.train, replace(options, holdout=0.0), reporter.progress, texts)
         for message in trained.report.messages:
             if "--holdout" not in message and "over all cells" not in message:  # of what is not measured here
                 reporter.say(message)

@@ -13,6 +13,7 @@ from pipeline.data.sources.row_counts import RowCount, count_files, count_wareho
 from pipeline.data.sources.sample import is_empty, load_sample
 from pipeline.data.sources.warehouse import MART, interactions_query, read_warehouse
 from pipeline.errors import UnreachableError, UsageError
+from pipeline.models.item_snapshot import ItemTexts
 from pipeline.options import ReadOptions, RowOptions, as_event_weights
 from pipeline.settings import Settings
 from pipeline.shipping.ledger import watermark
@@ -36,6 +37,7 @@ class LoadedInput:
     name : what the source is called; the same name from one day to the next, while ids mean the same
     watermark : log id → up to where its interactions were in the warehouse before the read; None for a source that is
         not made from raw.*: a file, a query or a mart of the user's own
+    texts : titles, genres and tags, where they were read before the training: of --items, or for --cold-items
     """
 
     read: ReadResult
@@ -46,6 +48,7 @@ class LoadedInput:
     fell_back: bool = False
     name: str = ""
     watermark: dict[str, int] | None = None
+    texts: ItemTexts | None = None
 
 
 def open_warehouse(settings: Settings) -> Warehouse:

@@ -152,7 +152,7 @@ def check_data(
 
 def check_memory(
     run: tracking.Run,
-    x: Interactions,
+    chosen: LoadedInput,
     n_repeated: int,
     wanted: TrainingRequest,
     settings: Settings,
@@ -160,7 +160,8 @@ def check_memory(
 ) -> Estimate:
     """Log the estimate to the run. Raises DoesNotFitError, with what would fit, where there is too little memory."""
     room = memory_limit(settings.memory_limit_mb)
-    size_for = sizes_of(x, n_repeated)
+    n_texts = len({*chosen.texts.genres, *chosen.texts.tags}) if wanted.spec.cold_items and chosen.texts else 0
+    size_for = sizes_of(chosen.read.interactions, n_repeated, n_texts)
     size = size_for(wanted.spec.min_interactions or 0)
     plan, program = wanted.plan(size), program_of(room, size.read)
     estimated = estimate(size, plan, program, busy())
@@ -242,16 +243,19 @@ def program_of(room: MemoryLimit | None, already: int) -> int:
     return max((room.used if room is not None else 0) - already, PROGRAM)
 
 
-def sizes_of(x: Interactions, n_repeated: int) -> Callable[[int], Size]:
-    """A function: minimum interactions per user → size of the remaining data. Duplicates count towards the minimum."""
+def sizes_of(x: Interactions, n_repeated: int, n_texts: int = 0) -> Callable[[int], Size]:
+    """A function: minimum interactions per user → size of the remaining data. Duplicates count towards the minimum.
+
+    n_texts : items with a genre or a tag, which the model may have although nobody has them
+    """
     rows = np.bincount(x.users, minlength=len(x.user_ids))
 
     def size_for(least: int) -> Size:
         per_user = rows[rows >= least]
         n_users = int(per_user.size)
         return Size(
-            len(x), max(int(per_user.sum()) - n_repeated, n_users), n_users, len(x.item_ids), x.at is not None,
-            x.user_ids.values.dtype.itemsize, x.item_ids.values.dtype.itemsize,
+            len(x), max(int(per_user.sum()) - n_repeated, n_users), n_users, max(len(x.item_ids), n_texts),
+            x.at is not None, x.user_ids.values.dtype.itemsize, x.item_ids.values.dtype.itemsize,
         )  # fmt: skip
 
     return size_for

@@ -32,12 +32,19 @@ class UserListing:
 
 
 def recommend_job(
-    user: str, k: int, model: str | None, popular_if_unknown: bool, settings: Settings, reporter: Reporter
+    user: str,
+    k: int,
+    model: str | None,
+    popular_if_unknown: bool,
+    settings: Settings,
+    reporter: Reporter,
+    max_per_genre: int | None = None,
 ) -> UserListing:
     """A user's list from the model, under the rules of the warehouse, with titles where the warehouse has them."""
     run.open_store(settings.tracking_uri)
     with loaded(model, reporter, settings.names.model) as (scorer, version):
         user_id = scorer.users.parse(user)
+        scorer = scorer.limited(max_per_genre)
 
         def rank(allowed: Scorer) -> Ranking:
             return allowed.recommend(user_id, k, unknown="popular" if popular_if_unknown else "error")

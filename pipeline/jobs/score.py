@@ -39,6 +39,7 @@ class ScoreResult:
     summary: BatchSummary
     outcome: PublishResult
     seconds: float
+    max_per_genre: int | None = None
 
 
 def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> ScoreResult:
@@ -65,7 +66,7 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
             )
             try:
                 rules = read_rules(warehouse, names)
-                scorer = scorer.under(rules, table.generated_at_ms)
+                scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre)
                 _check_rules(scorer)
                 reporter.progress("score", 0, len(scorer.users), "users")
                 summary = score_all(
@@ -78,7 +79,9 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
                     progress=lambda done, total: reporter.progress("score", done, total, "users"),
                 )
                 reporter.progress("publish", 0, None)
-                outcome = table.publish(scorer.model, _limits(spec), spec.keep, reporter.say, settings.lock_expiry)
+                outcome = table.publish(
+                    scorer.model, _limits(spec, scorer), spec.keep, reporter.say, settings.lock_expiry
+                )
             except CheckFailedError as error:
                 if run is not None:
                     run.tags({"failed_check": error.check, "staged_table": f"analytics.{table.staged}"})
@@ -88,7 +91,9 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
                 raise
             write_snapshot(rules, settings, reporter)
             seconds = time.perf_counter() - start
-            result = ScoreResult(version.label, names.table, warehouse.address, summary, outcome, seconds)
+            result = ScoreResult(
+                version.label, names.table, warehouse.address, summary, outcome, seconds, spec.max_per_genre
+            )
         for sentence in outcome.notes:
             reporter.say(sentence)
         if summary.n_forgotten:
@@ -98,6 +103,9 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
         if scorer.hidden is not None:
             n_hidden = int(scorer.hidden.sum())
             reporter.say(f"{n_hidden:,} of {len(scorer.items):,} items are left out by rules ({rules.digest[:12]})")
+        for promotion in scorer.promotions:
+            n_items = int(promotion.items.sum())
+            reporter.say(f"{n_items:,} item(s) are {promotion.source}, at most {promotion.quota} of them in a list")
         for failed in outcome.accepted:
             reporter.say(f"published in spite of a failed check (--accept-changes yes): {failed}")
         if run is not None:
@@ -118,9 +126,15 @@ def _check_rules(scorer: Scorer) -> None:
         )
 
 
-def _limits(spec: ScoreOptions) -> PublishLimits:
+def _limits(spec: ScoreOptions, scorer: Scorer) -> PublishLimits:
     return PublishLimits(
-        spec.k, spec.unknown == "popular", spec.max_coverage_drop, spec.max_fallback, spec.accept_changes == "yes"
+        spec.k,
+        spec.unknown == "popular",
+        spec.max_coverage_drop,
+        spec.max_fallback,
+        spec.accept_changes == "yes",
+        scorer.limit,
+        scorer.promotions,
     )
 
 

@@ -12,6 +12,7 @@ from pipeline.jobs.load_model import loaded
 from pipeline.jobs.recommend import UserListing, titles_and_liked
 from pipeline.models import registry
 from pipeline.models.base import Algorithm
+from pipeline.models.cold_items import ColdItems, cold_items_of
 from pipeline.models.saved_model import model_name
 from pipeline.options import Names
 from pipeline.ranking.scorer import Ranking
@@ -32,6 +33,7 @@ class VersionView:
     Attributes
     ----------
     version : e.g. ``rankline/3``; "" for a model that is not registered
+    cold_items : what its metadata say of them; None for a model without such
     better_than_popular : ``yes``, ``no`` or ``unclear``; None where it was not measured
     """
 
@@ -46,6 +48,7 @@ class VersionView:
     better_than_popular: str | None = None
     is_champion: bool = False
     algorithm: Algorithm = registry.DEFAULT
+    cold_items: ColdItems | None = None
 
 
 def show_job(model: str | None, settings: Settings, reporter: Reporter, user: str | None = None) -> VersionView:
@@ -53,6 +56,7 @@ def show_job(model: str | None, settings: Settings, reporter: Reporter, user: st
     names = settings.names
     run.open_store(settings.tracking_uri)
     with loaded(model, reporter, names.model) as (scorer, version):
+        cold = cold_items_of(scorer.model)
         metrics = current_names(scorer.model.meta.get("metrics", {}))
         with open_warehouse(settings) as warehouse:
             published = []
@@ -85,6 +89,7 @@ def show_job(model: str | None, settings: Settings, reporter: Reporter, user: st
         better,
         is_champion,
         registry.algorithm_of(model_name(scorer.model)),
+        None if cold is None else cold[0],
     )
 
 

@@ -20,7 +20,7 @@ from pipeline.evaluation.metric_names import seconds_by_stage
 from pipeline.evaluation.storage import write_evaluation
 from pipeline.jobs.choose import choose_model, fill_choice
 from pipeline.jobs.inputs import LoadedInput
-from pipeline.jobs.item_texts import item_texts
+from pipeline.jobs.item_texts import catalogue_texts, item_texts, texts_of_files
 from pipeline.jobs.preflight import TrainingRequest, check_data, check_memory, read_source
 from pipeline.jobs.run_pages import champion_evaluation, log_pages
 from pipeline.jobs.run_texts import run_description, run_name, source_label, version_description
@@ -133,14 +133,21 @@ def read_for(
         f"read {facts.n_interactions:,} interactions of {facts.n_users:,} users and {facts.n_items:,} items "
         f"from {chosen.where}"
     )
-    check_memory(run, chosen.read.interactions, facts.n_duplicates, wanted, settings, reporter)
+    if wanted.spec.cold_items is not None:
+        chosen = replace(chosen, texts=catalogue_texts(chosen, read_spec, settings))
+    elif read_spec.items is not None:
+        chosen = replace(chosen, texts=texts_of_files(read_spec))
+    check_memory(run, chosen, facts.n_duplicates, wanted, settings, reporter)
     return chosen
 
 
 def train_in(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, choice: Choice | None = None) -> TrainResult:
     """Train on the data, log everything to the job's run, and register the model."""
     run = job.run
-    trained = replace(train(chosen.read.interactions, spec, job.reporter.progress), choice=choice)
+    x, texts = chosen.read.interactions, chosen.texts
+    if registry.find(spec.algorithm).needs.genres:
+        texts = item_texts(x.item_ids, chosen, job.settings, job.reporter)
+    trained = replace(train(x, spec, job.reporter.progress, texts), choice=choice)
     for message in trained.report.messages:
         job.reporter.say(message)
 

@@ -12,6 +12,7 @@ from pipeline.data.sources.warehouse import titles
 from pipeline.errors import CheckFailedError, InputError, UnknownItemError, UnknownUserError
 from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.load_model import loaded
+from pipeline.models.cold_items import cold_items_of
 from pipeline.options import Names
 from pipeline.ranking.explain import Explanation, MemberPart, explain, interactions_with
 from pipeline.ranking.reasons import GenreMatch, OtherUsers, reasons_for
@@ -74,6 +75,7 @@ class WhyResult:
     level : what the score is besides the parts of past items: the item's level, the pull of L1; mostly 0
     candidate : false of an unseen item that is none of the model's candidates for the user
     reasons : other reasons for the item, None for a user who is not in the model
+    cold_below : the threshold of a cold item, whose factors come from its genres and tags; None for any other
     titles : titles of the item and of those named beside it, by id as text
     names : the model whose table it is
     """
@@ -101,6 +103,7 @@ class WhyResult:
     reasons: ItemReasons | None
     titles: dict[str, str]
     names: Names
+    cold_below: int | None = None
 
     def check(self) -> None:
         """Raise CheckFailedError where the table's score differs from the recomputed one in any bit."""
@@ -170,6 +173,7 @@ def _explained(
         explanation, reasons = Explanation(scorer.model.kind, float(n), None, 0, n, None), None
     else:
         explanation, reasons = explain(scorer.model, row, col), _reasons(scorer, row, col)
+    cold = cold_items_of(scorer.model)
     return WhyResult(
         user=user_id,
         item=item_id,
@@ -194,6 +198,7 @@ def _explained(
         reasons=reasons,
         titles={},
         names=names,
+        cold_below=cold[0].threshold if cold is not None and col in cold[1] else None,
     )
 
 

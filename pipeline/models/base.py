@@ -23,10 +23,11 @@ if TYPE_CHECKING:  # looking up a model's name must not load numpy
 
     from pipeline.data.interactions import Interactions
     from pipeline.data.matrix import UserItems
+    from pipeline.models.item_snapshot import ItemTexts
 
 __all__ = ["Algorithm", "EstimatorFacts", "Fitted", "Kind", "Needs", "OnIteration"]
 
-Kind = Literal["factors", "item_item", "popularity", "ensemble", "neural"]
+Kind = Literal["factors", "item_item", "popularity", "neural", "ensemble", "rerank"]
 OnIteration = Callable[[int, float], None]
 
 # Options of reading, holding out and progress, which every model has.
@@ -126,6 +127,10 @@ class Algorithm(ABC):
     baseline: ClassVar[bool] = False
     searched_by_auto: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
+
+    def told(self, texts: ItemTexts | None) -> Algorithm:
+        """The same algorithm, which learns from genres of items if it needs them (`needs.genres`)."""
+        return self
 
     @abstractmethod
     def fit(

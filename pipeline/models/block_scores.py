@@ -20,7 +20,16 @@ from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.protocols import SavedModel
 from pipeline.models.validation import check_pairs
 
-__all__ = ["TOP", "Cells", "ScoresBlocks", "best_scores", "pairs_by_user", "standard_scores"]
+__all__ = [
+    "TOP",
+    "Cells",
+    "ScoresBlocks",
+    "best_scores",
+    "pairs_by_user",
+    "standard_of",
+    "standard_scores",
+    "top_items",
+]
 
 TOP = 200
 Cells = tuple[NDArray[np.intp], NDArray[Any]]
@@ -75,7 +84,11 @@ def _highest(scores: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def standard_scores(model: SavedModel, rows: NDArray[np.intp], seen: Cells) -> NDArray[np.float64]:
     """Standard scores of all items for the users in `rows`, (n, n_items). A user's do not depend on the others."""
-    scores = best_scores(model, rows, seen)
+    return standard_of(best_scores(model, rows, seen), seen)
+
+
+def standard_of(scores: NDArray[np.float32], seen: Cells) -> NDArray[np.float64]:
+    """Standard scores (n, n_items) of what `best_scores` gives."""
     unseen = scores.copy()
     unseen[seen] = -np.inf
     top = _highest(unseen)
@@ -115,3 +128,16 @@ def pairs_by_user(
         pairs = order[start[first] : start[last]]
         predicted[pairs] = scores(users[first:last])[of[pairs] - first, cols[pairs]]
     return predicted
+
+
+def top_items(scores: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Of each row (n, n_items) the places of the `TOP` highest, highest first, ties by place; (n, at most TOP)."""
+    n_items = scores.shape[1]
+    size = min(TOP, n_items)
+    top = np.empty((scores.shape[0], size), np.intp)
+    for u, row in enumerate(scores):
+        least = np.partition(row, n_items - size)[n_items - size] if size else 0
+        above = np.flatnonzero(row > least)
+        some = np.sort(np.append(above, np.flatnonzero(row == least)[: size - above.size]))
+        top[u] = some[np.argsort(-row[some], kind="stable")]
+    return top

@@ -26,7 +26,17 @@ from pipeline.models.block_scores import TOP, standard_scores
 from pipeline.models.protocols import SavedModel
 from pipeline.options.train import SplitWay
 
-__all__ = ["MOST_USERS", "Pools", "Selection", "interactions_of", "pools_of", "select", "validation_split"]
+__all__ = [
+    "MOST_USERS",
+    "HeldOut",
+    "Pools",
+    "Selection",
+    "held_out_of",
+    "interactions_of",
+    "pools_of",
+    "select",
+    "validation_split",
+]
 
 _K, _ROUNDS, _FOLDS = 10, 12, 5
 # Fewer users tell nothing, and more than so many would only cost time and memory.
@@ -102,11 +112,23 @@ def validation_split(x: PreparedInteractions, share: float, split: SplitWay, see
     return random_split(x, share, seed) if split == "random" else holdout(x, share, seed)
 
 
-def pools_of(members: Sequence[SavedModel], split: Split, seed: int) -> Pools:
-    """The pools of the users whom the split holds something out of; of many users, `MOST_USERS` of them.
+class HeldOut(NamedTuple):
+    """The validation part of n users.
 
-    members : fitted to the split's training side
+    Attributes
+    ----------
+    rows : (n,) their rows in the training side
+    relevant : csr (n_users, n_items) of the training side's users and items; a stored cell was held out
+    n_relevant : (n,) ≥ 1, how many items were held out of each, with those that the training side does not have
     """
+
+    rows: NDArray[np.intp]
+    relevant: sparse.csr_matrix
+    n_relevant: NDArray[np.int64]
+
+
+def held_out_of(split: Split, seed: int) -> HeldOut:
+    """What the split holds out of its users; of many users, `MOST_USERS` of them."""
     test, train = split.test, split.train
     row_of = train.user_ids.rows(test.user_ids.values, missing="negative")
     col_of = train.item_ids.rows(test.item_ids.values, missing="negative")
@@ -117,12 +139,12 @@ def pools_of(members: Sequence[SavedModel], split: Split, seed: int) -> Pools:
     known = (row_of[test.users] >= 0) & (col_of[test.items] >= 0)
     cells = row_of[test.users[known]], col_of[test.items[known]]
     relevant = sparse.csr_matrix((np.ones(cells[0].size, np.int8), cells), (len(train.user_ids), len(train.item_ids)))
-    return _pools(members, row_of[users].astype(np.intp), relevant, held_out[users].astype(np.int64))
+    return HeldOut(row_of[users].astype(np.intp), relevant, held_out[users].astype(np.int64))
 
 
-def _pools(
-    members: Sequence[SavedModel], rows: NDArray[np.intp], relevant: sparse.csr_matrix, n_relevant: NDArray[np.int64]
-) -> Pools:
+def pools_of(members: Sequence[SavedModel], part: HeldOut) -> Pools:
+    """The pools of the users of a validation part, by members that are fitted to its training side."""
+    rows, relevant, n_relevant = part
     n_items, seen_of = len(members[0].items), members[0].seen
     size = min(n_items, TOP * len(members))
     standard = np.empty((len(members), rows.size, size), np.float32)

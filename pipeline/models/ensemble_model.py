@@ -5,15 +5,14 @@
 added up in float64 in the order of the members and rounded once to float32. With one member the scores are the
 member's own.
 
-Each member is saved in a folder of its own, ``members/0``, ``members/1``, … The ensemble's metadata lists their weights
-and the sha256 of their metadata, which lists those of their files.
+Each member is saved in a folder of its own (`pipeline.models.members`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -25,18 +24,17 @@ from scipy import sparse
 from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import stored_cells
 from pipeline.errors import ArtifactError
-from pipeline.models import safe_files
 from pipeline.models.block_scores import pairs_by_user, standard_scores
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
 from pipeline.models.item_snapshot import ItemTexts
-from pipeline.models.model_files import DEFAULT_NAMES, METADATA, OWN_FILES, Kind, ModelFolder, release
+from pipeline.models.members import MEMBERS, read_member, save_members
+from pipeline.models.model_files import DEFAULT_NAMES, METADATA, Kind, ModelFolder, release
 from pipeline.models.model_writer import write_model
 from pipeline.models.protocols import SavedModel
 
 __all__ = ["MOST_MEMBERS", "EnsembleModel", "MemberPart"]
 
-(MEMBERS,) = OWN_FILES["ensemble"]
 MOST_MEMBERS = 16
 _BLOCK_BYTES = 64 * 2**20  # bytes of a block of scores: three arrays of float64
 
@@ -154,13 +152,7 @@ class EnsembleModel:
 
     def save(self, folder: str | Path, texts: ItemTexts | None = None) -> Path:
         """Write the model and its members into `folder` (made if missing); `texts` are titles and genres, if known."""
-        digests = []
-        for i, member in enumerate(self.members):
-            own = Path(folder) / MEMBERS / str(i)
-            member.save(own)
-            with safe_files.opened(own, METADATA) as file:
-                digests.append(safe_files.sha256(file))
-        facts = {"weights": list(self.weights), "members": digests}
+        facts = {"weights": list(self.weights), "members": save_members(self.members, folder)}
         return write_model(self, folder, {}, facts, texts, folders=(MEMBERS,))
 
     @classmethod
@@ -180,7 +172,7 @@ class EnsembleModel:
                 raise ArtifactError(f"{METADATA} has weights = {weights!r:.60}, which are none")
             if not isinstance(digests, list) or not 1 <= len(digests) <= MOST_MEMBERS:
                 raise ArtifactError(f"{METADATA} lists no members, or too many")
-        members = tuple(_member(source, i, digest, load, mapped) for i, digest in enumerate(digests))
+        members = tuple(read_member(source, i, digest, load, mapped) for i, digest in enumerate(digests))
         with source.named():
             model = cls(members, tuple(map(float, weights)), source.users, source.items, seen, source.meta)
         if mapped:
@@ -192,21 +184,3 @@ class EnsembleModel:
         release(self.seen.indices, self.seen.data)
         for member in self.members:
             member.release()
-
-
-def _member(source: ModelFolder, i: int, digest: Any, load: Callable[..., SavedModel], mapped: bool) -> SavedModel:
-    """A member, whose metadata is the one that the ensemble was saved with."""
-    name = f"{MEMBERS}/{i}/{METADATA}"
-    with safe_files.opened(source.folder, name) as file:
-        if safe_files.sha256(file) != digest:
-            raise ArtifactError(
-                f"{source.folder / name} has a wrong checksum: it is damaged or was changed after training"
-            )
-    own = ModelFolder(source.folder / MEMBERS / str(i))
-    if own.kind == "ensemble":
-        raise ArtifactError(f"{own.folder}: a member of an ensemble can't be an ensemble")
-    member = load(own.folder, mapped=mapped)
-    if member.users != source.users or member.items != source.items:
-        raise ArtifactError(f"{own.folder} is for other users or items than the ensemble")
-    # The same ids are kept once.
-    return replace(member, users=source.users, items=source.items)  # type: ignore[type-var]  # a dataclass

@@ -61,6 +61,7 @@ class Plan:
     splits : how often the data is split: 0 without a holdout, 1 with one, 2 when tuning
     threads : that the fit may use
     searches : fits of a search, besides those of the training
+    cold_items : whether items without interactions get factors
     algorithm : name of the model, as `pipeline.models.registry.find` takes it
     members : the plans of the members of an ensemble
     """
@@ -75,6 +76,7 @@ class Plan:
     weighted: bool = False
     searches: int = 0
     algorithm: str = TrainOptions.algorithm
+    cold_items: bool = False
     n_neighbours: int = TrainOptions.n_neighbours
     layers: tuple[int, ...] = ()
     negatives: int = TrainOptions.negatives_per_positive
@@ -93,6 +95,7 @@ class Plan:
             options.solver,
             not options.plain,
             algorithm=options.algorithm,
+            cold_items=options.cold_items is not None,
             n_neighbours=options.n_neighbours,
             layers=options.layer_units,
             negatives=options.negatives_per_positive,

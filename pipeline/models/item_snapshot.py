@@ -38,16 +38,18 @@ _SOMETIMES = ("title.npy", *_GENRES)
 
 @dataclass(frozen=True)
 class ItemTexts:
-    """Titles and genres by item id as text; either may lack an item.
+    """Titles, genres and tags by item id as text; each may lack an item.
 
     Attributes
     ----------
     titles : title
     genres : names of its genres
+    tags : words that people gave it; they are not saved
     """
 
     titles: Mapping[str, str] = field(default_factory=dict)
     genres: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

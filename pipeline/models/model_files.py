@@ -43,7 +43,7 @@ __all__ = [
     "release",
 ]
 
-Kind = Literal["factors", "item_item", "popularity", "ensemble", "neural"]
+Kind = Literal["factors", "item_item", "popularity", "neural", "ensemble", "rerank"]
 
 # Format 1 has only factors; it has no kind, scores or items.
 FORMAT, FORMATS = 2, (1, 2)
@@ -55,6 +55,7 @@ OWN_FILES: Mapping[Kind, tuple[str, ...]] = {
     "popularity": ("item_scores.npy",),
     "ensemble": ("members",),  # a folder, with a folder of each member
     "neural": ("user_features.npy", "movie_features.npy", "network.npz"),
+    "rerank": ("trees.txt", "item_facts.npy", "item_genres.npz", "members"),
 }
 # A model of items and items is stored in one of three forms.
 Form = Literal["neighbours", "dense", "dual"]
@@ -66,7 +67,8 @@ ITEM_ITEM_FORMS: Mapping[Form, tuple[str, ...]] = {
 _SETS_OF_FILES = (*OWN_FILES.values(), *(names for form, names in ITEM_ITEM_FORMS.items() if form != "neighbours"))
 # The name of a model whose metadata has none: saved before format 2, or not in the registry.
 DEFAULT_NAMES: Mapping[Kind, str] = {
-    "factors": "nmf", "item_item": "item-knn", "popularity": "popular", "ensemble": "ensemble", "neural": "neumf",
+    "factors": "nmf", "item_item": "item-knn", "popularity": "popular", "neural": "neumf", "ensemble": "ensemble",
+    "rerank": "rerank",
 }  # fmt: skip
 ALL_FILES = (*dict.fromkeys(name for names in _SETS_OF_FILES for name in names), SEEN, SCORES, ITEMS, METADATA)
 # Members of a sparse matrix, in the order that they are written.

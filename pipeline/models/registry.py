@@ -23,6 +23,7 @@ from pipeline.models.algorithms.neumf import NeuMFAlgorithm
 from pipeline.models.algorithms.nmf import NMFAlgorithm, sklearn_estimator
 from pipeline.models.algorithms.popularity import PopularAlgorithm, RecentAlgorithm
 from pipeline.models.algorithms.ratings import BPMFAlgorithm, SVDAlgorithm
+from pipeline.models.algorithms.rerank import RerankAlgorithm
 from pipeline.models.base import Algorithm
 from pipeline.options import TrainOptions
 
@@ -72,7 +73,7 @@ REBUILT_ESTIMATOR = f"{NMFAlgorithm.name}_model"
 @cache
 def algorithms() -> tuple[Algorithm, ...]:
     """Every model, the default one first."""
-    return (*(algorithm() for algorithm in _CLASSES), EnsembleAlgorithm(find))
+    return (*(algorithm() for algorithm in _CLASSES), EnsembleAlgorithm(find), RerankAlgorithm(find))
 
 
 @cache

@@ -15,6 +15,7 @@ from pipeline.models.model_files import DEFAULT_NAMES, ModelFolder
 from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.protocols import SavedModel
+from pipeline.models.rerank_model import RerankModel
 
 __all__ = ["ItemTexts", "SavedModel", "load_item_snapshot", "load_saved_model", "model_name", "with_meta"]
 
@@ -34,6 +35,8 @@ def load_saved_model(folder: str | Path, *, mapped: bool = False) -> SavedModel:
         return NeuralModel.read(source, mapped=mapped)
     if source.kind == "ensemble":
         return EnsembleModel.read(source, load_saved_model, mapped=mapped)
+    if source.kind == "rerank":
+        return RerankModel.read(source, load_saved_model, mapped=mapped)
     return FactorModel.read(source, mapped=mapped)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pipeline.errors import UsageError
-from pipeline.options.base import Options, Rule, option
+from pipeline.options.base import Options, Rule, Several, option
 
 __all__ = ["FileFormat", "OnBadRows", "OnNegative", "RowOptions", "as_event_weights", "refuse_addresses"]
 
@@ -83,6 +83,13 @@ class RowOptions(Options):
     """Which columns hold what, how their values are read, and how files are written. Raises UsageError."""
 
     format: FileFormat | None = option(None, "Format of the files. Default: by the extension.")
+    items: Annotated[Path, Several()] | None = option(
+        None,
+        "A CSV of items: item_id, and title, genres or tags (a|b). Default: raw.movies.",
+        details="For titles of files of interactions, and for --cold-items. It may be given several times: a file of "
+        "titles and genres, and one with a row for each tag.",
+        advanced=True,
+    )
     user_column: str | None = option(
         None,
         "Column of user ids. Default: user_id, userId, …",

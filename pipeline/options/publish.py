@@ -27,6 +27,11 @@ class ScoreOptions(Options):
         "rankline@champion, rankline/3, runs:/RUN_ID or a folder of artifacts. Default: the champion, else the newest.",
     )
     k: Annotated[int, Ge(1), Le(65535)] = option(10, "Items a user, at most.")
+    max_per_genre: Annotated[int, Ge(1)] | None = option(
+        None,
+        "Items of one genre in a list, at most. Default: any number.",
+        details="An item counts for each of its genres, which come with the model; an item without genres for none.",
+    )
     unknown: UnknownUsers = option(
         "skip", "Users of the warehouse who are not in the model: skip, or popular for them."
     )

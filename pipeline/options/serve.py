@@ -50,4 +50,10 @@ class ServeOptions(Options):
     cache_mb: Annotated[int, Ge(0), Le(1 << 20)] = option(
         64, "Megabytes of ready answers that each worker keeps.", advanced=True
     )
+    rate_limit: Annotated[int, Ge(0), Le(1_000_000)] = option(
+        0, "Requests a second that a key may make, for some seconds twice as many; 0: no limit.", advanced=True
+    )
+    ship_seconds: Annotated[float, Gt(0), Le(86_400)] = option(
+        10.0, "Seconds between two shipments of new interactions to a warehouse that is a server.", advanced=True
+    )
     access_log: YesNo = option("yes", "A line on stderr for each request.", advanced=True)

@@ -18,7 +18,7 @@ Duplicates = Literal["last", "sum", "max", "mean"]
 Init = Literal["random", "nndsvd", "nndsvda", "nndsvdar"]
 OnInterrupt = Literal["stop", "keep"]
 Solver = Literal["fast", "sklearn", "sgd", "als"]
-SplitWay = Literal["auto", "latest", "random", "last", "time", "users"]
+SplitWay = Literal["auto", "latest", "random", "last", "time", "users", "items"]
 Transform = Literal["none", "log1p", "binary"]
 
 
@@ -51,7 +51,7 @@ class TrainOptions(Options):
 
     algorithm: str = option(
         "NMF",
-        "NMF, als, ease, elsa, svd, bpmf, neumf, item-knn, popular, recent, ensemble or auto.",
+        "NMF, als, ease, elsa, svd, bpmf, neumf, item-knn, popular, recent, ensemble, rerank or auto.",
         details="auto: the one that ranks best on a validation part, with its options ([tuning.md](tuning.md)).",
     )
     budget_minutes: Annotated[float, Gt(0)] = option(10.0, "Minutes for auto, at most.")
@@ -91,7 +91,7 @@ class TrainOptions(Options):
     random_state: Annotated[int, Ge(0), Le(2**32 - 1)] = option(42, "Seed of the start and of the holdout.")
     alpha_W: AtLeast0 = option(0.0, "Regularisation of the user factors.")  # noqa: N815
     alpha_H: AtLeast0 | Literal["same"] = option(  # noqa: N815 (scikit-learn's names)
-        "same", "Of the items'; same: as alpha_W."
+        "same", "Of the items'; same: as alpha_W.", advanced=True
     )
     l1_ratio: Share = option(0.0, "Share of L1 in the regularisation, 0 to 1.", advanced=True)
     unobserved_weight: Share = option(
@@ -116,7 +116,7 @@ class TrainOptions(Options):
         details="als multiplies it by the mean score and, as --reg-exponent says, by a row's weight of cells; ease "
         "multiplies it by the mean squared score. So one value suits scores of any scale. That of neumf is its als.",
     )
-    n_neighbours: Annotated[int, Ge(1)] = option(200, "item-knn: similar items kept of each.")
+    n_neighbours: Annotated[int, Ge(1)] = option(200, "item-knn: similar items kept of each.", advanced=True)
     shrinkage: AtLeast0 = option(
         100.0,
         "item-knn: penalty on pairs of few users.",
@@ -125,8 +125,9 @@ class TrainOptions(Options):
     )
     members: str | None = option(
         None,
-        "ensemble: its models (ease,als,item-knn,recent).",
-        details="With commas. Options may follow a name: ease:regularization=300,als:n_components=128.",
+        "Models of ensemble, or the first of rerank.",
+        details="With commas; default ease,als,item-knn,recent, and ease for rerank. Options may follow a name: "
+        "ease:regularization=300,als:n_components=128.",
     )
     layers: LayerUnits = option("64-32-16", "neumf: units of each layer.", advanced=True)
     dropout: Annotated[float, Ge(0), Lt(1)] = option(
@@ -134,6 +135,12 @@ class TrainOptions(Options):
     )
     negatives_per_positive: Annotated[int, Ge(1)] = option(
         4, "neumf: unseen items drawn for each interaction.", advanced=True
+    )
+    cold_items: Annotated[int, Ge(1)] | None = option(
+        None,
+        "Items with fewer interactions get factors from their genres and tags; so do items without any (usual: 5).",
+        details="For models of factors: nmf, als, elsa, svd, bpmf. Genres come from raw.movies, or from --items.",
+        advanced=True,
     )
     transform: Transform = option(
         "none", "Scores in the matrix: as they are, log(1 + score), or 1 for a score > 0.", section="interactions"
@@ -160,15 +167,16 @@ class TrainOptions(Options):
     )
     holdout: Annotated[float, Ge(0), Lt(1)] = option(
         0.2,
-        "Share held out to measure by: of each user's interactions, of all (time), of users; 0: none.",
+        "Share held out to measure by: of each user's interactions, of all (time), of users or items; 0: none.",
         section="split",
     )
     split: SplitWay = option(
         "auto",
-        "Held out: each user's latest or random share, or last few; all after a time; whole users. "
+        "Held out: each user's latest or random share, or last few; all after a time; whole users or items. "
         "auto: latest, else random.",
         section="split",
-        details="auto is random where the interactions have no times.",
+        details="auto is random where the interactions have no times. items is for --cold-items: lists are made of "
+        "the held-out items alone.",
     )
     split_last: Annotated[int, Ge(1)] = option(1, "Rows per user, for --split last.", section="split")
     split_cutoff: Moment | None = option(
@@ -184,6 +192,10 @@ class TrainOptions(Options):
             raise UsageError(f"--split-last {self.split_last} is for --split last (it is {self.split})")
         if self.split_cutoff is not None and self.split != "time":
             raise UsageError(f"--split-cutoff {self.split_cutoff} is for --split time (it is {self.split})")
+        if self.split == "items" and self.cold_items is None:
+            raise UsageError(
+                "--split items needs --cold-items, such as 5: no model knows whole items that are held out"
+            )
         self._check_objective()
 
     def _check_objective(self) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.publishing.recommendations_table import Recommendations
-from pipeline.ranking.scorer import FALLBACK, Scorer, TopK
+from pipeline.ranking.scorer import FALLBACK, Scorer
+from pipeline.ranking.topk import TopK
 
 __all__ = ["BatchSummary", "Sink", "score_all"]
 
@@ -39,6 +40,7 @@ class BatchSummary:
     n_rows : rows written
     n_fallback_rows : of these, rows of users who are not in the model
     n_forgotten : users of the model or the warehouse who were forgotten, and got none
+    n_promoted : rows of promoted items
     """
 
     n_users: int
@@ -49,6 +51,7 @@ class BatchSummary:
     n_rows: int
     n_forgotten: int = 0
     n_fallback_rows: int = 0
+    n_promoted: int = 0
 
 
 def score_all(
@@ -72,10 +75,10 @@ def score_all(
     """
     users, n_users = scorer.users, len(scorer.users)
     stream = _ByUser(seen_now)
-    with_items = short = flat = unknown = gone = n_rows = n_fallback = 0
+    with_items = short = flat = unknown = gone = n_rows = n_fallback = promoted = 0
 
     def write_strangers(ids: NDArray[Any], seen: sparse.csr_matrix) -> int:
-        nonlocal unknown, gone, n_fallback
+        nonlocal unknown, gone, n_fallback, promoted
         left_out = forgotten(ids)
         gone += int(np.count_nonzero(left_out))
         ids, seen = ids[~left_out], seen[~left_out]
@@ -84,6 +87,7 @@ def score_all(
             return 0
         block = _flat(ids, scorer.popular_rows(ids.size, k, seen=seen), scorer, FALLBACK)
         n_fallback += block.ranks.size
+        promoted += int(np.count_nonzero(block.sources != FALLBACK))
         sink.write(block)
         return block.ranks.size
 
@@ -97,7 +101,7 @@ def score_all(
         top = scorer.recommend_rows(rows, k, also_seen=_matrix(cells, start, rows.size, len(scorer.items)))
         left_out = forgotten(users.values[rows])
         gone += int(np.count_nonzero(left_out))
-        top = TopK(top.items[~left_out], top.scores[~left_out])
+        top = top.of_rows(~left_out)
         block = _flat(users.values[rows[~left_out]], top, scorer, scorer.source)
         sink.write(block)
         counts = np.count_nonzero(top.items >= 0, axis=1)
@@ -105,11 +109,12 @@ def score_all(
         short += int(np.count_nonzero(counts < k))
         flat += int(np.count_nonzero((counts > 0) & (top.scores[:, 0] == 0)))
         n_rows += block.ranks.size
+        promoted += int(np.count_nonzero(block.sources != scorer.source))
         scorer.model.release()
         progress(start + rows.size, n_users)
     for pairs in stream.rest():
         n_rows += write_strangers(*_match(scorer, pairs)[1])
-    return BatchSummary(n_users, with_items, short, flat, unknown, n_rows, gone, n_fallback)
+    return BatchSummary(n_users, with_items, short, flat, unknown, n_rows, gone, n_fallback, promoted)
 
 
 class _ByUser:
@@ -181,5 +186,5 @@ def _flat(user_ids: NDArray[Any], top: TopK, scorer: Scorer, source: str) -> Rec
         (rank + 1).astype(np.uint16),
         scorer.items.values[top.items[of, rank]],
         top.scores[of, rank],
-        np.full(of.size, source),
+        top.sources(source)[of, rank],
     )

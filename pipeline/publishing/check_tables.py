@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConnectionLostError, QueryError
 from pipeline.models.saved_model import SavedModel
+from pipeline.ranking.genres import ItemGenres
+from pipeline.ranking.promotions import Promotion
 from pipeline.warehouse import Warehouse, sql
 from pipeline.warehouse.column_types import seen_ids
 
@@ -95,10 +97,18 @@ class CheckTables:
         for users, items in also():
             self._insert(self.seen, pa.table({"user_id": pa.array(users), "item_id": pa.array(items)}))
 
-    def load_model(self, model: SavedModel, hidden: NDArray[np.bool_] | None = None) -> None:
+    def load_model(
+        self,
+        model: SavedModel,
+        hidden: NDArray[np.bool_] | None = None,
+        genres: ItemGenres | None = None,
+        promotions: Sequence[Promotion] = (),
+    ) -> None:
         """The model's users with what its artifact has as seen, and its items, in blocks of bounded memory.
 
         hidden : (n_items,) which items a rule hides; None for none
+        genres : of the items, where a limit is on them
+        promotions : of items
         """
         self._make("ddl/staged_seen", self.seen)  # empty, where no warehouse has anything to say
         self._make("ddl/staged_users", self.model_users)
@@ -108,7 +118,9 @@ class CheckTables:
             ids = items[first : first + _USERS_A_BLOCK]
             cols = np.arange(first, first + ids.size, dtype=np.uint32)
             rule = np.zeros(ids.size, np.uint8) if hidden is None else hidden[cols].astype(np.uint8)
-            self._insert(self.model_items, pa.table({"item_id": pa.array(ids), "col": cols, "hidden": rule}))
+            columns = {"item_id": pa.array(ids), "col": cols, "hidden": rule, "genres": _genres(genres, cols)}
+            columns["promoted"] = _promoted(promotions, cols)
+            self._insert(self.model_items, pa.table(columns))
         indptr, first, n_users = model.seen.indptr, 0, len(model.users)
         while first < n_users:
             # As many users as fit, one at least.
@@ -125,6 +137,29 @@ class CheckTables:
         """Drop those that were made."""
         for table in self._made:
             self._warehouse.command("DROP TABLE IF EXISTS analytics.{table:Identifier}", {"table": table})
+
+
+def _genres(genres: ItemGenres | None, cols: NDArray[np.uint32]) -> pa.LargeListArray:
+    """The names of the genres of these items."""
+    if genres is None:
+        return _lists(np.zeros(0, np.intp), np.zeros(0, np.intp), (), cols.size)
+    return _lists(*genres.of_items(cols.astype(np.int32)), genres.names, cols.size)
+
+
+def _promoted(promotions: Sequence[Promotion], cols: NDArray[np.uint32]) -> pa.LargeListArray:
+    """The sources of the promotions of these items."""
+    of = [np.flatnonzero(promotion.items[cols]) for promotion in promotions]
+    place = np.concatenate([*of, np.zeros(0, np.intp)])
+    number = np.repeat(np.arange(len(of)), [rows.size for rows in of])
+    order = np.argsort(place, kind="stable")
+    return _lists(place[order], number[order], [promotion.source for promotion in promotions], cols.size)
+
+
+def _lists(of: NDArray[Any], number: NDArray[Any], names: Sequence[str], n: int) -> pa.LargeListArray:
+    """n lists: names[number[j]] is in list of[j], which ascends."""
+    ends = np.searchsorted(of, np.arange(n + 1)).astype(np.int64)
+    values = pa.array(list(names), pa.string()).take(pa.array(number.astype(np.int64)))
+    return pa.LargeListArray.from_arrays(pa.array(ends), values)
 
 
 def _ids(column: pa.ChunkedArray, kind: str) -> NDArray[np.generic]:

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import CheckFailedError
+from pipeline.ranking.diversity import GenreLimit
+from pipeline.ranking.promotions import Promotion
 from pipeline.warehouse import Warehouse, sql
 
 __all__ = ["COMPARING", "OF_THE_ROWS", "OF_THE_SET", "Failure", "PublishLimits", "failures", "refusal"]
 
 # Of the rows by themselves; of the rows beside the model and what is seen; beside the table before.
 OF_THE_ROWS = ("lineage", "lists", "forgotten")
-OF_THE_SET = ("sources", "fallback_share", "known_users", "known_items", "rules", "seen", "list_length")
+OF_THE_SET = (
+    "sources", "fallback_share", "known_users", "known_items", "rules", "seen", "list_length", "genre_limit",
+    "promotions",
+)  # fmt: skip
 COMPARING = ("newer", "other_source", "coverage", "row_count")
 # What a person may accept, since it may be meant; a wrong row never is.
 ACCEPTABLE = frozenset({"fallback_share", *COMPARING})
@@ -29,6 +34,8 @@ class PublishLimits:
     max_coverage_drop : share of the users (and of the rows) before that may be gone, 0–1
     max_fallback : share of rows that may be of users who are not in the model, 0–1
     accept_changes : publish although one of the limits is passed
+    genres : how many items of one genre a list may hold; None for any number
+    promotions : of items, with their quotas
     """
 
     k: int
@@ -36,6 +43,8 @@ class PublishLimits:
     max_coverage_drop: float = 0.2
     max_fallback: float = 0.5
     accept_changes: bool = False
+    genres: GenreLimit | None = None
+    promotions: tuple[Promotion, ...] = ()
 
     @property
     def values(self) -> dict[str, Any]:
@@ -45,6 +54,9 @@ class PublishLimits:
             "strangers": int(self.strangers),
             "max_coverage_drop": self.max_coverage_drop,
             "max_fallback": self.max_fallback,
+            "max_per_genre": 0 if self.genres is None else self.genres.most,
+            "promoted": [promotion.source for promotion in self.promotions],
+            "quotas": [promotion.quota for promotion in self.promotions],
         }
 
 

@@ -9,6 +9,7 @@ which is atomic; a RENAME of two pairs and CREATE OR REPLACE are not. What is mo
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -205,8 +206,12 @@ def name_for_staged(lock: PublishLock, staged: str) -> str:
     return lock.name(staged.removeprefix(f"{lock.names.sets}_"))
 
 
-def roll_back(warehouse: Warehouse, keep: int, lock: PublishLock) -> tuple[PublishedSet, PublishedSet]:
+def roll_back(
+    warehouse: Warehouse, keep: int, lock: PublishLock, look: Callable[[PublishedSet], None] = lambda _: None
+) -> tuple[PublishedSet, PublishedSet]:
     """Exchange the published set with the previous one; returns both as they were before.
+
+    look : called with the previous set; if it raises, nothing is moved
 
     Raises InputError if there is no previous set, LockLostError if the lock was lost.
     """
@@ -221,6 +226,7 @@ def roll_back(warehouse: Warehouse, keep: int, lock: PublishLock) -> tuple[Publi
             f"No set before the published one is left in {warehouse.address}: "
             f"`rankline score{names.typed}` publishes another"
         )
+    look(before)
     table = lock.claim(names.previous_set, lock.name(_GOING_BACK))
     try:
         lock.move(EXCHANGE, table, names.sets)

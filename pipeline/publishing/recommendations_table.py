@@ -89,7 +89,7 @@ class RecommendationsTable:
         self._chunks = 0
         self._claimed = ""
         self._refused = False
-        self._rules = ""
+        self._notes: list[str] = []
         for name in ("ddl/01_raw", "ddl/02_analytics", "ddl/forgotten"):
             warehouse.ddl(sql.load(name).text)
         published_tables.create_log(warehouse)
@@ -225,7 +225,7 @@ class RecommendationsTable:
         published_tables.tidy_after(self._warehouse, keep, lock)
         accepted = tuple(str(failure) for failure in failed)
         notes_to_log = ["accepted: " + "; ".join(accepted)] if accepted else []
-        self._log("published", "; ".join([*notes_to_log, *filter(None, [self._rules])]))
+        self._log("published", "; ".join([*notes_to_log, *self._notes]))
         return PublishResult("published", accepted, tuple(notes))
 
     def _of_the_rows(self, model: SavedModel | None, limits: PublishLimits | None) -> list[checks.Failure]:
@@ -238,8 +238,12 @@ class RecommendationsTable:
         if model is not None:
             # Read again: what was denied while the batch ran must not be published.
             rules, now = read_rules(self._warehouse, self._names), self._now()
-            self._rules = f"rules {rules.digest[:12]}" if rules.rules else ""
-            self._companions.load_model(model, rules.hidden(model.items, now))
+            self._notes = [f"rules {rules.digest[:12]}"] if rules.rules else []
+            self._notes += [f"at most {limits.genres.most} of a genre"] if limits.genres is not None else []
+            promotions = [f"{promotion.source} at most {promotion.quota}" for promotion in limits.promotions]
+            self._notes += [", ".join(promotions)] if promotions else []
+            genres = None if limits.genres is None else limits.genres.genres
+            self._companions.load_model(model, rules.hidden(model.items, now), genres, limits.promotions)
             names += checks.OF_THE_SET
             parameters |= {**self._companions.names, "model_name": model_name(model)}
         return checks.failures(self._warehouse, names, parameters)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pipeline.publishing.lock import publish_lock
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.warehouse import Warehouse, sql
 
-__all__ = ["MOVIES", "RULES", "known_items", "push_rules", "read_rules"]
+__all__ = ["MOVIES", "RULES", "HiddenRows", "hidden_rows", "known_items", "push_rules", "read_rules"]
 
 RULES = "analytics.rules"
 MOVIES = "raw.movies"
@@ -31,10 +32,8 @@ def read_rules(warehouse: Warehouse, names: Names = DEFAULT) -> Rules:
     """
     if warehouse.engine(RULES) is None:
         return Rules()
-    rules = tuple(
-        Rule(row["action"], row["item_id"], row["genre"], row["from_ms"], row["until_ms"], row["reason"])
-        for row in warehouse.rows(sql.load("queries/rules").text, {"model": names.name})
-    )
+    rows = warehouse.rows(sql.load("queries/rules").text, {"model": names.name})
+    rules = tuple(sorted((_rule(row) for row in rows), key=_order))
     if faulty := [rule for rule in rules if rule.fault]:
         shown = "; ".join(f"{_shown(rule)}: {rule.fault}" for rule in faulty[:3])
         raise InputError(
@@ -42,6 +41,19 @@ def read_rules(warehouse: Warehouse, names: Names = DEFAULT) -> Rules:
             "replace all: rankline rules push FILE.csv --replace"
         )
     return Rules(rules, _genres(warehouse, {rule.genre.lower() for rule in rules if rule.genre}))
+
+
+def _rule(row: Mapping[str, Any]) -> Rule:
+    """The rule of a row; a table that an older version of Rankline made has no quota and no label."""
+    action, item, genre, reason, label = (
+        str(row.get(name) or "") for name in ("action", "item_id", "genre", "reason", "label")
+    )
+    return Rule(action, item, genre, row["from_ms"], row["until_ms"], reason, row.get("quota"), label)
+
+
+def _order(rule: Rule) -> tuple[Any, ...]:
+    times = [(time is None, time or 0) for time in (rule.valid_from, rule.valid_until)]
+    return rule.action, rule.item_id, rule.genre, *times, rule.reason, rule.label, rule.quota or 0
 
 
 def _shown(rule: Rule) -> str:
@@ -70,6 +82,35 @@ def known_items(warehouse: Warehouse) -> IdMap | None:
     return IdMap.of(ids) if ids.size else None
 
 
+@dataclass(frozen=True)
+class HiddenRows:
+    """Rows of a published set that rules hide: how many, and their items as text, those in most lists first."""
+
+    n_rows: int = 0
+    items: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        more = " …" if len(self.items) > 3 else ""
+        return f"{self.n_rows:,} rows of {len(self.items):,} item(s) ({', '.join(self.items[:3])}{more})"
+
+
+def hidden_rows(warehouse: Warehouse, table: str, rules: Rules, at: int) -> HiddenRows:
+    """The rows of a set, in a table of analytics, whose items no list may hold at that time (ms since 1970).
+
+    Raises InputError for rules that can't be about these items.
+    """
+    if not rules.rules:
+        return HiddenRows()
+    listed = warehouse.table(sql.load("queries/listed_items").text, {"table": table})
+    ids: NDArray[Any] = np.array(listed.column("item_id").to_pylist())
+    items = IdMap.of(ids)
+    hidden = rules.hidden(items, at)
+    if hidden is None:
+        return HiddenRows()
+    of = hidden[items.rows(ids)]
+    return HiddenRows(int(listed.column("n_rows").to_numpy()[of].sum()), tuple(map(str, ids[of].tolist())))
+
+
 def push_rules(
     warehouse: Warehouse,
     rules: Sequence[tuple[str, Rule]],
@@ -83,6 +124,8 @@ def push_rules(
     """
     for name in ("ddl/02_analytics", "ddl/rules"):
         warehouse.ddl(sql.load(name).text, {"table": "rules"})
+    if not warehouse.rows(sql.load("queries/rules_label_column").text):
+        warehouse.command(sql.load("ddl/rules_promotions").text)
     rows = _table(rules)
     if not replace:
         if rules:
@@ -106,12 +149,14 @@ def _table(rules: Sequence[tuple[str, Rule]]) -> pa.Table:
         "item_id": [rule.item_id for _, rule in rules],
         "genre": [rule.genre for _, rule in rules],
         "reason": [rule.reason for _, rule in rules],
+        "label": [rule.label for _, rule in rules],
     }
     times = {
         "valid_from": [rule.valid_from for _, rule in rules],
         "valid_until": [rule.valid_until for _, rule in rules],
     }
     return pa.table(
-        {name: pa.array(values, pa.string()) for name, values in texts.items()}
+        {"quota": pa.array([rule.quota for _, rule in rules], pa.uint16())}
+        | {name: pa.array(values, pa.string()) for name, values in texts.items()}
         | {name: pa.array(values, pa.timestamp("ms", "UTC")) for name, values in times.items()}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,8 @@ from pipeline.ranking.rules import Rule
 
 __all__ = ["COLUMNS", "bad_rules", "read_rules_file"]
 
-COLUMNS = ("item_id", "genre", "action", "valid_from", "valid_until", "reason", "model")
+COLUMNS = ("item_id", "genre", "action", "valid_from", "valid_until", "reason", "model", "quota", "label")
+_ADVICE = f"A file of rules begins with a line of names out of {', '.join(COLUMNS)}; docs/rules.md has an example."
 _SHOWN = 5
 _YEARS = range(1970, 2200)  # what a DateTime64 holds, and no typing error
 
@@ -62,7 +64,7 @@ def _check_columns(columns: list[str], path: Path) -> None:
     if not {"item_id", "genre"} & set(columns):
         missing = ["item_id", *missing]
     if missing:
-        raise MissingColumnsError(missing, columns, str(path))
+        raise MissingColumnsError(missing, columns, str(path), advice=_ADVICE)
     if unknown := sorted(set(columns) - set(COLUMNS)):
         # A misspelt valid_until would be a rule without an end.
         raise InputError(f"{path} has columns that rules don't have: {unknown}; they have {list(COLUMNS)}")
@@ -83,12 +85,22 @@ def _rule_of(row: Mapping[str | None, str | None]) -> tuple[str, Rule]:
         _time("valid_from", cells.get("valid_from", "")),
         _time("valid_until", cells.get("valid_until", "")),
         cells.get("reason", ""),
+        _quota(cells.get("quota", "")),
+        cells.get("label", ""),
     )
     if max(len(rule.item_id), len(rule.genre)) > MAX_ID_LENGTH:
         raise ValueError(f"longer than {MAX_ID_LENGTH} characters")
     if rule.fault:
         raise ValueError(rule.fault)
     return model, rule
+
+
+def _quota(text: str) -> int | None:
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError(f"quota is no whole number, got {text[:40]!r}")
+    return int(text)
 
 
 def _time(column: str, text: str) -> int | None:

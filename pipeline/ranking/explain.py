@@ -21,6 +21,7 @@ from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn, ScoreParts
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.neural_model import NeuralModel
+from pipeline.models.rerank_model import RerankModel
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.candidates import CandidateFinder
 from pipeline.ranking.topk_numpy import LeftOut, ListRequest
@@ -118,7 +119,7 @@ class Explanation:
 
 def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -> Explanation:
     """Explain the score of a user and an item of the model by its `n_parts` largest parts of each sort."""
-    if isinstance(model, EnsembleModel) and model.alone is not None:
+    if isinstance(model, EnsembleModel | RerankModel) and model.alone is not None:
         return explain(model.alone, user_row, item_row, n_parts)
     score = float(model.predict([user_row], [item_row])[0])
     place = rank_of(model, user_row, item_row)

@@ -10,6 +10,7 @@ from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
+from pipeline.models.rerank_model import RerankModel
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.candidates import CandidateFinder
 from pipeline.ranking.dense import DenseFinder
@@ -50,7 +51,7 @@ def finder_for(model: SavedModel, compiled: bool | None = None) -> ListFinder:
     """The finder for the model's kind; `compiled` as in `Scorer`."""
     if isinstance(model, FactorModel):
         return FactorFinder(model, compiled)
-    if isinstance(model, EnsembleModel):
+    if isinstance(model, EnsembleModel | RerankModel):
         return DenseFinder(model) if model.alone is None else finder_for(model.alone, compiled)
     if isinstance(model, ItemItemModel):
         return DenseFinder(model)

@@ -17,6 +17,7 @@ from pipeline.models.fold_in import FoldIn, transformed
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.neural_model import NeuralModel
 from pipeline.models.popularity_model import PopularityModel
+from pipeline.models.rerank_model import RerankModel
 from pipeline.models.saved_model import SavedModel
 
 __all__ = ["as_floats", "one_row", "with_users"]
@@ -42,6 +43,8 @@ def with_users(
         raise InputError(f"A history over {len(history.items)} items for a model of {len(model.items)}")
     if isinstance(model, EnsembleModel):
         return _ensemble_with_users(model, history)
+    if isinstance(model, RerankModel):
+        return model.with_users(with_users(model.base, history), history.users, history.scores)
     if isinstance(model, FactorModel | NeuralModel):
         fold_in = fold_in or FoldIn(model.item_factors, model.meta)
         cells = history.scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Self
 
@@ -18,9 +19,12 @@ from pipeline.models.fold_in import FoldIn
 from pipeline.models.neural_model import NeuralModel
 from pipeline.models.saved_model import SavedModel, model_name
 from pipeline.models.validation import check_columns, check_rows
+from pipeline.ranking.diversity import Find, GenreLimit, find_limited
 from pipeline.ranking.finders import FactorFinder, finder_for
+from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.new_users import with_users
 from pipeline.ranking.popularity import PopularityFinder
+from pipeline.ranking.promotions import Promotion, with_promotions
 from pipeline.ranking.rules import Rules, now_ms
 from pipeline.ranking.topk import LeftOut, TopK
 from pipeline.ranking.topk_numpy import ListRequest
@@ -45,17 +49,34 @@ class RowScorer:
         self._compiled = compiled
         self._finder = finder_for(model, compiled)
         self.hidden: NDArray[np.bool_] | None = None
+        self.limit: GenreLimit | None = None
+        self.promotions: tuple[Promotion, ...] = ()
+        self.genre_source = GenreSource()
 
     def under(self, rules: Rules, at: int | None = None) -> Self:
-        """The same scorer, whose lists hold no item that the rules hide.
+        """The same scorer, whose lists hold no item that the rules hide, and those that they promote.
 
         at : the time that counts, milliseconds since 1970; default, now
 
         Raises InputError for rules that can't be about these items.
         """
         scorer = copy.copy(self)
-        scorer.hidden = rules.hidden(self.items, now_ms() if at is None else at)
+        at = now_ms() if at is None else at
+        scorer.hidden, scorer.promotions = rules.hidden(self.items, at), rules.promotions(self.items, at)
         return scorer
+
+    def limited(self, max_per_genre: int | None) -> Self:
+        """The same scorer, whose lists hold at most so many items of one genre (`diversity`); None for any number.
+
+        Raises UsageError for a number under 1, InputError for a model whose items have no genres.
+        """
+        scorer = copy.copy(self)
+        scorer.limit = None if max_per_genre is None else GenreLimit(max_per_genre, self.genre_source.genres)
+        return scorer
+
+    def items_of(self, genres: Collection[str]) -> NDArray[np.int32]:
+        """Rows of the items that have any of these genres. Raises InputError for a genre of no item."""
+        return self.genre_source.genres.rows_of(genres)
 
     @property
     def users(self) -> IdMap:
@@ -97,9 +118,21 @@ class RowScorer:
         n_threads : where compiled kernels find the lists; default, the cores this process may use
         """
         index = check_rows(rows, "User", len(self.users))
-        seen = [LeftOut(self.model.seen.indptr, self.model.seen.indices, index)] if exclude_seen else []
-        left_out = self._left_out(index.size, k, seen, also_seen, "also_seen")
-        return self._finder.find(ListRequest(index, k, left_out, self._hidden(allow, deny), n_threads))
+        seen = [LeftOut(self.model.seen.indptr, self.model.seen.indices, index)]
+        left_out = self._left_out(index.size, k, seen if exclude_seen else [], also_seen, "also_seen")
+        request = ListRequest(index, k, left_out, self._hidden(allow, deny), n_threads)
+        return self._lists(self._finder.find, request, [] if exclude_seen else seen)
+
+    def _lists(self, find: Find, request: ListRequest, seen: Sequence[LeftOut] = ()) -> TopK:
+        """The lists of a request: every way to a list ends here, so that limits and promotions are in all of them.
+
+        seen : what is never promoted, besides what the request leaves out
+        """
+        top = find(request) if self.limit is None else find_limited(find, request, self.limit)
+        if not self.promotions:
+            return top
+        never = request._replace(left_out=[*request.left_out, *seen])
+        return with_promotions(find, never, top, self.promotions, self.limit)
 
     def _left_out(
         self, n: int, k: int, left_out: list[LeftOut], seen: sparse.csr_matrix | None, name: str
@@ -128,7 +161,8 @@ class RowScorer:
     ) -> TopK:
         """The k most popular items for each of n users; scores are numbers of interactions."""
         left_out = self._left_out(n, k, [], seen, "seen")
-        return self._most_popular.find(ListRequest(np.arange(n), k, left_out, self._hidden(allow, deny)))
+        request = ListRequest(np.arange(n), k, left_out, self._hidden(allow, deny))
+        return self._lists(self._most_popular.find, request)
 
     def _hidden(self, allow: NDArray[np.int32] | None, deny: NDArray[np.int32] | None) -> NDArray[np.bool_] | None:
         if allow is None and deny is None:
@@ -195,10 +229,11 @@ class RowScorer:
 
         Raises InputError.
         """
-        seen = cells if exclude_seen else None
         if isinstance(self.model, FactorModel):
-            factors = self._factors.solve(cells.indptr, cells.indices, cells.data)
-            return self.rank(factors, k, seen=seen, allow=allow, deny=deny)
+            factors, n = self._factors.solve(cells.indptr, cells.indices, cells.data), cells.shape[0]
+            left_out = self._left_out(n, k, [], cells, "cells")
+            request = ListRequest(np.arange(n), k, left_out if exclude_seen else [], self._hidden(allow, deny))
+            return self._of_factors(self._checked(factors), request, [] if exclude_seen else left_out)
         other = copy.copy(self)
         other.model = self.with_cells(cells)
         other._finder = finder_for(other.model, self._compiled)
@@ -209,10 +244,11 @@ class RowScorer:
         history = UserItems(cells, IdMap(np.arange(cells.shape[0])), self.items)
         return with_users(self.model, history, self._fold_in, as_fitted=True)
 
-    def _of_factors(self, factors: NDArray[np.float32], request: ListRequest) -> TopK:
+    def _of_factors(self, factors: NDArray[np.float32], request: ListRequest, seen: Sequence[LeftOut] = ()) -> TopK:
         if not isinstance(self._finder, FactorFinder):
             raise self._without_factors()
-        return self._finder.of_factors.find(factors, request)
+        finder = self._finder.of_factors
+        return self._lists(lambda part: finder.find(factors, part), request, seen)
 
     def _checked(self, user_factors: ArrayLike) -> NDArray[np.float32]:
         if not isinstance(self.model, FactorModel):

@@ -1,4 +1,4 @@
-"""Rules about items: which may be recommended, and from when until when. A snapshot of them is one JSON file.
+"""Rules about items: which may be recommended or are promoted, and when. A snapshot of them is one JSON file.
 
 The batch job, `rankline recommend` and the served model all apply rules through `Scorer.under`.
 """
@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from pipeline.data.id_map import IdMap
 from pipeline.errors import ArtifactError, InputError
+from pipeline.ranking.promotions import Promotion
 
 __all__ = ["ACTIONS", "VARIABLE", "Rule", "Rules", "RulesFile", "now_ms"]
 
-ACTIONS = ("deny", "allow")
+ACTIONS = ("deny", "allow", "promote")
+_LONGEST_LABEL, _LARGEST_QUOTA = 60, 1000
 # Names the snapshot that a served model applies.
 VARIABLE = "RANKLINE_RULES"
 _FORMAT = 1
@@ -41,6 +43,8 @@ class Rule:
     genre : the genre; "" for a rule of an item
     valid_from, valid_until : milliseconds since 1970 (UTC), from the first on and before the second; None, always
     reason : for people
+    quota : of a rule that promotes, how many items of its label a list may hold because of it; None, 1
+    label : of a rule that promotes, what readers are told
     """
 
     action: str
@@ -49,6 +53,8 @@ class Rule:
     valid_from: int | None = None
     valid_until: int | None = None
     reason: str = ""
+    quota: int | None = None
+    label: str = ""
 
     @property
     def fault(self) -> str:
@@ -59,6 +65,12 @@ class Rule:
             return "it names an item_id and a genre" if self.item_id else "it names no item_id and no genre"
         if self.valid_from is not None and self.valid_until is not None and self.valid_until <= self.valid_from:
             return "valid_until is not after valid_from"
+        if self.action != "promote" and (self.quota is not None or self.label):
+            return f"quota and label are of promote, not of {self.action}"
+        if self.quota is not None and not 1 <= self.quota <= _LARGEST_QUOTA:
+            return f"quota {self.quota} is not from 1 to {_LARGEST_QUOTA}"
+        if len(self.label) > _LONGEST_LABEL or not self.label.isprintable():
+            return f"the label is not printable, or longer than {_LONGEST_LABEL} characters"
         return ""
 
     def has_begun(self, at: int) -> bool:
@@ -105,6 +117,25 @@ class Rules:
             hidden |= ~allowed
         return hidden if hidden.any() else None
 
+    def promotions(self, items: IdMap, at: int) -> tuple[Promotion, ...]:
+        """The promotions in force at that time, in ms since 1970, by label; those of none of these items are left out.
+
+        Rules of one label are one promotion; the smallest of their quotas counts.
+
+        Raises InputError for an item id that can't be one of these items'.
+        """
+        by_label: dict[str, list[Rule]] = {}
+        for rule in self.rules:
+            if rule.action == "promote" and rule.holds(at):
+                by_label.setdefault(rule.label, []).append(rule)
+        promotions = []
+        for label, rules in sorted(by_label.items()):
+            chosen = np.zeros(len(items), np.bool_)
+            chosen[self._rows(rules, items)] = True
+            if chosen.any():
+                promotions.append(Promotion(label, min(rule.quota or 1 for rule in rules), chosen))
+        return tuple(promotions)
+
     def items_of(self, rule: Rule) -> tuple[str, ...]:
         """The ids of the items that a rule is about, as text."""
         return (rule.item_id,) if rule.item_id else self.genres.get(rule.genre.lower(), ())
@@ -127,7 +158,7 @@ class Rules:
     def _content(self) -> dict[str, Any]:
         return {
             "format": _FORMAT,
-            "rules": [asdict(rule) for rule in self.rules],
+            "rules": [_as_json(rule) for rule in self.rules],
             "genres": {name: list(items) for name, items in sorted(self.genres.items())},
         }
 
@@ -193,6 +224,11 @@ class RulesFile:
         if stamp != self._stamp:
             self._rules, self._stamp = Rules.read(self._path), stamp
         return self._rules
+
+
+def _as_json(rule: Rule) -> dict[str, Any]:
+    """Without what only some rules have, so that the digest of the others is as it was before there was that."""
+    return {name: value for name, value in asdict(rule).items() if value or name not in ("quota", "label")}
 
 
 def now_ms() -> int:

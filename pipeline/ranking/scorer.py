@@ -19,6 +19,7 @@ from pipeline.errors import InputError, UnknownItemError, UnknownUserError, Usag
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_snapshot import ItemSnapshot
 from pipeline.models.saved_model import load_item_snapshot, load_saved_model
+from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.new_users import as_floats, one_row, with_users
 from pipeline.ranking.row_scorer import RowScorer
 from pipeline.ranking.topk import LeftOut, TopK
@@ -40,11 +41,13 @@ class _Pair(NamedTuple):
 class Ranking(_Pair):
     """``items, scores = …``: external ids and their scores, best first; `source` names what ranked them.
 
-    `fallback` is true of the list of most popular items that a user who is absent from the model gets.
+    `fallback` is true of the list of most popular items that a user who is absent from the model gets. `sources` has
+    the source of each item, (n,): ``promoted:LABEL`` for one that a rule put there.
     """
 
     source: str = "nmf"
     fallback: bool = False
+    sources: NDArray[np.str_] = np.empty(0, np.str_)
 
 
 class Scorer(RowScorer):
@@ -60,6 +63,7 @@ class Scorer(RowScorer):
         """
         scorer = cls(load_saved_model(folder, mapped=mapped))
         scorer._folder = Path(folder)
+        scorer.genre_source = GenreSource(lambda: scorer.snapshot)
         return scorer
 
     @cached_property
@@ -98,8 +102,8 @@ class Scorer(RowScorer):
         """
         if unknown not in ("error", "popular"):
             raise UsageError(f"unknown must be 'error' or 'popular', got {unknown!r}")
-        allowed = None if allow is None else self._known_items(allow)
-        denied = None if deny is None else self._known_items(deny)
+        allowed = None if allow is None else self.item_rows(allow)
+        denied = None if deny is None else self.item_rows(deny)
         row = self._user_row(user_id)
         # No list is longer than there are items, whatever a caller asks for.
         k = min(k, max(1, len(self.items)))
@@ -143,7 +147,11 @@ class Scorer(RowScorer):
             f"Unknown item(s) {ids[:5].tolist()}: not among the {len(self.items)} items of the model"
         )
 
-    def _known_items(self, ids: Collection[int | str]) -> NDArray[np.int32]:
+    def item_rows(self, ids: Collection[int | str]) -> NDArray[np.int32]:
+        """Rows of the items that the model knows, ascending, each once; other ids are ignored.
+
+        Raises InputError for an id that can't be one of these items'.
+        """
         rows = self.items.rows(_listed(ids), missing="negative")
         return np.unique(rows[rows >= 0])
 
@@ -191,7 +199,8 @@ class Scorer(RowScorer):
         Raises InputError, BadRowsError.
         """
         scorer = Scorer(with_users(self.model, history, self._fold_in), self.source, compiled=self._compiled)
-        scorer.hidden = self.hidden
+        scorer.hidden, scorer.limit, scorer.genre_source = self.hidden, self.limit, self.genre_source
+        scorer.promotions = self.promotions
         return scorer
 
     def recommend_from(
@@ -243,10 +252,10 @@ class Scorer(RowScorer):
         factors = np.asarray(user_factors)
         if factors.ndim != 1:
             raise InputError(f"One user's factors have shape (k,), not {factors.shape}")
-        seen_rows = self._known_items(seen)
+        seen_rows = self.item_rows(seen)
         seen_cells = LeftOut(np.array([0, seen_rows.size]), seen_rows, np.zeros(1, np.intp))
-        allowed = None if allow is None else self._known_items(allow)
-        denied = None if deny is None else self._known_items(deny)
+        allowed = None if allow is None else self.item_rows(allow)
+        denied = None if deny is None else self.item_rows(deny)
         k = min(k, max(1, len(self.items)))
         left_out = self._left_out(1, k, [seen_cells], None, "seen")
         request = ListRequest(np.arange(1), k, left_out, self._hidden(allowed, denied))
@@ -256,7 +265,7 @@ class Scorer(RowScorer):
     def _ranking(self, top: TopK, source: str, *, fallback: bool = False) -> Ranking:
         n = int(np.count_nonzero(top.items[0] >= 0))
         ranking = Ranking(self.items.ids(top.items[0, :n]), top.scores[0, :n])
-        ranking.source, ranking.fallback = source, fallback
+        ranking.source, ranking.fallback, ranking.sources = source, fallback, top.sources(source)[0, :n]
         return ranking
 
 

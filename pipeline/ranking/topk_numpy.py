@@ -17,15 +17,36 @@ __all__ = ["Catalogue", "LeftOut", "ListRequest", "TopK", "best_of_rows", "cells
 BLOCK_BYTES = 32 * 2**20
 
 
-class TopK(NamedTuple):
-    """Ranked items of a block of users, padded at the end where fewer than k items remain.
+class _ItemsAndScores(NamedTuple):
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+class TopK(_ItemsAndScores):
+    """``items, scores = …``: ranked items of a block of users, padded at the end where fewer than k items remain.
 
     items : (n, k) int32 item rows, -1 where padded
     scores : (n, k) float32, 0 where padded
+    promoted : (n, k) number of the promotion that put the item there, -1 for none; None without promotions
+    promotions : sources of the promotions, by number
     """
 
-    items: NDArray[np.int32]
-    scores: NDArray[np.float32]
+    promoted: NDArray[np.int16] | None = None
+    promotions: tuple[str, ...] = ()
+
+    def sources(self, source: str) -> NDArray[np.str_]:
+        """(n, k) what put each item into its list: `source`, or the source of a promotion."""
+        if self.promoted is None:
+            return np.full(self.items.shape, source)
+        chosen: NDArray[np.str_] = np.array([*self.promotions, source])[self.promoted]  # number -1 is the last
+        return chosen
+
+    def of_rows(self, rows: NDArray[np.bool_]) -> TopK:
+        """Some of the lists."""
+        top = TopK(self.items[rows], self.scores[rows])
+        top.promoted = None if self.promoted is None else self.promoted[rows]
+        top.promotions = self.promotions
+        return top
 
 
 class LeftOut(NamedTuple):
@@ -52,7 +73,7 @@ class ListRequest(NamedTuple):
     hidden: NDArray[np.bool_] | None = None
     n_threads: int | None = None
 
-    def part(self, part: slice) -> ListRequest:
+    def part(self, part: slice | NDArray[np.intp]) -> ListRequest:
         """The request for some of the rows."""
         left_out = [cells._replace(rows=cells.rows[part]) for cells in self.left_out]
         return self._replace(rows=self.rows[part], left_out=left_out)

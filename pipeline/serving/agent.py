@@ -19,12 +19,14 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import ArtifactError, RanklineError
+from pipeline.interaction_log import InteractionLog
 from pipeline.models import safe_files
 from pipeline.models.model_files import ALL_FILES, METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import metrics
+from pipeline.serving.server_warehouse import keep_in_touch
 from pipeline.serving.service import ServiceConfig
 from pipeline.tracking import registry, store
 
@@ -152,9 +154,11 @@ class Agent:
                     if (source / name).exists():
                         with safe_files.opened(source, name) as file, (incoming / name).open("xb") as copy:
                             shutil.copyfileobj(file, copy, 1 << 20)
-            registry.check_run(_verify(incoming), version)
+            model = _verify(incoming)
+            registry.check_run(model, version)
+            watermark = model.meta.get("data_watermark") or {}
             digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
-            pointer = Pointer(digest, version.name, version.version, version.run_id, champion, now_ms())
+            pointer = Pointer(digest, version.name, version.version, version.run_id, champion, now_ms(), watermark)
             target = self._folder.model_folder(digest)
             if not _is_good(target):
                 shutil.rmtree(target, ignore_errors=True)
@@ -187,6 +191,18 @@ class Agent:
         how = "the champion" if pointer.champion else "the newest version; none is promoted yet"
         _LOG.info(f"{pointer.label} is served ({how}), run {pointer.run_id or 'unknown'}")
         self._prune(pointer)
+        self._keep_uncovered()
+
+    def _keep_uncovered(self) -> None:
+        """Let the log keep what a version that can be served has not read."""
+        path = self._folder.interactions_path
+        if not path.exists():
+            return
+        try:
+            with InteractionLog.open(path, create=False) as log:
+                log.set_covered(min((copy.watermark.get(log.log_id, 0) for copy in self._folder.copies()), default=0))
+        except RanklineError as error:
+            _LOG.warning(f"{error}")
 
     def _prune(self, current: Pointer) -> None:
         for pointer in [copy for copy in self._folder.copies() if copy.digest != current.digest][_KEPT:]:
@@ -222,6 +238,7 @@ def run_agent(config: ServiceConfig) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
+    threading.Thread(target=keep_in_touch, args=(config, stopping), daemon=True).start()
     Agent(config, stopping).run()
 
 

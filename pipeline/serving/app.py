@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from pipeline.serving.gate import Gate, request_id_of
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
+from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
 from pipeline.serving.routes.get import Answer, Get
 from pipeline.serving.routes.items import item_routes
@@ -35,14 +36,21 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
         return Answer(made[0])
 
     gets.append(Get("/openapi.json", "This document.", openapi, {"type": "object"}))
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, routes=[get.route for get in gets])
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # it would answer with the Host that was sent
+        routes=[get.route for get in gets],
+    )
     app.include_router(post_routes(service))
     app.add_exception_handler(Problem, _answering(_same))
     app.add_exception_handler(RequestValidationError, _answering(_invalid))
     app.add_exception_handler(HTTPException, _answering(_http))
     options = service.config.options
+    limit = RateLimit(options.rate_limit, options.workers)
     log = RequestLog(service.config.log_format, enabled=options.access_log == "yes")
-    return Gate(app, service.access, service.metrics, log), app
+    return Gate(app, service.access, limit, service.metrics, log), app
 
 
 def _answering(problem_of: Callable[[Any], Problem]) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from pipeline.serving.access import Access
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
+from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
 
 __all__ = ["ROUTE", "Gate", "key_of", "may_see_details", "request_id_of"]
@@ -22,6 +25,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_LOG = logging.getLogger("rankline")
 _BODY, _BATCH = 64 << 10, 1 << 20  # bytes
 _LARGE = frozenset(("/api/v1/interactions", "/api/v1/recommendations"))
 _BODY_SECONDS = 10.0
@@ -55,8 +59,8 @@ def key_of(scope: Scope) -> str:
 class Gate:
     """Wraps the application."""
 
-    def __init__(self, app: App, access: Access, metrics: Metrics, log: RequestLog) -> None:
-        self._app, self._access, self._metrics, self._log = app, access, metrics, log
+    def __init__(self, app: App, access: Access, limit: RateLimit, metrics: Metrics, log: RequestLog) -> None:
+        self._app, self._access, self._limit, self._metrics, self._log = app, access, limit, metrics, log
         self.draining = False
         self.in_flight = 0
 
@@ -86,6 +90,8 @@ class Gate:
         try:
             scope[_KEY] = self._access.check(scope["method"], scope["path"], scope["headers"])
             scope[_NO_KEYS] = self._access.has_no_keys
+            if scope[_KEY] is not None:
+                self._limit.take(scope[_KEY].id)
             if scope["method"] not in ("GET", "HEAD"):
                 receive = _bounded(receive, _BATCH if scope["path"] in _LARGE else _BODY, length)
             await self._app(scope, receive, sending)
@@ -95,13 +101,13 @@ class Gate:
             await send_problem(sending, problem, request_id)
         except asyncio.CancelledError:
             raise
-        except Exception:
+        except Exception as error:  # whatever it is, the client gets an answer
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            _LOG.error(f"request {request_id}: {type(error).__name__}: {error} ({last.filename}:{last.lineno})")
             if status:
                 raise
-            await send_problem(
-                sending, Problem(Code.INTERNAL_ERROR, "A fault of the service; its log has it"), request_id
-            )
-            raise
+            fault = Problem(Code.INTERNAL_ERROR, "A fault of the service; its log has it")
+            await send_problem(sending, fault, request_id)
         finally:
             self.in_flight -= 1
             seconds = time.perf_counter() - begun

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from pipeline.serving.served_model import ServedModel
 
 __all__ = ["InteractionReader", "InteractionWriter", "Known"]
 
+_UNREADABLE = (InteractionLogError, LockedError)
 _QUEUED, _TOGETHER = 2_000, 512  # batches that wait, and that one transaction commits
 
 
@@ -32,15 +33,20 @@ class Known(NamedTuple):
     new : interactions that the model has not read, in order
     seen_to : the last interaction of the log at that time
     forgotten : whether the user is to be treated as one who was never there
+    readable : False where the log can't be read: the rest is then empty
     """
 
-    new: Sequence[Logged]
-    seen_to: int
-    forgotten: bool
+    new: Sequence[Logged] = ()
+    seen_to: int = 0
+    forgotten: bool = False
+    readable: bool = True
 
 
 class InteractionReader:
-    """Reads the log for one worker. Attribute `state` is a number that grows whenever the log has changed."""
+    """Reads the log for one worker. Where the log can't be read, `failed` says why, and lists are the model's alone.
+
+    Attribute `state` is a number that grows whenever the log has changed.
+    """
 
     def __init__(self, log: InteractionLog) -> None:
         self._log = log
@@ -49,16 +55,19 @@ class InteractionReader:
         self._latest: tuple[int, int] | None = None  # state, and the last interaction then
 
     def look(self) -> int:
-        """`state`, after a look at the log. Raises Problem where the log can't be read."""
-        with self._readable():
+        """`state`, after a look at the log; -1 where it can't be read."""
+        try:
             if self._log.changed() or self.failed:
                 self.state += 1
                 self.failed = ""
+        except _UNREADABLE as error:
+            self.failed = str(error)
+            return -1
         return self.state
 
     def known(self, user: int | str, served: ServedModel) -> Known:
-        """What the log has of a user. Raises Problem where the log can't be read."""
-        with self._readable():
+        """What the log has of a user."""
+        try:
             if self._latest is None or self._latest[0] != self.state:
                 self._latest = self.state, self._log.latest_seq()
             seen_to = self._latest[1]
@@ -68,27 +77,24 @@ class InteractionReader:
             if served.scorer.users.row(user) >= 0:
                 after = int(served.watermark.get(self._log.log_id, 0))
             return Known(self._log.of_user(user, after), seen_to, False)
+        except _UNREADABLE as error:
+            self.failed = str(error)
+            return Known(readable=False)
 
     def is_unchanged(self, user: int | str, seen_to: int, forgotten: bool) -> bool:
         """Whether the log has nothing of the user after that interaction, and they are as forgotten as before."""
-        with self._readable():
+        try:
             return self._log.is_forgotten(user) == forgotten and not self._log.of_user(user, seen_to)
+        except _UNREADABLE as error:
+            self.failed = str(error)
+            return False
 
     def pending(self) -> tuple[int, float]:
-        """Interactions that wait to be shipped, and seconds since the oldest of them came."""
-        with self._readable():
-            count, oldest = self._log.pending()
+        """Interactions that wait to be shipped, and seconds since the oldest of them came. Raises the log's errors."""
+        count, oldest = self._log.pending()
         if oldest is None:
             return count, 0.0
         return count, max(0.0, (datetime.now(UTC) - oldest).total_seconds())
-
-    @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except (InteractionLogError, LockedError) as error:
-            self.failed = str(error)
-            raise Problem(Code.LOG_UNAVAILABLE, "The log of new interactions can't be read just now") from error
 
 
 class _Waiting(NamedTuple):
@@ -116,7 +122,7 @@ class InteractionWriter:
             raise Problem(Code.TOO_BUSY, "Too many interactions wait to be written; send them again") from None
         try:
             return await waiting.answer
-        except (InteractionLogError, LockedError) as error:
+        except _UNREADABLE as error:
             raise Problem(Code.LOG_UNAVAILABLE, "Nothing was kept: the log can't be written just now") from error
 
     def close(self) -> None:

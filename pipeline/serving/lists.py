@@ -173,6 +173,9 @@ def as_object(served: ServedModel, made: UserList, head: dict[str, Any]) -> dict
     items = served.items(rows[rows >= 0])
     scores = made.top.scores[0]
     listed = [{"rank": place + 1, **item, "score": scores[place]} for place, item in enumerate(items)]
+    for entry, source in zip(listed, made.top.sources(made.source)[0].tolist(), strict=False):
+        if source != made.source:
+            entry["source"] = source
     pointer = served.pointer
     body = {
         **head,

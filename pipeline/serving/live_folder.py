@@ -38,6 +38,7 @@ class Pointer:
     name, version, run_id : in MLflow
     champion : whether it was the champion; otherwise the newest version, while none is promoted
     at : when it was fetched, milliseconds since 1970
+    watermark : log id → the last interaction of that log that its training has read
     """
 
     digest: str
@@ -46,6 +47,7 @@ class Pointer:
     run_id: str
     champion: bool
     at: int
+    watermark: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -61,7 +63,11 @@ class Pointer:
             raise ArtifactError(f"{path} names no version") from None
         texts = (pointer.digest, pointer.name, pointer.version, pointer.run_id)
         digest_is_one = len(str(pointer.digest)) == 64 and str(pointer.digest).isalnum()
-        if not all(isinstance(text, str) for text in texts) or not digest_is_one:
+        if (
+            not all(isinstance(text, str) for text in texts)
+            or not digest_is_one
+            or not isinstance(pointer.watermark, dict)
+        ):
             raise ArtifactError(f"{path} names no version")
         return pointer
 

@@ -78,6 +78,12 @@ class ServedModel:
         if len(answer.body) + _ENTRY_BYTES <= self._cache_bytes:
             self.cache[key] = answer
 
+    def user(self, given: int | str) -> int | str:
+        """A user's id as the model has ids; one that can't be of that kind stays as it is, and is unknown."""
+        parsed = self.scorer.users.parse(given)
+        # JSON is written with 64 bits.
+        return str(given) if isinstance(parsed, int) and not -(2**63) <= parsed < 2**63 else parsed
+
     @cached_property
     def search(self) -> ItemSearch:
         """Finds items by their titles."""

@@ -133,7 +133,7 @@ def _supervise(config: ServiceConfig, folder: LiveFolder, listening: socket.sock
         for child in (*workers, agent):
             child.keep_running(ended)
         asked.wait(0.1)
-    _stop(workers, agent, config.options.drain_seconds if drains[0] else 0.0)
+    _stop(workers, agent, config.options.drain_seconds if drains[0] else 0.0, ended)
 
 
 def _run_agent(config: ServiceConfig) -> None:
@@ -152,7 +152,7 @@ def _as_child(target: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _stop(workers: list[_Child], agent: _Child, drain: float) -> None:
+def _stop(workers: list[_Child], agent: _Child, drain: float, ended: Callable[[int], None]) -> None:
     """SIGTERM, time to drain, then SIGKILL for what is still there. Without a drain workers end at once."""
     for child in (*workers, agent):
         child.signal(signal.SIGTERM)
@@ -168,6 +168,7 @@ def _stop(workers: list[_Child], agent: _Child, drain: float) -> None:
         child.signal(signal.SIGKILL)
     for process in running:
         process.join(1.0)
+        ended(process.pid or 0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

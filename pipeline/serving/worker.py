@@ -67,6 +67,7 @@ def run_worker(config: ServiceConfig, listening: socket.socket) -> None:
 
 
 async def _run(config: ServiceConfig, listening: socket.socket) -> None:
+    logging.getLogger("uvicorn.error").handlers = _LOG.handlers  # what it says of clients, in the same form
     service = Service.of(config, metrics())
     log = _open_log(service)
     await service.model.look()

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import mlflow
+import numpy as np
 from mlflow.exceptions import MlflowException
 
+from pipeline.data.id_map import IdMap
 from pipeline.data.profile import ReferenceData, Source
 from pipeline.errors import ArtifactError, InputError
 from pipeline.models.factor_model import METADATA, load_ids
+from pipeline.models.fold_in.way import cold_rows
 from pipeline.tracking import champion, registry
 from pipeline.tracking.run import as_server_error
 from pipeline.tracking.store import store_in_use
@@ -39,6 +42,9 @@ def champion_data(model: str = registry.MODEL_NAME) -> ReferenceData | None:
             users, items, meta = load_ids(registry.download(version, Path(scratch), (METADATA,)))
         except OSError as error:
             raise ArtifactError(f"the {METADATA} of {version.label} can't be read ({error.strerror})") from None
+    new = cold_rows(meta, len(items), "new_rows")
+    # Items that nobody had are not lost when nobody has them.
+    items = IdMap(np.delete(items.values, new)) if new.size else items
     parameters = meta.get("parameters")
     bounds = ("min_interactions", "max_interactions")
     return ReferenceData(

@@ -6,6 +6,8 @@ model holds copies of this module and of its imports (`model_code`) and loads th
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -21,8 +23,13 @@ from pipeline.ranking.scorer import FALLBACK, Scorer
 
 __all__ = ["Recommender", "signature_for"]
 
-DEFAULTS = {"k": 10, "exclude_seen": True, "unknown": "error"}
+# MLflow has no parameter without a value: an empty list and 0 stand for "not given".
+DEFAULTS = {
+    "k": 10, "exclude_seen": True, "unknown": "error", "allow": [], "deny": [], "genre": [], "max_per_genre": 0,
+}  # fmt: skip
 _UNKNOWN = ("error", "popular", "skip")
+_ADVICE = "The users are asked for in a column user_id."
+_MOST_VALUES = 100_000  # of allow, deny and genre: more than a request should carry
 _BLOCK = 4096  # users that are ranked at a time
 
 
@@ -43,7 +50,9 @@ class Recommender(PythonModel):
         ----------
         model_input : column ``user_id``; ids of the other kind are taken where that is certain (`IdMap.same_kind`)
         params : k; exclude_seen; unknown, for users who are not in the model: "error", "popular" (they get the most
-            popular items) or "skip" (they get no rows)
+            popular items) or "skip" (they get no rows); allow, the ids of the only items that lists may hold; deny, ids
+            of items that they may not hold; genre, names of genres of which an item must have one; max_per_genre, how
+            many items of one genre a list may hold. An empty list and 0 ask for nothing.
 
         Returns
         -------
@@ -57,14 +66,13 @@ class Recommender(PythonModel):
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
-            k, exclude_seen, unknown = _checked({**DEFAULTS, **given})
+            asked = _checked({**DEFAULTS, **given}, self.scorer)
             users = self.scorer.users.same_kind(_user_column(model_input)).tolist()
-            rows = self._user_rows(users, unknown)
-            # No list is longer than there are items.
-            k = min(k, max(1, len(self.scorer.items)))
+            rows = self._user_rows(users, asked.unknown)
             scorer = self.scorer if self._rules is None else self.scorer.under(self._rules.rules())
+            scorer = scorer.limited(asked.max_per_genre or None)
             blocks = [
-                _ranked(scorer, users[start : start + _BLOCK], rows[start : start + _BLOCK], k, exclude_seen, unknown)
+                _ranked(scorer, users[start : start + _BLOCK], rows[start : start + _BLOCK], asked)
                 for start in range(0, rows.size, _BLOCK)
             ]
         except (InputError, UsageError) as error:
@@ -80,15 +88,31 @@ class Recommender(PythonModel):
         return rows
 
 
-def _ranked(
-    scorer: Scorer, users: list[Any], rows: NDArray[np.int32], k: int, exclude_seen: bool, unknown: str
-) -> pd.DataFrame:
-    known = rows >= 0
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The parameters of a call; `allow` and `deny` are rows of items, None where they were not given."""
+
+    k: int
+    exclude_seen: bool
+    unknown: str
+    max_per_genre: int
+    allow: NDArray[np.int32] | None
+    deny: NDArray[np.int32] | None
+
+
+def _ranked(scorer: Scorer, users: list[Any], rows: NDArray[np.int32], asked: _Asked) -> pd.DataFrame:
+    known, k = rows >= 0, asked.k
+    allow, deny = asked.allow, asked.deny
     items = np.full((rows.size, k), -1, np.int32)
     scores = np.zeros((rows.size, k), np.float32)
-    items[known], scores[known] = scorer.recommend_rows(rows[known], k, exclude_seen=exclude_seen)
-    if unknown == "popular" and not known.all():
-        items[~known], scores[~known] = scorer.popular_rows(int((~known).sum()), k)
+    sources = np.full((rows.size, k), "", object)
+    ranked = scorer.recommend_rows(rows[known], k, exclude_seen=asked.exclude_seen, allow=allow, deny=deny)
+    items[known], scores[known] = ranked
+    sources[known] = ranked.sources(scorer.source)
+    if asked.unknown == "popular" and not known.all():
+        popular = scorer.popular_rows(int((~known).sum()), k, allow=allow, deny=deny)
+        items[~known], scores[~known] = popular
+        sources[~known] = popular.sources(FALLBACK)
     place, rank = np.nonzero(items >= 0)
     return pd.DataFrame(
         {
@@ -96,27 +120,53 @@ def _ranked(
             "rank": rank + 1,
             "item_id": scorer.items.ids(items[place, rank]),
             "score": scores[place, rank],
-            "source": np.where(known, scorer.source, FALLBACK)[place],
+            "source": sources[place, rank],
         }
     )
 
 
-def _checked(options: dict[str, Any]) -> tuple[int, bool, str]:
-    """k, exclude_seen and unknown. Raises InputError."""
-    k, exclude_seen, unknown = options["k"], options["exclude_seen"], options["unknown"]
-    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-        raise InputError(f"k must be an integer of at least 1, got {k!r}")
+def _checked(options: dict[str, Any], scorer: Scorer) -> _Asked:
+    """The parameters, each checked. Raises InputError."""
+    unknown, exclude_seen = options["unknown"], options["exclude_seen"]
+    for name, least in (("k", 1), ("max_per_genre", 0)):
+        value = options[name]
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
     if not isinstance(exclude_seen, bool | np.bool_):
         raise InputError(f"exclude_seen must be true or false, got {exclude_seen!r}")
     if unknown not in _UNKNOWN:
         raise InputError(f"unknown must be one of {_UNKNOWN}, got {unknown!r}")
-    return int(k), bool(exclude_seen), str(unknown)
+    # No list is longer than there are items.
+    k = min(int(options["k"]), max(1, len(scorer.items)))
+    return _Asked(k, bool(exclude_seen), str(unknown), int(options["max_per_genre"]), *_filters(options, scorer))
+
+
+def _filters(options: dict[str, Any], scorer: Scorer) -> tuple[NDArray[np.int32] | None, NDArray[np.int32] | None]:
+    """Item rows to choose from, and to leave out; None where nothing was asked for. Raises InputError."""
+    given = {name: _several(name, options[name]) for name in ("allow", "deny", "genre")}
+    if not all(isinstance(name, str) for name in given["genre"]):
+        raise InputError(f"genre must be names of genres, got {given['genre'][:5]!r}")
+    allow, deny = (scorer.item_rows(given[name]) if given[name] else None for name in ("allow", "deny"))
+    if given["genre"]:
+        of_genre = scorer.items_of(given["genre"])
+        allow = of_genre if allow is None else np.intersect1d(allow, of_genre)
+    return allow, deny
+
+
+def _several(name: str, value: Any) -> list[Any]:
+    """The values as a list; one value is a list of it. Raises InputError."""
+    if isinstance(value, str) or not isinstance(value, Collection | np.ndarray):
+        value = [value]
+    values: list[Any] = np.asarray(value).tolist() if isinstance(value, np.ndarray) else list(value)
+    if len(values) > _MOST_VALUES:
+        raise InputError(f"{name} has {len(values):,} values, and may have {_MOST_VALUES:,}")
+    return values
 
 
 def _user_column(model_input: pd.DataFrame) -> list[Any]:
     """The users. Raises InputError for a missing one."""
     if "user_id" not in model_input.columns:
-        raise MissingColumnsError(["user_id"], [str(name) for name in model_input.columns])
+        raise MissingColumnsError(["user_id"], [str(name) for name in model_input.columns], advice=_ADVICE)
     column = model_input["user_id"]
     if (missing := np.flatnonzero(column.isna())).size:
         raise InputError(f"user_id is missing in {missing.size} row(s); the first is row {missing[0]}, counted from 0")
@@ -146,6 +196,10 @@ def signature_for(user_kind: str, item_kind: str) -> Any:
                 ParamSpec("k", DataType.long, DEFAULTS["k"]),
                 ParamSpec("exclude_seen", DataType.boolean, DEFAULTS["exclude_seen"]),
                 ParamSpec("unknown", DataType.string, DEFAULTS["unknown"]),
+                ParamSpec("allow", kinds[item_kind], DEFAULTS["allow"], (-1,)),
+                ParamSpec("deny", kinds[item_kind], DEFAULTS["deny"], (-1,)),
+                ParamSpec("genre", DataType.string, DEFAULTS["genre"], (-1,)),
+                ParamSpec("max_per_genre", DataType.long, DEFAULTS["max_per_genre"]),
             ]
         ),
     )

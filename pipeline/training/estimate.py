@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.models import registry
 from pipeline.models.footprint import Footprint, Plan, Size
+from pipeline.models.item_features import MOST_FEATURES
 
 __all__ = [
     "PROGRAM",
@@ -110,6 +111,9 @@ def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[
     kernels = _KERNELS if footprint.compiles or plan.splits else _NO_KERNELS
     later = {**held, "program": program + kernels, **parted}
     blocks = min(_SCORE_BLOCKS, 16 * size.n_users * size.n_items)
+    # The regression's system and its eigenvectors; both factors and the seen items a second time; indicators.
+    cold = 4 * 8 * MOST_FEATURES**2 + 8 * plan.n_components * both + 8 * size.n_cells + 100 * size.n_items
+    predicting = {"cold items": cold} if plan.cold_items else {}
     return {
         "read": {"program": program, "interactions": size.read, "reading": size.n_rows * (40 if size.text else 24)},
         "matrix": {
@@ -119,7 +123,7 @@ def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[
         },
         "holdout": {**held, **parted, "parting": 25 * size.n_cells if plan.splits else 0},
         "evaluate": {**later, **footprint.evaluate, **evaluated, "scores": blocks if plan.splits else 0},
-        "fit": {**later, **footprint.fit, **evaluated},
+        "fit": {**later, **footprint.fit, **predicting, **evaluated},
         "measure": {**later, **footprint.measure, **evaluated},
         "log": {**later, **footprint.log, **evaluated, "logging": _ID_LOGGED * both},
     }

@@ -271,3 +271,7 @@ def check_holdout(base: TrainOptions) -> None:
     """Raise UsageError where nothing is held out to search on."""
     if not base.holdout:
         raise UsageError("Tuning needs held-out interactions: --holdout must be above 0")
+    if base.cold_items is not None:
+        raise UsageError(
+            "A search ranks known items: leave out --cold-items, and give it to rankline train with the options found"
+        )

@@ -21,6 +21,9 @@ from pipeline.evaluation.metric_names import current_names
 from pipeline.evaluation.results import Report
 from pipeline.models import registry
 from pipeline.models.base import Algorithm, Fitted
+from pipeline.models.cold_items import complete, features_for
+from pipeline.models.item_features import ItemFeatures
+from pipeline.models.item_snapshot import ItemTexts
 from pipeline.models.reconstruction import all_cells_errors
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
@@ -91,8 +94,10 @@ class Trained:
         return None if facts is None else registry.rebuild_estimator(asdict(facts), self.losses, self.model)
 
 
-def train(x: Interactions, spec: TrainOptions, progress: Progress = silent) -> Trained:
+def train(x: Interactions, spec: TrainOptions, progress: Progress = silent, texts: ItemTexts | None = None) -> Trained:
     """Evaluate the model on a holdout, then fit the final model on all interactions.
+
+    texts : genres and tags of items, for `spec.cold_items` and for a model that learns from genres
 
     Raises
     ------
@@ -101,9 +106,9 @@ def train(x: Interactions, spec: TrainOptions, progress: Progress = silent) -> T
     UsageError
         For an unknown model, for options that it does not have, and for options that do not fit the matrix.
     InputError
-        For a model, a split or a half-life that needs times, where the data has none.
+        For a model, a split or a half-life that needs times, where the data has none; for cold items without genres.
     """
-    algorithm = checked_algorithm(spec)
+    algorithm = checked_algorithm(spec).told(texts)
     stages = Stages()
     with stages("matrix"):
         progress("matrix", 0, None)
@@ -111,18 +116,19 @@ def train(x: Interactions, spec: TrainOptions, progress: Progress = silent) -> T
         report = _left_out(prepared)
         known = prepared.interactions
         matrix = to_matrix(known, spec.transform, spec.min_data, spec.half_life_days)
+    features = features_for(texts, known.item_ids, spec)
     # The holdout's fit has the same number of components as the final fit.
     sized = algorithm.resolved(spec, matrix.scores.shape)
 
     evaluation, earlier = None, None
     if spec.holdout:
-        holdout_report, evaluation, earlier = _evaluated(algorithm, known, sized, progress, stages)
+        holdout_report, evaluation, earlier = _evaluated(algorithm, known, sized, progress, stages, features)
         report = report | holdout_report
     else:
         report = report | Report(messages=("holdout metrics left out: nothing is held out (--holdout 0)",))
 
     with stages("fit"):
-        fitted = _fit(algorithm, matrix, known, sized, progress, "fit", earlier)
+        fitted = complete(_fit(algorithm, matrix, known, sized, progress, "fit", earlier), features, spec)
     report = report | Report(messages=fitted.messages)
     with stages("measure"):
         progress("measure", 0, None)
@@ -234,7 +240,12 @@ def _ending(fitted: Fitted, spec: TrainOptions) -> tuple[str, ...]:
 
 
 def _evaluated(
-    algorithm: Algorithm, x: PreparedInteractions, spec: TrainOptions, progress: Progress, stages: Stages
+    algorithm: Algorithm,
+    x: PreparedInteractions,
+    spec: TrainOptions,
+    progress: Progress,
+    stages: Stages,
+    features: ItemFeatures | None,
 ) -> tuple[Report, HoldoutEvaluation | None, Fitted | None]:
     """Fit on the training side, and evaluate that model and the baselines on the held-out side.
 
@@ -242,12 +253,13 @@ def _evaluated(
     """
     with stages("holdout"):
         split = split_interactions(x, spec)
+        split = split if features is None else replace(split, catalogue=features.ids)
         matrix = to_matrix(split.train, spec.transform, half_life_days=spec.half_life_days)
         # Items that only the held-out side has are missing from the training side's matrix. The final fit must not fail
         # because this matrix is smaller.
         if sentence := algorithm.unfit(spec, matrix.scores.shape, "the training side of the holdout"):
             return Report(messages=(f"holdout metrics left out: {sentence}",)), None, None
-        fitted = _fit(algorithm, matrix, split.train, spec, progress, "holdout fit")
+        fitted = complete(_fit(algorithm, matrix, split.train, spec, progress, "holdout fit"), features, spec)
     report = Report(messages=(_kept("holdout's fit", fitted),)) if fitted.interrupted else Report()
     with stages("evaluate"):
         evaluation = evaluate_holdout(
@@ -278,7 +290,10 @@ def _fit_report(algorithm: Algorithm, matrix: UserItems, fitted: Fitted) -> Repo
     if not algorithm.reconstructs:
         sentence = f"reconstruction_error, rmse and mae left out: scores of {algorithm.display_name} only order items"
         return Report(metrics, (sentence,))
-    errors = all_cells_errors(matrix.scores, fitted.model.user_factors, fitted.model.item_factors)
+    item_factors = fitted.model.item_factors
+    if len(fitted.model.items) != len(matrix.items):  # without items that have no interactions
+        item_factors = np.ascontiguousarray(item_factors[:, fitted.model.items.rows(matrix.items.values)])
+    errors = all_cells_errors(matrix.scores, fitted.model.user_factors, item_factors)
     measured = {"reconstruction_error": float(errors.reconstruction_error), "rmse": float(errors.rmse)}
     messages: tuple[str, ...] = ()
     if errors.mae is None:

@@ -172,6 +172,11 @@ class Warehouse:
         database, name = table.split(".")
         if token is not None:
             settings["insert_deduplication_token"] = token
+        else:
+            # A table with a window would take equal rows for the same ones that are sent again. Servers since 26 have
+            # another name for it, which counts more.
+            new = "deduplicate_insert" in self._client.server_settings
+            settings |= self._allowed({"deduplicate_insert": "disable"} if new else {"insert_deduplicate": 0})
 
         def once() -> None:
             with self._stopping(settings) as named, wrap_errors(self.address):

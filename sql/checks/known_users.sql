@@ -3,6 +3,7 @@
 -- Parameters:
 --   staged       the staged table, in analytics
 --   model_users  the model's users, in analytics
+--   promoted     sources of promotions
 --   seen         the seen items of the warehouse when the batch began, in analytics
 -- Columns:
 --   user_id    the user
@@ -18,7 +19,7 @@ WITH strangers AS
 SELECT user_id, source AS ranked_by, n_rows
 FROM strangers
 WHERE NOT (
-    source = 'popular'
+    (source = 'popular' OR has({promoted:Array(String)}, source))
     AND user_id IN (
         SELECT user_id FROM analytics.{seen:Identifier} WHERE user_id IN (SELECT user_id FROM strangers)
     )

@@ -1,5 +1,5 @@
 -- Purpose: users whose list is missing or has the wrong length. A list has k items, or all unseen items if fewer; items
---          that a rule hides don't count.
+--          that a rule hides don't count. With a limit on genres it may be shorter if one of its genres is full.
 -- Grain:   one row per user.
 -- Parameters:
 --   staged       the staged table, in analytics
@@ -7,6 +7,7 @@
 --   model_items  the model's items with their columns and whether a rule hides them, in analytics
 --   seen         the seen items of the warehouse when the batch began, in analytics
 --   k            largest number of items per user
+--   max_per_genre  largest number of items of one genre in a list; 0 for any number
 --   strangers    1 if users of the warehouse who are not in the model get a list too, else 0
 -- Columns:
 --   user_id  the user
@@ -40,6 +41,19 @@ WITH
         ARRAY JOIN (SELECT groupUniqArray(salt) FROM analytics.forgotten) AS salt
         WHERE lower(hex(SHA256(concat(salt, toString(user_id))))) IN (SELECT digest FROM analytics.forgotten)
     ),
+    full AS
+    (
+        SELECT user_id
+        FROM
+        (
+            SELECT listed.user_id AS user_id, arrayJoin(items.genres) AS genre
+            FROM analytics.{staged:Identifier} AS listed
+            INNER JOIN analytics.{model_items:Identifier} AS items ON items.item_id = listed.item_id
+            WHERE {max_per_genre:UInt32} > 0 AND listed.user_id IN (SELECT user_id FROM others)
+        )
+        GROUP BY user_id, genre
+        HAVING count() >= {max_per_genre:UInt32}
+    ),
     left_out AS
     (
         SELECT user_id, uniqExact(col) AS n_seen
@@ -63,4 +77,6 @@ SELECT
     least({k:UInt32}, (SELECT countIf(NOT hidden) FROM analytics.{model_items:Identifier}) - left_out.n_seen) AS n_due
 FROM others
 LEFT JOIN left_out ON left_out.user_id = others.user_id
-WHERE n_items != n_due AND user_id NOT IN (SELECT user_id FROM gone)
+WHERE n_items != n_due
+  AND NOT (n_items < n_due AND user_id IN (SELECT user_id FROM full))
+  AND user_id NOT IN (SELECT user_id FROM gone)

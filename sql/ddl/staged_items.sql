@@ -7,6 +7,8 @@
 --   item_id  the item
 --   col      column of the item in the model's matrix, from 0
 --   hidden   1 if a rule hides the item (analytics.rules), else 0
+--   promoted  sources that its rows have where a rule promotes it
+--   genres   its genres, where a list may hold few items of one genre; else empty
 CREATE TABLE analytics.{table:Identifier}
 ORDER BY item_id
 SETTINGS non_replicated_deduplication_window = 10000
@@ -15,4 +17,6 @@ EMPTY AS
 SELECT
     CAST('0', {item_type:String}) AS item_id,
     CAST(0, 'UInt32')             AS col,
-    CAST(0, 'UInt8')              AS hidden
+    CAST(0, 'UInt8')              AS hidden,
+    CAST([], 'Array(String)')     AS genres,
+    CAST([], 'Array(String)')     AS promoted

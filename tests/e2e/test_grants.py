@@ -17,10 +17,12 @@ import pytest
 from pydantic import SecretStr
 from support.processes import ROOT, Home
 
-from pipeline.data.sources.warehouse import read_warehouse
+from pipeline.data.sources.warehouse import init, read_warehouse
 from pipeline.errors import RefusedError, ServerError
+from pipeline.interaction_log import Interaction, InteractionLog
 from pipeline.jobs.doctor.warehouse import warehouse_group
 from pipeline.settings import Settings
+from pipeline.shipping.ship import ship
 from pipeline.warehouse import Warehouse, connect, sql
 
 pytest_plugins = ["support.homes", "support.warehouse_fixtures"]
@@ -133,9 +135,14 @@ def test_the_reader_trains_and_writes_nothing_and_the_writer_publishes_and_nothi
     with served(home.folder, None) as dsn:
         done = home.rankline("sample", env={"RANKLINE_WAREHOUSE": dsn})
         assert done.returncode == 0, done.stderr
+    with InteractionLog.open(home.folder / "live" / "interactions.db") as log:
+        log.append([Interaction(1, 912, 5.0), Interaction(1, 1)])
     with served(home.folder, "reader") as dsn:
         done = home.rankline("train", "--max-iter", "5", env={"RANKLINE_WAREHOUSE": dsn})
         assert done.returncode == 0, done.stderr
+        assert re.search(
+            r"new interactions were not shipped, and are not read: The warehouse at .* refused", done.stderr
+        )
         with connect(dsn) as reader:
             assert allowed(reader, *WRITING, *OUTSIDE, *OF_THE_WRITER) == []
             assert reader.rows("SELECT count() AS n FROM raw.movies")[0]["n"] == 9066
@@ -158,6 +165,24 @@ def test_the_reader_trains_and_writes_nothing_and_the_writer_publishes_and_nothi
         with connect(dsn) as writer:
             assert allowed(writer, *WRITING, *OUTSIDE) == []
             assert writer.rows("SELECT count() AS n FROM analytics.recommendations")[0]["n"] == 6710
+
+
+def test_the_shipper_adds_events_and_nothing_more(tmp_path: Path) -> None:
+    with served(tmp_path, None) as dsn, connect(dsn) as admin:
+        init(admin)
+    with (
+        served(tmp_path, "shipper") as dsn,
+        connect(dsn) as shipper,
+        InteractionLog.open(tmp_path / "live" / "interactions.db") as log,
+    ):
+        log.append([Interaction(1, 912, 5.0), Interaction(1, 1)])
+        assert ship(shipper, log).last_seq == 2
+        assert shipper.rows("SELECT user_id, movie_id, rating FROM raw.ratings")[0]["movie_id"] == 912
+        assert allowed(shipper, *WRITING, *OUTSIDE, *OF_THE_WRITER) == []
+        group = warehouse_group(Settings(warehouse=SecretStr(dsn), live_dir=log.path.parent), str)
+        findings = [finding for check in group.checks for finding in check.look()]
+        group.close()
+        assert "the user may ship" in [entry.detail for entry in findings if entry.name == "grants"]
 
 
 def test_a_user_who_may_change_no_setting_trains(tmp_path: Path) -> None:

@@ -161,6 +161,17 @@ def test_a_takedown_needs_no_training(trained_copy: Home) -> None:
     assert re.search(rf"items are left out by rules \({told['digest'][:12]}\)", scored.err)
     assert found.out.split() == ["n", "0"]
     assert (bad.status, "can't be read" in bad.err) == (3, True)
+    # The set before has the items still: going back needs a word.
+    refused, still, back, again = session(
+        home, ("rollback", "--table"), ("sql", titles + f"item_id = {first}"),
+        ("rollback", "--table", "--accept-changes", "yes"), ("sql", titles + f"item_id = {first}"),
+    )  # fmt: skip
+    assert refused.status == 3
+    assert re.search(r"error: Not rolled back: the set before has [\d,]+ rows of [\d,]+ item\(s\) \(\d+", refused.err)
+    assert still.out.split() == ["n", "0"]
+    assert back.status == 0, back.err
+    assert re.search(r"it has [\d,]+ rows of [\d,]+ item\(s\) .* that rules leave out\. next: rankline score", back.out)
+    assert int(again.out.split()[1]) > 0
     # Without a warehouse, the rules of the last `score` or `push` hold.
     nowhere = {"RANKLINE_WAREHOUSE": "clickhouse://127.0.0.1:9/", "RANKLINE_RETRIES": "0"}
     (alone,) = session(home, ("recommend", "42", "--json"), env=nowhere)

@@ -79,13 +79,3 @@ def test_the_way_of_a_new_interaction(home: Home) -> None:
         assert (log.of_user(100), len(log.of_user(101))) == ([], 1)
         assert not log.is_forgotten(100)
         assert not log.is_forgotten(4711), "a misspelt id is nobody"
-
-
-def test_a_log_that_cannot_be_read_stops_no_training(home: Home) -> None:
-    path = home.folder / "live" / "interactions.db"
-    path.parent.mkdir()
-    path.write_text("no database " * 100)
-    done = home.many(["init"], ["sql", OLD], ["train", "--max-iter", "5", "--holdout", "0"], ["ship"])
-    assert [status for status, _, _ in done] == [0, 0, 0, 4], done
-    assert "new interactions were not shipped, and are not read" in done[2][2]
-    assert "no interaction log" in done[3][2]

@@ -14,7 +14,7 @@ from pipeline.data.matrix import to_matrix
 from pipeline.data.prepare import prepare_interactions
 from pipeline.errors import InputError, UsageError
 from pipeline.models import block_scores, ensemble
-from pipeline.models.ensemble import Pools, Selection, pools_of, select, validation_split
+from pipeline.models.ensemble import Pools, Selection, held_out_of, pools_of, select, validation_split
 from pipeline.models.footprint import Size
 from pipeline.models.registry import find
 from pipeline.options import TrainOptions, TuneOptions
@@ -88,7 +88,7 @@ def test_pools_hold_what_the_members_rank_high_and_what_is_held_out(monkeypatch)
         find(name).fit(matrix, find(name).default_options(), interactions=split.train).model
         for name in ("ease", "item-knn")
     ]
-    found = pools_of(members, split, 42)
+    found = pools_of(members, held_out_of(split, 42))
     assert found.standard.shape == (2, 30, 6)
     assert found.n_relevant.tolist() == np.bincount(split.test.users).tolist()
     held_out = set(zip(split.test.user_ids.ids(split.test.users).tolist(), split.test.items.tolist(), strict=True))
@@ -102,7 +102,7 @@ def test_pools_hold_what_the_members_rank_high_and_what_is_held_out(monkeypatch)
         expected = naive_ensemble.standard_score(scores, seen, best[0], 3)
         assert found.standard[0, user].max() == pytest.approx(expected)
     monkeypatch.setattr(ensemble, "MOST_USERS", 7)
-    assert pools_of(members, split, 42).n_relevant.size == 7
+    assert pools_of(members, held_out_of(split, 42)).n_relevant.size == 7
 
 
 def chosen(counts: tuple[int, ...], better: bool = True) -> Selection:
@@ -152,9 +152,9 @@ def test_the_best_model_alone_is_trained_and_said(monkeypatch):
     [
         ("ease", "2 to 8 different models, got 'ease'"),
         ("ease,ease", "2 to 8 different models"),
-        (",".join(f"als:n_components={k}" for k in range(2, 11)), "2 to 8 different models"),
+        (",".join(f"als:n_components={k}" for k in range(2, 11)), "at most 8 models, got 9"),
         ("ease,magic", "--members is one of NMF"),
-        ("ease,ensemble", "can't be a member of an ensemble"),
+        ("ease,ensemble", "a model that is made of others can't be a member itself"),
         ("ease:shrinkage=3,als", "'shrinkage=3' is none; it has: half_life_days, regularization, transform"),
         ("ease:regularization=-1,als", "--members ease:regularization=-1: regularization must be at least 0"),
         ("ease:regularization=x,als", "regularization must be NUMBER|none, got 'x'"),

@@ -17,7 +17,7 @@ from pipeline.options.names import Names
 from pipeline.publishing.batch_scoring import score_all
 from pipeline.publishing.checks import PublishLimits
 from pipeline.publishing.recommendations_table import PUBLISHED, RecommendationsTable
-from pipeline.publishing.rules import known_items, push_rules, read_rules
+from pipeline.publishing.rules import HiddenRows, hidden_rows, known_items, push_rules, read_rules
 from pipeline.publishing.rules_file import read_rules_file
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
@@ -101,6 +101,20 @@ def test_lists_that_a_rule_makes_short_are_due_no_more(embedded, make_model, rng
         table.publish(model, PublishLimits(6, accept_changes=True))
 
 
+@pytest.mark.parametrize("text_ids", [False, True])
+def test_rows_of_a_set_that_rules_hide_are_counted(embedded, make_model, rng, text_ids):
+    model = make_model(rng, 30, 12, density=0.2, text_ids=text_ids)
+    table = staged(embedded, model, Rules(), "run-a")
+    lists = Scorer(model).recommend_rows(range(30), 6).items
+    count = {item: int((lists == item).sum()) for item in (2, 5)}
+    first, second = sorted(count, key=lambda item: (-count[item], item))
+    denied = tuple(Rule("deny", str(model.items.values[item])) for item in (2, 5))
+    found = hidden_rows(embedded, table.staged, Rules((*denied, Rule("deny", "999"))), 0)
+    assert found == HiddenRows(sum(count.values()), tuple(str(model.items.values[item]) for item in (first, second)))
+    for rules in (Rules(), Rules((Rule("deny", "999"),)), Rules((Rule("deny", denied[0].item_id, valid_from=9),))):
+        assert hidden_rows(embedded, table.staged, rules, 0) == HiddenRows()
+
+
 # ---- the file -------------------------------------------------------------------------------------
 
 
@@ -144,6 +158,9 @@ def test_bad_rows_are_named_and_nothing_is_read(tmp_path, row, says):
 def test_columns_of_a_file(tmp_path):
     with pytest.raises(MissingColumnsError, match="item_id"):
         read_rules_file(written(tmp_path, "action,item\ndeny,1\n"))
+    with pytest.raises(MissingColumnsError, match=r"found: \[\]\)\. A file of rules begins with .* item_id, ") as empty:
+        read_rules_file(written(tmp_path, ""))
+    assert "--user-column" not in str(empty.value)
     with pytest.raises(InputError, match=r"columns that rules don't have: \['valid_till'\]"):
         read_rules_file(written(tmp_path, "action,item_id,valid_till\ndeny,1,2026-01-01\n"))
     with pytest.raises(InputError, match="can't be read"):
@@ -157,12 +174,14 @@ def blocks(kind: str) -> list[str]:
 
 def test_the_blocks_of_the_page(embedded, tmp_path):
     init(embedded)
-    (table,), (statement,) = blocks("csv"), blocks("sql")
+    (table, promoting), (statement,) = blocks("csv"), blocks("sql")
     rules = read_rules_file(written(tmp_path, table))
     assert [(rule.item_id, rule.genre) for _, _, rule in rules] == [("2571", ""), ("318", ""), ("", "Horror")]
     push_rules(embedded, [(model, rule) for _, model, rule in rules])
     embedded.command(statement)
     assert set(read_rules(embedded).rules) == {rule for _, _, rule in rules}, "the last is there twice, and counts once"
+    spring, _, documentary = (rule for _, _, rule in read_rules_file(written(tmp_path, promoting)))
+    assert (spring.quota, spring.label, documentary.quota, documentary.genre) == (2, "spring", 1, "Documentary")
 
 
 @given(st.binary(max_size=80) | st.text(max_size=60).map(lambda text: f"action,item_id\n{text}".encode()))

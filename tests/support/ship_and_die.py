@@ -48,7 +48,7 @@ def main(dsn: str, path: str, step: int) -> None:
     for kind, name in ((Warehouse, "insert"), (InteractionLog, "next_shipment"), (InteractionLog, "mark_shipped")):
         setattr(kind, name, deadly(getattr(kind, name)))
     with InteractionLog.open(path, create=False) as log, connect(dsn) as warehouse:
-        ship(warehouse, log, most=3)
+        ship(warehouse, log)
         print(json.dumps({**shipped_rows(warehouse), "steps": steps}))
 
 

@@ -20,6 +20,7 @@ from support.processes import answers, free_port
 
 from pipeline.errors import ArtifactError
 from pipeline.models.factor_model import FactorModel
+from pipeline.models.item_snapshot import ItemTexts
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
 from pipeline.tracking import pyfunc
@@ -136,12 +137,12 @@ def test_an_unknown_user_is_named(recommender):
 
 
 @pytest.fixture
-def served(tmp_path) -> Iterator[Callable[[FactorModel], str]]:
+def served(tmp_path) -> Iterator[Callable[..., str]]:
     """Serves a model as `mlflow models serve` does; gives the address."""
     servers = []
 
-    def serve(model: FactorModel) -> str:
-        model.save(tmp_path / "artifacts")
+    def serve(model: FactorModel, texts: ItemTexts | None = None) -> str:
+        model.save(tmp_path / "artifacts", texts)
         parts = recommender_parts(tmp_path / "artifacts", model, tmp_path / "scratch")
         mlflow.pyfunc.save_model(str(tmp_path / "model"), **parts)
         app, port = init(mlflow.pyfunc.load_model(str(tmp_path / "model"))), free_port()
@@ -160,7 +161,8 @@ def served(tmp_path) -> Iterator[Callable[[FactorModel], str]]:
 
 def test_a_model_server_answers_with_the_message(make_model, rng, served):
     model: FactorModel = make_model(rng, 12, 30)
-    address = served(model)
+    ids = model.items.values.tolist()
+    address = served(model, ItemTexts(genres={str(item): [("Drama", "Horror")[i % 2]] for i, item in enumerate(ids)}))
     user = int(model.users.values[3])
 
     def answer(users: list, **params) -> tuple[int, dict]:
@@ -172,6 +174,18 @@ def test_a_model_server_answers_with_the_message(make_model, rng, served):
     assert status == 200
     assert [row["rank"] for row in body["predictions"]] == [1, 2]
     assert answer([user, 10**9], unknown="skip") == answer([user])
+    everything = [row["item_id"] for row in answer([user], k=30)[1]["predictions"]]
+    for params, expected in (
+        ({"deny": everything[:4], "k": 3}, everything[4:7]),
+        ({"allow": everything[5:8]}, everything[5:8]),
+        ({"genre": ["horror"], "k": 30}, [item for item in everything if ids.index(item) % 2]),
+        (
+            {"max_per_genre": 1, "k": 2},
+            [everything[0], next(i for i in everything if (ids.index(i) - ids.index(everything[0])) % 2)],
+        ),
+    ):
+        status, body = answer([user], **params)
+        assert (status, [row["item_id"] for row in body["predictions"]]) == (200, expected)
     for users, params, message in (
         ([10**9], {}, "Unknown user 1000000000"),
         ([user], {"k": 0}, "k must be an integer of at least 1, got 0"),
@@ -179,10 +193,70 @@ def test_a_model_server_answers_with_the_message(make_model, rng, served):
         ([user, None], {}, ""),
         ([user], {"k": "3"}, "k"),
         ([user], {"k": 2.5}, "k"),
+        ([user], {"max_per_genre": -1}, "max_per_genre must be an integer of at least 0, got -1"),
+        ([user], {"genre": ["Western"]}, "No item of the model has the genre 'Western'; its genres are drama, horror"),
+        ([user], {"deny": ["x"]}, "deny"),
+        ([user], {"allow": 5}, "allow"),
     ):
         status, body = answer(users, **params)
         assert status == 400, (users, params, body)
         assert message in body["message"]
+
+
+@pytest.fixture
+def with_genres(make_model, rng, tmp_path) -> Recommender:
+    """Of 12 items each has one of two genres, but for the last two."""
+    model: FactorModel = make_model(rng, 10, 12, density=0.1)
+    ids = model.items.values.tolist()
+    texts = ItemTexts(genres={str(item): ["Drama", "Horror"][i % 2 :][:1] for i, item in enumerate(ids[:10])})
+    model.save(tmp_path / "model", texts)
+    loaded = Recommender()
+    loaded.load_context(SimpleNamespace(artifacts={"model": str(tmp_path / "model")}))
+    return loaded
+
+
+def test_what_a_call_allows_and_denies(with_genres):
+    scorer = with_genres.scorer
+    users, ids = [*scorer.users.values.tolist(), 10**6], scorer.items.values.tolist()
+
+    def listed(**params) -> set[int]:
+        return set(ask(with_genres, users, k=12, unknown="popular", **params)["item_id"].tolist())
+
+    assert listed() == set(ids)
+    assert listed(allow=[], deny=[], genre=[], max_per_genre=0) == set(ids)
+    assert listed(allow=ids[3:9]) == set(ids[3:9])
+    assert listed(allow=list(map(str, ids[3:9])), deny=np.array(ids[:5])) == set(ids[5:9])
+    assert listed(genre=["DRAMA"]) == set(ids[0:10:2])
+    assert listed(genre=["drama", "horror"], allow=ids[8:], deny=[ids[8]]) == {ids[9]}
+    assert listed(deny=[10**9, ids[0]]) == set(ids[1:])
+    answer = ask(with_genres, users, k=12, unknown="popular", max_per_genre=1)
+    assert answer.groupby("user_id").size().max() == 4, "one of each genre, and two that have none"
+    assert ask(with_genres, users, unknown="popular", allow=[10**9]).empty
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"deny": ["007"]}, "The id '007' is text, and these ids are integers"),
+        ({"allow": [1.5]}, "Ids must be integers or strings, got float"),
+        ({"genre": [7]}, "genre must be names of genres, got [7]"),
+        ({"genre": "Western"}, "No item of the model has the genre 'Western'; its genres are drama, horror"),
+        ({"max_per_genre": 1.5}, "max_per_genre must be an integer of at least 0, got 1.5"),
+        ({"deny": range(100_001)}, "deny has 100,001 values, and may have 100,000"),
+    ],
+)
+def test_filters_that_make_no_sense_are_a_clients_error(with_genres, params, message):
+    with pytest.raises(MlflowException) as error:
+        ask(with_genres, with_genres.scorer.users.values[:1].tolist(), **params)
+    assert message in error.value.message
+    assert error.value.get_http_status_code() == 400
+
+
+def test_a_genre_of_a_model_without_genres_is_a_clients_error(recommender):
+    for params in ({"genre": ["Drama"]}, {"max_per_genre": 2}):
+        with pytest.raises(MlflowException, match="items of this model have no genres") as error:
+            ask(recommender, recommender.scorer.users.values[:1].tolist(), **params)
+        assert error.value.get_http_status_code() == 400
 
 
 def test_the_served_model_follows_the_file_of_rules(make_model, rng, tmp_path, monkeypatch):

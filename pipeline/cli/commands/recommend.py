@@ -22,6 +22,12 @@ def _recommend(
     run: Invocation,
     user: Annotated[str, typer.Argument(help="The user's id.")],
     k: Annotated[int, typer.Option("--k", envvar="RANKLINE_K", min=1, help="Items, at most.")] = 10,
+    max_per_genre: Annotated[
+        int | None,
+        typer.Option(
+            "--max-per-genre", envvar="RANKLINE_MAX_PER_GENRE", min=1, help="Items of one genre in the list, at most."
+        ),
+    ] = None,
     model: Model = None,
     unknown: Annotated[
         str,
@@ -41,4 +47,5 @@ def _recommend(
     from pipeline.cli.output.recommendations import listing_output
     from pipeline.jobs.recommend import recommend_job
 
-    return listing_output(recommend_job(user, k, model, unknown == "popular", run.settings, run.reporter))
+    popular = unknown == "popular"
+    return listing_output(recommend_job(user, k, model, popular, run.settings, run.reporter, max_per_genre))

@@ -39,6 +39,15 @@ def _rollback(
         ),
     ] = 5,
     reason: Reason = None,
+    accept_changes: Annotated[
+        str,
+        typer.Option(
+            "--accept-changes",
+            envvar="RANKLINE_ACCEPT_CHANGES",
+            metavar="yes|no",
+            help="With --table: yes goes back to a set with items that rules leave out by now.",
+        ),
+    ] = "no",
 ) -> Outputs:
     """Go back to the champion, or the table, before.
 
@@ -47,13 +56,16 @@ def _rollback(
     """
     if reason == "none":  # `mlflow run` passes this for a parameter that is not given
         reason = None
+    if accept_changes not in ("yes", "no"):
+        raise typer.BadParameter(f"{accept_changes!r} is not yes|no", param_hint="--accept-changes")
     if table:
         if reason is not None:
             raise UsageError("--reason is recorded with a champion: leave it out with --table")
         from pipeline.cli.output.publishing import rollback_table_output
         from pipeline.jobs.rollback import rollback_table_job
 
-        return rollback_table_output(rollback_table_job(keep, run.settings, run.reporter))
+        accepted = accept_changes == "yes"
+        return rollback_table_output(rollback_table_job(keep, accepted, run.settings, run.reporter))
     from pipeline.cli.output.promotion import rollback_output
     from pipeline.jobs.rollback import rollback_job
 

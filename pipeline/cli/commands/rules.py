@@ -24,13 +24,15 @@ def _rules(
     action: Annotated[str, typer.Argument(metavar="show|push", help="Show the rules, or load some from a file.")],
     file: Annotated[
         Path | None,
-        typer.Argument(help="A CSV file: action, item_id or genre, valid_from, valid_until, reason, model."),
+        typer.Argument(
+            help="A CSV file: action, item_id or genre, valid_from, valid_until, reason, model, quota, label."
+        ),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="The file's rules take the place of all that are there.")
     ] = False,
 ) -> Outputs:
-    """Show or load rules: which items may be recommended.
+    """Show or load rules about items: deny, allow, promote.
 
     They hold for the next `rankline score`, for `rankline recommend` and for served models, without a training.
     """

@@ -16,12 +16,17 @@ def why_output(why: WhyResult) -> Output:
         "fallback": why.fallback, "score": why.score, "served_rank": why.served_rank, "served_score": why.served_score,
         "rank": why.rank, "n_unseen": why.n_unseen, "confidence": why.confidence,
         "n_interactions": why.n_interactions, "contributions": _contributions(why), "level": why.level,
-        "candidate": why.candidate, "reasons": _reasons(why),
+        "cold_below": why.cold_below, "candidate": why.candidate, "reasons": _reasons(why),
     }  # fmt: skip
     blocks: list[Block] = [*(_not_published(why) if why.served_rank is None else _published(why))]
     if why.kind == "popularity" and not why.fallback:
         blocks.append(
             f"the score is the same for everybody; {why.n_interactions:,} of the model's users have seen the item"
+        )
+    if why.cold_below is not None and not why.fallback:
+        blocks.append(
+            f"a cold item: {why.n_interactions:,} of the model's users have it, fewer than {why.cold_below:,}, so its "
+            "factors come from its genres and tags"
         )
     if why.factors:
         blocks += [
@@ -65,6 +70,9 @@ def _published(why: WhyResult) -> list[str]:
         f"item {_named(why, why.item)} is number {why.served_rank} in the list of user {why.user}: "
         f"score {why.served_score:.9g}, by {why.model} ({why.source})"
     )
+    if why.source.startswith("promoted"):
+        place = "" if why.rank is None else f"; by its score it is number {why.rank:,} of {why.n_unseen:,} unseen"
+        return [first, f"a rule promotes it{place}"]
     if not why.fallback:
         return [first]
     return [

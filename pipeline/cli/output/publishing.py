@@ -19,7 +19,10 @@ def score_output(result: ScoreResult) -> Output:
         f"to {result.table} in {result.address}, from {result.model}, in {result.seconds:.1f} s"
     ]
     if summary.n_short:
-        blocks.append(f"{summary.n_short:,} user(s) have fewer unseen items than --k, and get those")
+        which = " that --max-per-genre lets in" if result.max_per_genre else ""
+        blocks.append(f"{summary.n_short:,} user(s) have fewer unseen items{which} than --k, and get those")
+    if summary.n_promoted:
+        blocks.append(f"{summary.n_promoted:,} of the rows are of promoted items; their source says so")
     if summary.n_flat:
         blocks.append(
             f"{summary.n_flat:,} user(s) have no item with a score above 0, so their lists are in the order of "
@@ -30,6 +33,7 @@ def score_output(result: ScoreResult) -> Output:
             f"{summary.n_unknown:,} user(s) of the warehouse are not in the model; --unknown popular gives them a list"
         )
     data = {"model": result.model, "table": result.table, "n_users": summary.n_users, "n_rows": summary.n_rows}
+    data["n_promoted"] = summary.n_promoted
     return Output(result.outcome.action, data, blocks)
 
 
@@ -63,13 +67,18 @@ def rollback_table_output(result: RollbackTableResult) -> Output:
     """The set that is published again, and the table that keeps the newer set."""
     data = {
         "table": result.table, "version": result.now.model_version, "run_id": result.now.run_id,
-        "kept": f"analytics.{result.before.kept_name}",
+        "kept": f"analytics.{result.before.kept_name}", "hidden_rows": result.hidden.n_rows,
+        "hidden_items": list(result.hidden.items),
     }  # fmt: skip
     line = (
         f"{result.table} in {result.address} is the set of {_set(result.now)} again; "
         f"that of {_set(result.before)} is kept as analytics.{result.before.kept_name}"
     )
-    return Output("rolled back the table", data, [line])
+    lines: list[Block] = [line]
+    if result.hidden.items:
+        typed = result.now.names.typed
+        lines.append(f"it has {result.hidden} that rules leave out. next: rankline score{typed}")
+    return Output("rolled back the table", data, lines)
 
 
 def _table(published: PublishedSet) -> str:

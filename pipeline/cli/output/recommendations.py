@@ -29,6 +29,7 @@ def listing_output(listing: UserListing) -> Output:
         "source": listing.ranking.source,
         "items": np.asarray(items).tolist(),
         "scores": [float(score) for score in scores],
+        "sources": listing.ranking.sources.tolist(),
     }
     return Output("recommended", data, [_listing(listing)])
 
@@ -38,6 +39,8 @@ def version_output(view: VersionView, settings: Settings, with_metrics: bool = T
     blocks: list[Block] = []
     if with_metrics:
         blocks += [f"{view.run_name}  (run {view.run_id[:8]})", *metric_blocks(view.metrics, view.better_than_popular)]
+        if view.cold_items is not None:
+            blocks.append(view.cold_items.sentence)
     if view.listing is not None:
         blocks += ["", _listing(view.listing)]
     for row in view.published:
@@ -66,15 +69,24 @@ def _read_command(table: str, user: int | str) -> str:
 
 def _listing(listing: UserListing) -> Block:
     source = f" ({listing.ranking.source})" if listing.ranking.source != DEFAULT.name else ""
-    columns = ["rank", "item", *(["title"] if listing.titles else []), "score"]
+    promoted = listing.ranking.sources != listing.ranking.source
+    columns = [
+        "rank",
+        "item",
+        *(["title"] if listing.titles else []),
+        "score",
+        *(["promoted"] if promoted.any() else []),
+    ]
     scores = [float(score) for _, score in zip(*listing.ranking, strict=True)]
     digits = 0 if all(score.is_integer() for score in scores) else 3  # numbers of interactions are whole
     rows = []
     for rank, (item, score) in enumerate(zip(*listing.ranking, strict=True), start=1):
         named = [listing.titles.get(str(item), "")] if listing.titles else []
-        rows.append([str(rank), str(item), *named, f"{float(score):.{digits}f}"])
+        # What is promoted says so, and as what.
+        label = [str(listing.ranking.sources[rank - 1]) if promoted[rank - 1] else ""] if promoted.any() else []
+        rows.append([str(rank), str(item), *named, f"{float(score):.{digits}f}", *label])
     title = f"Recommended for user {listing.user}{source}"
-    recommended = Table(columns, rows, left=("title",), short=("title",), title=title)
+    recommended = Table(columns, rows, left=("title", "promoted"), short=("title",), title=title)
     if not listing.liked:
         return recommended
     liked = Table(

@@ -25,8 +25,19 @@ def rules_output(view: RulesView) -> Output:
         shown = ", ".join(view.unknown[:5]) + (" …" if len(view.unknown) > 5 else "")
         blocks.append(f"{len(view.unknown):,} item(s) are not in raw.movies, so look whether they are right: {shown}")
     if rules:
-        rows = [_row(rule, view) for rule in rules[:_SHOWN]]
-        blocks.append(Table(["action", "of", "items", "from", "until", "state", "reason"], rows, left=("of", "reason")))
+        promoting = any(rule.action == "promote" for rule in rules)
+        rows = [_row(rule, view, promoting) for rule in rules[:_SHOWN]]
+        columns = [
+            "action",
+            "of",
+            "items",
+            *(["quota", "label"] if promoting else []),
+            "from",
+            "until",
+            "state",
+            "reason",
+        ]
+        blocks.append(Table(columns, rows, left=("of", "label", "reason")))
     if len(rules) > _SHOWN:
         blocks.append(f"and {len(rules) - _SHOWN:,} more")
     blocks.append(
@@ -48,10 +59,12 @@ def rules_output(view: RulesView) -> Output:
     return Output("rules", data, blocks)
 
 
-def _row(rule: Rule, view: RulesView) -> list[str]:
+def _row(rule: Rule, view: RulesView, promoting: bool) -> list[str]:
     of = f"item {rule.item_id}" if rule.item_id else f"genre {rule.genre}"
     times = [_time(rule.valid_from), _time(rule.valid_until)]
-    return [rule.action, of, f"{len(view.rules.items_of(rule)):,}", *times, _state(rule, view.at), rule.reason]
+    quota = [str(rule.quota or 1) if rule.action == "promote" else "", rule.label] if promoting else []
+    n_items = f"{len(view.rules.items_of(rule)):,}"
+    return [rule.action, of, n_items, *quota, *times, _state(rule, view.at), rule.reason]
 
 
 def _state(rule: Rule, at: int) -> str:

@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import InputError, MissingColumnsError, UsageError
 
-__all__ = ["OFF", "ROLES", "SCORE_IN_FILES", "ChosenColumns", "Columns", "choose_columns", "find_columns"]
+__all__ = [
+    "OFF",
+    "ROLES",
+    "SCORE_IN_FILES",
+    "ChosenColumns",
+    "Columns",
+    "choose_columns",
+    "find_columns",
+    "item_column",
+]
 
 ROLES = ("user", "item", "rating", "timestamp", "event")
 OFF = "off"
@@ -181,6 +190,16 @@ def find_columns(names: Sequence[str], columns: Columns, where: str = "") -> dic
     if missing:
         raise MissingColumnsError(missing, list(names), where)
     return positions
+
+
+def item_column(names: Sequence[str], named: str | None = None, where: str = "") -> int:
+    """Position of the column of item ids in a file of items, which has no users. Raises as `find_columns`."""
+    found = [i for i, name in enumerate(names) if name == named] if named else _best("item", list(enumerate(names)))
+    if not found:
+        raise MissingColumnsError([named or "item_id"], list(names), where)
+    if len(found) > 1:
+        raise InputError(f"More than one column could be the item in {where}: {[names[i] for i in found]}")
+    return found[0]
 
 
 def _best(role: str, names: Sequence[tuple[int, str]]) -> list[int]:

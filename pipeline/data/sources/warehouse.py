@@ -16,7 +16,9 @@ __all__ = [
     "MART",
     "QueryColumns",
     "as_read",
+    "catalogue",
     "describe",
+    "genres_in",
     "history",
     "init",
     "interactions_query",
@@ -166,10 +168,11 @@ def _all_came(warehouse: Warehouse, query: sql.Sql, expected: int, arrived: int)
 
 
 class QueryColumns(NamedTuple):
-    """What the warehouse calls an item; either may be empty."""
+    """What the warehouse, or a file of items, says of an item; each may be empty."""
 
     title: str
     genres: tuple[str, ...]
+    tags: tuple[str, ...] = ()
 
 
 def describe(warehouse: Warehouse, items: Sequence[int | str]) -> dict[str, QueryColumns]:
@@ -181,9 +184,24 @@ def describe(warehouse: Warehouse, items: Sequence[int | str]) -> dict[str, Quer
     for start in range(0, len(items), _IDS):
         ids = [str(item) for item in items[start : start + _IDS]]
         for row in warehouse.rows(query, {"items": ids}):
-            genres = tuple(genre for genre in str(row["genres"] or "").split("|") if genre and genre != _NO_GENRES)
-            texts[str(row["item_id"])] = QueryColumns(str(row["title"] or ""), genres)
+            texts[str(row["item_id"])] = _described(row)
     return texts
+
+
+def catalogue(warehouse: Warehouse) -> dict[str, QueryColumns]:
+    """Titles and genres of all items that the warehouse has, with and without interactions, by id as text."""
+    if warehouse.engine("raw.movies") is None:
+        return {}
+    return {str(row["item_id"]): _described(row) for row in warehouse.rows(sql.load("queries/catalogue").text)}
+
+
+def _described(row: Mapping[str, object]) -> QueryColumns:
+    return QueryColumns(str(row["title"] or ""), genres_in(str(row["genres"] or "")))
+
+
+def genres_in(text: str) -> tuple[str, ...]:
+    """The genres of ``Comedy|Drama``."""
+    return tuple(genre.strip() for genre in text.split("|") if genre.strip() and genre.strip() != _NO_GENRES)
 
 
 def titles(warehouse: Warehouse, items: Sequence[int | str]) -> dict[str, str]:

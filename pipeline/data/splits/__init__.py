@@ -3,6 +3,7 @@
 from pipeline.data.splits.methods import (
     SplitName,
     holdout,
+    items_split,
     last_split,
     latest_split,
     make_split,
@@ -17,6 +18,7 @@ __all__ = [
     "SplitName",
     "holdout",
     "holds",
+    "items_split",
     "last_split",
     "latest_split",
     "make_split",

@@ -1,4 +1,4 @@
-"""The ways to part interactions: a random share, the latest, the last k, a point in time, whole users.
+"""The ways to part interactions: a random share, the latest, the last k, a point in time, whole users, whole items.
 
 All give the same split for the same interactions and seed. Shares are rounded to the nearest whole number.
 """
@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.id_map import IdMap
 from pipeline.data.prepare import PreparedInteractions
 from pipeline.data.splits.split import Split
 from pipeline.errors import SplitError, UsageError
@@ -18,6 +19,7 @@ from pipeline.errors import SplitError, UsageError
 __all__ = [
     "SplitName",
     "holdout",
+    "items_split",
     "last_split",
     "latest_split",
     "make_split",
@@ -26,7 +28,7 @@ __all__ = [
     "users_split",
 ]
 
-SplitName = Literal["random", "latest", "last", "time", "users"]
+SplitName = Literal["random", "latest", "last", "time", "users", "items"]
 
 
 def random_split(x: PreparedInteractions, share: float = 0.2, seed: int = 42) -> Split:
@@ -132,6 +134,30 @@ def users_split(x: PreparedInteractions, share: float = 0.2, held_out: float = 0
     return Split(x.take(~of_drawn), x.take(test), name="users", params=params, fold_in=x.take(of_drawn & ~test))
 
 
+def items_split(x: PreparedInteractions, share: float = 0.2, seed: int = 42) -> Split:
+    """Whole items held out by lot: nothing of theirs is trained on, and lists are made of them alone.
+
+    Parameters
+    ----------
+    share : of all items, in (0, 1); at least one is drawn, and at least one stays
+
+    Raises
+    ------
+    SplitError
+        With fewer than two items.
+    """
+    _check_share(share)
+    able = np.flatnonzero(np.bincount(x.items, minlength=len(x.item_ids)))
+    if able.size < 2:
+        raise SplitError("Whole items can't be held out: it needs two items")
+    n = min(max(int(np.floor(share * able.size + 0.5)), 1), able.size - 1)
+    drawn = np.zeros(len(x.item_ids), bool)
+    drawn[np.random.default_rng(seed).permutation(able)[:n]] = True
+    test = drawn[x.items]
+    ranked = IdMap(x.item_ids.values[drawn])
+    return Split(x.take(~test), x.take(test), name="items", params={"share": share, "seed": seed}, ranked=ranked)
+
+
 def holdout(x: PreparedInteractions, share: float = 0.2, seed: int = 42) -> Split:
     """`latest_split`; where there are no times, `random_split`."""
     return random_split(x, share, seed) if x.at is None else latest_split(x, share, seed)
@@ -157,6 +183,8 @@ def make_split(
         return time_split(x, share, cutoff)
     if name == "users":
         return users_split(x, share, seed=seed)
+    if name == "items":
+        return items_split(x, share, seed)
     raise UsageError(f"The split must be one of {get_args(SplitName)}, got {name!r}")
 
 

@@ -31,11 +31,13 @@ class Split:
     name : how it was made: ``random``, ``latest``, ``last``, ``time``, ``users``, ``given``
     params : what decided it, as JSON-able values
     fold_in : of a ``users`` split, the known part of the held-out users' history, with the ids of `test`
+    catalogue : items that may be recommended besides training's, since more than interactions is known of them
+    ranked : of an ``items`` split, the held-out items: lists are made of these alone; None: of all items
 
     Raises
     ------
     LeakageError
-        A pair on two sides; a time on the wrong side of the cutoff; a held-out user in training.
+        A pair on two sides; a time on the wrong side of the cutoff; a held-out user or item in training.
     SplitError
         A side that is not prepared (`prepare_interactions`); ids of two kinds; a held-out user with nothing to fold in.
     """
@@ -46,6 +48,8 @@ class Split:
     name: str = "given"
     params: Mapping[str, int | float | str] = field(default_factory=dict)
     fold_in: PreparedInteractions | None = None
+    catalogue: IdMap | None = None
+    ranked: IdMap | None = None
 
     def __post_init__(self) -> None:
         sides: dict[str, Interactions | None] = {"train": self.train, "test": self.test, "fold_in": self.fold_in}
@@ -67,6 +71,7 @@ class Split:
                 raise LeakageError(f"{n} interaction(s) are on the {side} side and on the test side")
         self._check_times()
         self._check_users()
+        self._check_items()
 
     def _check_times(self) -> None:
         if self.cutoff is None:
@@ -82,6 +87,12 @@ class Split:
             n = int(np.count_nonzero(test < self.cutoff))
             raise LeakageError(f"{n} test interaction(s) are before the cutoff {self.cutoff}")
 
+    def _check_items(self) -> None:
+        if self.ranked is None:
+            return
+        if n := int(np.count_nonzero(self.train.item_ids.rows(self.ranked.values, missing="negative") >= 0)):
+            raise LeakageError(f"{n} held-out item(s) have training interactions")
+
     def _check_users(self) -> None:
         if self.fold_in is None:
             return
@@ -93,6 +104,18 @@ class Split:
         known = _used(self.fold_in.users, self.fold_in.user_ids)
         if bool((known.rows(_used(self.test.users, self.test.user_ids).values, missing="negative") < 0).any()):
             raise SplitError("A held-out user has nothing to be folded in by")
+
+    @cached_property
+    def items(self) -> IdMap:
+        """Training's items, and those of `catalogue` and `ranked`: lists are item rows of these."""
+        more = [ids.values for ids in (self.catalogue, self.ranked) if ids is not None and len(ids)]
+        return IdMap.of(np.concatenate([self.train.item_ids.values, *more])) if more else self.train.item_ids
+
+    @cached_property
+    def item_counts(self) -> NDArray[np.int64]:
+        """Number of training interactions of each of `items`."""
+        rows = self.items.rows(self.train.item_ids.values)
+        return np.bincount(rows[self.train.items], minlength=len(self.items))
 
     @cached_property
     def digest(self) -> str:

@@ -9,12 +9,16 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pipeline.evaluation.metric_names import current_names, holdout_name
+from pipeline.evaluation.metric_names import REFERENCES, current_names, holdout_name
 from pipeline.models import registry
 
 __all__ = ["ScoreTable", "in_one_line", "lift_in_words", "side_by_side", "verdict_in_words"]
 
-_BASELINES = {"": "this model", **{algorithm.name: algorithm.display_name for algorithm in registry.baselines()}}
+_BASELINES = {
+    "": "this model",
+    **{algorithm.name: algorithm.display_name for algorithm in registry.baselines()},
+    **REFERENCES,
+}
 _RANKING = ("ndcg_at_10", "recall_at_10", "hit_rate_at_10", "coverage_at_10")
 _AVERAGES = {"": "this model", "global": "mean of all", "user": "user's mean", "item": "item's mean"}
 _RATINGS = ("rmse", "mae")

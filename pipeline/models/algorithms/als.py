@@ -31,7 +31,7 @@ class ALSAlgorithm(Algorithm):
     options = frozenset(
         {
             "n_components", "max_iter", "tol", "regularization", "reg_exponent", "unobserved_weight", "confidence",
-            "transform", "half_life_days",
+            "transform", "half_life_days", "cold_items",
         }
     )  # fmt: skip
     own_defaults = {"regularization": _REGULARIZATION}  # noqa: RUF012 (as in the base)

@@ -29,7 +29,9 @@ class ELSAAlgorithm(Algorithm):
     name = "elsa"
     display_name = "ELSA"
     kind = "factors"
-    options = frozenset({"n_components", "max_iter", "tol", "learning_rate", "transform", "half_life_days"})
+    options = frozenset(
+        {"n_components", "max_iter", "tol", "learning_rate", "transform", "half_life_days", "cold_items"}
+    )
     own_defaults = {"learning_rate": _RATE}  # noqa: RUF012 (as in the base)
     space = SearchSpace(
         dimensions=(

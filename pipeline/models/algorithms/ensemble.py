@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import InputError, UsageError
+from pipeline.errors import UsageError
+from pipeline.models.algorithms.members import Find, Member, display, fit_member, interactions_or_cells, members_in
 from pipeline.models.base import Algorithm, Fitted, OnIteration
 from pipeline.models.footprint import Footprint, Plan, Size
-from pipeline.models.named_options import named_values, with_values
 from pipeline.models.search_space import Dimension
 from pipeline.options import TrainOptions
 
@@ -31,15 +31,6 @@ _NO_SEARCH = (
 _SELECT = 1.5e-6  # seconds to select by, for each user and each item of the pool
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A member as it was named: ``ease:regularization=300``."""
-
-    word: str
-    algorithm: Algorithm
-    options: TrainOptions
-
-
 class EnsembleAlgorithm(Algorithm):
     """A weighted sum of the standard scores of other models, or the best single one of them.
 
@@ -55,7 +46,7 @@ class EnsembleAlgorithm(Algorithm):
     own_defaults = {"members": _MEMBERS}  # noqa: RUF012 (as in the base)
     instead = ("als", "item-knn")
 
-    def __init__(self, find: Callable[[str, str], Algorithm]) -> None:
+    def __init__(self, find: Find) -> None:
         self._find = find
 
     # ---- options ----------------------------------------------------------------------------
@@ -65,27 +56,13 @@ class EnsembleAlgorithm(Algorithm):
         super().check_options(options)
         self._members(options)
 
-    def _members(self, options: TrainOptions) -> tuple[_Member, ...]:
-        """The members that ``--members`` names, each once, in order. Raises UsageError."""
+    def _members(self, options: TrainOptions) -> tuple[Member, ...]:
+        """The members that ``--members`` names. Raises UsageError."""
         text = str(self.option(options, "members"))
-        words = dict.fromkeys(word.strip() for word in text.replace("+", ",").split(",") if word.strip())
-        members = tuple(self._member(word, options) for word in words)
-        if not 2 <= len(members) <= _MOST_MEMBERS:
-            raise UsageError(f"--members names 2 to {_MOST_MEMBERS} different models, got {text!r:.80}")
+        members = members_in(text, options, self._find, _MOST_MEMBERS)
+        if len(members) < 2:
+            raise UsageError(f"--members of an ensemble names 2 to {_MOST_MEMBERS} different models, got {text!r:.80}")
         return members
-
-    def _member(self, word: str, options: TrainOptions) -> _Member:
-        name, *given = [part.strip() for part in word.split(":")]
-        algorithm = self._find(name, "--members")
-        if algorithm.name == self.name:
-            raise UsageError("--members: an ensemble can't be a member of an ensemble")
-        where = f"--members {word}"
-        base = algorithm.default_options(
-            random_state=options.random_state, threads=options.threads, on_interrupt=options.on_interrupt
-        )
-        member = with_values(base, named_values(algorithm, given, where), where)
-        algorithm.check_options(member)
-        return _Member(":".join([algorithm.name, *given]), algorithm, member)
 
     def search_space(
         self, options: TrainOptions, search: str, shape: tuple[int, int], *, times: bool
@@ -106,8 +83,7 @@ class EnsembleAlgorithm(Algorithm):
         return f"ensemble of {_listed(names)}" if len(names) > 1 else f"ensemble: {names[0]} alone"
 
     def _display(self, word: str) -> str:
-        name, *given = word.split(":")
-        return ":".join([self._find(name, "--members").display_name, *given])
+        return display(word, self._find)
 
     # ---- fit --------------------------------------------------------------------------------
 
@@ -120,7 +96,7 @@ class EnsembleAlgorithm(Algorithm):
         on_iteration: OnIteration | None = None,
     ) -> Fitted:
         """Select members and weights on a validation part, then fit the members on everything; see `Algorithm.fit`."""
-        x = _interactions(user_items, interactions)
+        x = interactions_or_cells(user_items, interactions)
         members = self._able(options, x)
         selection = self._selected(members, x, options, on_iteration)
         chosen = {member.word: n for member, n in zip(members, selection.counts, strict=True) if n}
@@ -138,52 +114,46 @@ class EnsembleAlgorithm(Algorithm):
         on_iteration: OnIteration | None = None,
     ) -> Fitted:
         """Fit the members that the earlier fit selected, with its weights; see `Algorithm.refit`."""
-        x = _interactions(user_items, interactions)
+        x = interactions_or_cells(user_items, interactions)
         chosen = earlier.model.meta["chosen"]
         fitted = self._fitted(user_items, x, self._members(options), chosen, earlier.facts, on_iteration)
         return replace(fitted, messages=(*earlier.messages[:1], *fitted.messages))
 
-    def _able(self, options: TrainOptions, x: Interactions) -> tuple[_Member, ...]:
+    def _able(self, options: TrainOptions, x: Interactions) -> tuple[Member, ...]:
         """The members, without those of the default that need times where there are none."""
         members = self._members(options)
-        if x.at is not None:
-            return members
-        named = options.members is not None
-        for member in members:
-            if named and (member.algorithm.needs.times or member.options.half_life_days is not None):
-                raise InputError(
-                    f"--members {member.word} goes by the times of interactions, and these have none "
-                    "(--timestamp-column names their column)"
-                )
-        return tuple(member for member in members if not member.algorithm.needs.times)
+        if options.members is not None:
+            for member in members:
+                member.check_times(x)
+        return tuple(member for member in members if x.at is not None or not member.goes_by_times)
 
     def _selected(
         self,
-        members: Sequence[_Member],
+        members: Sequence[Member],
         x: PreparedInteractions,
         options: TrainOptions,
         on_iteration: OnIteration | None,
     ) -> Selection:
         """Fit the members on a part of the interactions, and select on the other."""
-        from pipeline.models.ensemble import pools_of, select, validation_split
+        from pipeline.models.ensemble import held_out_of, pools_of, select, validation_split
 
         split = validation_split(x, float(options.holdout) or _SHARE, options.split, options.random_state)
-        models = [_fit(member, split.train, on_iteration).model for member in members]
-        pools = pools_of(models, split, options.random_state)
+        models = [fit_member(member, split.train, on_iteration).model for member in members]
+        pools = pools_of(models, held_out_of(split, options.random_state))
         return select(pools, options.random_state)
 
     def _fitted(
         self,
         user_items: UserItems,
         x: PreparedInteractions,
-        members: Sequence[_Member],
+        members: Sequence[Member],
         chosen: Mapping[str, int],
         facts: Mapping[str, Any],
         on_iteration: OnIteration | None,
     ) -> Fitted:
         from pipeline.models.ensemble_model import EnsembleModel
 
-        fits = {member.word: _fit(member, x, on_iteration) for member in members if member.word in chosen}
+        fits = {member.word: fit_member(member, x, on_iteration) for member in members if member.word in chosen}
         total = sum(chosen.values())
         model = EnsembleModel(
             tuple(fit.model for fit in fits.values()),
@@ -202,7 +172,7 @@ class EnsembleAlgorithm(Algorithm):
             messages=notes,
         )
 
-    def _facts(self, members: Sequence[_Member], selection: Selection) -> dict[str, Any]:
+    def _facts(self, members: Sequence[Member], selection: Selection) -> dict[str, Any]:
         weights = [f"{member.word} {n}" for member, n in zip(members, selection.counts, strict=True) if n]
         return {
             "ensemble_shipped": "yes" if selection.better else "no",
@@ -214,7 +184,7 @@ class EnsembleAlgorithm(Algorithm):
             "ensemble_validation_users": selection.n_users,
         }
 
-    def _sentence(self, members: Sequence[_Member], selection: Selection) -> str:
+    def _sentence(self, members: Sequence[Member], selection: Selection) -> str:
         """What was decided, and by which figures."""
         best = self._display(members[selection.best].word)
         if not selection.n_users:
@@ -262,32 +232,6 @@ class EnsembleAlgorithm(Algorithm):
             fit_seconds=(2 - _SHARE) * sum(cost.fit_seconds for cost in costs) + _SELECT * n * pool * len(costs),
             compiles=any(cost.compiles for cost in costs),
         )  # fmt: skip
-
-
-def _fit(member: _Member, x: PreparedInteractions, on_iteration: OnIteration | None) -> Fitted:
-    """Fit a member to its own matrix of the interactions. Errors name the member."""
-    from pipeline.data.matrix import to_matrix
-
-    options = member.options
-    fitted = member.algorithm.fit(
-        to_matrix(x, options.transform, half_life_days=_half_life(member)), options,
-        interactions=x, on_iteration=on_iteration,
-    )  # fmt: skip
-    meta = {**fitted.model.meta, "model": member.algorithm.name, "label": member.word, "parameters": asdict(options)}
-    return replace(fitted, model=replace(fitted.model, meta=meta))
-
-
-def _interactions(user_items: UserItems, interactions: Interactions | None) -> PreparedInteractions:
-    """The interactions of the matrix; those of its cells, without times, where none are given."""
-    from pipeline.data.prepare import PreparedInteractions
-    from pipeline.models.ensemble import interactions_of
-
-    return interactions if isinstance(interactions, PreparedInteractions) else interactions_of(user_items)
-
-
-def _half_life(member: _Member) -> float | None:
-    """Of the scores in the matrix; for `recent` it is the weight of an interaction, and not of the matrix."""
-    return member.options.half_life_days if "transform" in member.algorithm.options else None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -60,6 +60,7 @@ class NMFAlgorithm(Algorithm):
         {
             "n_components", "init", "max_iter", "tol", "solver", "alpha_W", "alpha_H", "l1_ratio",
             "unobserved_weight", "confidence", "reg_exponent", "biases", "transform", "half_life_days",
+            "cold_items",
         }
     )  # fmt: skip
     solvers = ("fast", "sklearn")

@@ -116,7 +116,9 @@ class SVDAlgorithm(_RatingAlgorithm):
 
     name = "svd"
     display_name = "SVD"
-    options = frozenset({"n_components", "max_iter", "tol", "solver", "learning_rate", "regularization", "transform"})
+    options = frozenset(
+        {"n_components", "max_iter", "tol", "solver", "learning_rate", "regularization", "transform", "cold_items"}
+    )
     own_defaults = {"regularization": 1.2, "learning_rate": 0.01}  # noqa: RUF012 (as in the base)
     solvers = ("fast", "sgd", "als")
     auto = 32
@@ -166,7 +168,7 @@ class BPMFAlgorithm(_RatingAlgorithm):
 
     name = "bpmf"
     display_name = "BPMF"
-    options = frozenset({"n_components", "max_iter", "transform"})
+    options = frozenset({"n_components", "max_iter", "transform", "cold_items"})
     auto = 12
     space = SearchSpace(dimensions=(IntegerRange("n_components", 4, 64),), usual=frozenset({"n_components"}))
 

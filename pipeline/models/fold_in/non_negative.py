@@ -40,7 +40,7 @@ class NonNegative:
             raise ArtifactError("The model's item factors have signs, and its metadata names no fold_in for such")
         self._h = item_factors
         self._kernels = kernels
-        self._items = ItemRows(item_factors, kernels)
+        self._items = ItemRows(item_factors, meta, kernels)
         self._plain: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         if self.objective.biases and item_factors.shape[0] < 2:
             raise ArtifactError(f"A model with biases has two components for them, this one {item_factors.shape[0]}")
@@ -55,8 +55,8 @@ class NonNegative:
 
     def _penalties(self, counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
         """l1, l2 and `towards`, (n, k) each: subtracted from b, added to A's diagonal, added to b."""
-        goal, (k, n_items) = self.objective, self._h.shape
-        size = counts + goal.unobserved_weight * (n_items - counts)
+        goal, k, n_items = self.objective, self._h.shape[0], self._items.n_known
+        size = counts + goal.unobserved_weight * np.maximum(n_items - counts, 0)
         strength = (goal.alpha_W * size**goal.reg_exponent)[:, None]
         l1 = np.repeat(strength * goal.l1_ratio, k, axis=1)
         l2 = np.repeat(strength * (1 - goal.l1_ratio), k, axis=1)
@@ -101,7 +101,7 @@ class NonNegative:
         rows, gram = self._items.get()
         width = rows.shape[1]
         goal = self.objective
-        strength = goal.alpha_W * self._h.shape[1]
+        strength = goal.alpha_W * self._items.n_known
         if self._plain is None:
             gram = gram.copy()
             gram[np.arange(k), np.arange(k)] += strength * (1 - goal.l1_ratio)

@@ -35,7 +35,7 @@ class Ridge:
         self.objective = objective_of(meta)
         self._h = item_factors
         self._kernels = kernels
-        self._items = ItemRows(item_factors, kernels)
+        self._items = ItemRows(item_factors, meta, kernels)
         if self.objective.l1_ratio or self.objective.biases:
             raise ArtifactError("A model that is folded in by ridge has neither L1 nor biases, and this one has")
 
@@ -62,9 +62,9 @@ class Ridge:
 
     def _terms(self, counts: NDArray[np.int64], gram: Float64s) -> RowTerms:
         """What A and b are made of besides the cells."""
-        goal, (k, n_items), width = self.objective, self._h.shape, gram.shape[0]
+        goal, k, width, n_items = self.objective, self._h.shape[0], gram.shape[0], self._items.n_known
         weight = float(goal.unobserved_weight)
-        lam = goal.alpha_W * (counts + weight * (n_items - counts)) ** goal.reg_exponent
+        lam = goal.alpha_W * (counts + weight * np.maximum(n_items - counts, 0)) ** goal.reg_exponent
         share = np.zeros((1, width))
         share[0, :k] = 1
         pull, free = np.zeros((1, width)), np.ones(k, bool)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import ArtifactError
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows
 from pipeline.models.objective import Objective
 from pipeline.runtime.threads import ThreadPool
 
-__all__ = ["PIECE", "ItemRows", "ScoreParts", "Splitting", "Way", "in_pieces", "objective_of"]
+__all__ = ["COLD", "PIECE", "ItemRows", "ScoreParts", "Splitting", "Way", "cold_rows", "in_pieces", "objective_of"]
+
+COLD = "cold_items"  # in metadata: what is known of predicted items, see `pipeline.models.cold_items`
 
 # As in the fit (`pipeline.models.solvers.half_steps`): widths are a multiple of WIDTH, a piece of HHᵀ has so many
 # multiply-adds.
@@ -69,16 +72,38 @@ def objective_of(meta: Mapping[str, Any]) -> Objective:
     return Objective.from_json({**Objective().as_json(), **named})
 
 
+def cold_rows(meta: Mapping[str, Any], n_items: int, which: Literal["rows", "new_rows"] = "rows") -> NDArray[np.int64]:
+    """Rows of the items whose factors were predicted, or of those of them that nobody had; none in most models.
+
+    Raises ArtifactError.
+    """
+    facts = meta.get(COLD)
+    if facts is None:
+        return np.zeros(0, np.int64)
+    rows = facts.get(which) if isinstance(facts, Mapping) else None
+    if not isinstance(rows, list) or not all(type(row) is int and 0 <= row < n_items for row in rows):
+        raise ArtifactError(f"The model's {COLD} have no {which} among its {n_items} items")
+    return np.array(rows, np.int64)
+
+
 class ItemRows:
     """H by item, and its Gram matrix, made at the first use.
 
+    Nearly nobody could choose a cold item yet, so not having it says nothing of a user: the Gram matrix leaves these
+    items out.
+
     item_factors : (k, n_items) float32
+    meta : names the cold items
     kernels : whether the Gram matrix has the bits that the compiled fit gives it
+
+    Raises ArtifactError.
     """
 
-    def __init__(self, item_factors: NDArray[np.float32], kernels: bool) -> None:
+    def __init__(self, item_factors: NDArray[np.float32], meta: Mapping[str, Any], kernels: bool) -> None:
         self._h = item_factors
         self._kernels = kernels
+        self._cold = cold_rows(meta, item_factors.shape[1])
+        self.n_known = item_factors.shape[1] - self._cold.size
         self._lock = threading.Lock()
         self._made: tuple[NDArray[np.float32], NDArray[np.float64]] | None = None
 
@@ -89,7 +114,8 @@ class ItemRows:
                 k, n = self._h.shape
                 rows = np.zeros((n, -(-k // WIDTH) * WIDTH), np.float32)
                 rows[:, :k] = self._h.T
-                self._made = rows, _gram(rows) if self._kernels else _gram_in_numpy(rows)
+                known = np.delete(rows, self._cold, axis=0) if self._cold.size else rows
+                self._made = rows, _gram(known) if self._kernels else _gram_in_numpy(known)
             return self._made
 
 

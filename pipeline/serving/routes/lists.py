@@ -15,9 +15,10 @@ from pipeline.serving.routes.schemas import USER_LIST
 from pipeline.serving.served_model import CachedAnswer, ServedModel
 from pipeline.serving.service import Service
 
-__all__ = ["known_of", "list_routes"]
+__all__ = ["NOT_READ", "known_of", "list_routes"]
 
 MOST = 100
+NOT_READ = "new interactions can't be read just now"
 PARAMETERS = (
     Parameter("k", int, "Items, at most.", 10, 1, MOST),
     Parameter("top_k", int, "Another name of k.", None, 1, MOST, stands_for="k"),
@@ -40,7 +41,7 @@ class _Recommendations(Get):
         served = service.model.served()
         state = service.reader.look() if service.reader is not None else 0
         key = (scope["path"], scope["query_string"])
-        cached = served.cache.get(key)
+        cached = served.cache.get(key) if state >= 0 else None
         if cached is not None:
             if cached.state != state:
                 cached = self._confirmed(served, key, cached, state)
@@ -90,19 +91,23 @@ def list_routes(service: Service) -> list[Get]:
 
 def _answer(service: Service, scope: Scope, text: str, values: Mapping[str, Any]) -> Answer:
     served = service.model.served()
-    user = served.scorer.users.parse(text)
+    user = served.user(text)
     state = service.reader.state if service.reader is not None else 0
     known = known_of(service, served, user)
+    head: dict[str, Any] = {"user_id": user}
+    if not known.readable:
+        head["degraded"] = NOT_READ
     options = ListOptions(values["k"], values["genre"], values["exclude_seen"], values["unknown"])
     made = list_of(served, user, known.new, options, forgotten=known.forgotten)
-    body = as_json(served, made, {"user_id": user})
+    body = as_json(served, made, head)
     key = (scope["path"], scope["query_string"])
-    served.store(key, CachedAnswer(body, made.source, user, known.seen_to, state, known.forgotten))
+    if known.readable:
+        served.store(key, CachedAnswer(body, made.source, user, known.seen_to, state, known.forgotten))
     if made.source.startswith((FOLD_IN, POPULAR)):
         service.metrics.fallback(made.source.partition(":")[0]).inc()
     return Answer(body, served.version_header)
 
 
 def known_of(service: Service, served: ServedModel, user: int | str) -> Known:
-    """What the log has of the user; nothing where there is no log."""
-    return Known((), 0, False) if service.reader is None else service.reader.known(user, served)
+    """What the log has of the user."""
+    return Known(readable=False) if service.reader is None else service.reader.known(user, served)

@@ -16,7 +16,7 @@ from pipeline.serving.lists import ListOptions, as_object, list_of, scores_of, s
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.routes.bodies import BatchRequest, NewInteraction, NewInteractions, PredictRequest
 from pipeline.serving.routes.get import json_answer
-from pipeline.serving.routes.lists import known_of
+from pipeline.serving.routes.lists import NOT_READ, known_of
 from pipeline.serving.routes.openapi import answers
 from pipeline.serving.routes.schemas import ACCEPTED, BATCH, PREDICTIONS
 from pipeline.serving.served_model import ServedModel
@@ -134,7 +134,7 @@ async def _lists_of_users(
 ) -> list[dict[str, Any]]:
     if service.reader is not None:
         service.reader.look()
-    known = [(user, known_of(service, served, user)) for user in map(served.scorer.users.parse, users)]
+    known = [(user, known_of(service, served, user)) for user in map(served.user, users)]
     if sum(bool(of.new) for _, of in known) > MOST_FOLDED:
         raise Problem(
             Code.INVALID_REQUEST, f"More than {MOST_FOLDED} of these users have new interactions: ask for fewer at once"
@@ -142,7 +142,11 @@ async def _lists_of_users(
 
     def make() -> list[dict[str, Any]]:
         return [
-            as_object(served, list_of(served, user, of.new, options, forgotten=of.forgotten), {"user_id": user})
+            as_object(
+                served,
+                list_of(served, user, of.new, options, forgotten=of.forgotten),
+                {"user_id": user} if of.readable else {"user_id": user, "degraded": NOT_READ},
+            )
             for user, of in known
         ]
 
@@ -162,7 +166,7 @@ def _predict(service: Service, asked: PredictRequest) -> Response:
         raise Problem(Code.UNKNOWN_ITEM, f"No item has the id {unknown[0]!r}", unknown_items=unknown[:50])
     if service.reader is not None:
         service.reader.look()
-    user = scorer.users.parse(asked.user_id)
+    user = served.user(asked.user_id)
     known = known_of(service, served, user)
     row = -1 if known.forgotten else scorer.users.row(user)
     source, scores = scores_of(served, row, known.new, cols)
@@ -181,6 +185,8 @@ def _predict(service: Service, asked: PredictRequest) -> Response:
         "calibrated": calibrated,
         "predictions": predictions,
     }
+    if not known.readable:
+        body["degraded"] = NOT_READ
     return _response(body, served=served)
 
 

@@ -34,7 +34,13 @@ def _object(required: list[str], **properties: Any) -> dict[str, Any]:
 _VERSION = {"model_version": {"type": "string"}, "run_id": {"type": "string"}}
 _LISTED = {
     "type": "array",
-    "items": _object(["rank", "item_id", "score"], rank={"type": "integer"}, score={"type": "number"}, **_FIELDS),
+    "items": _object(
+        ["rank", "item_id", "score"],
+        rank={"type": "integer"},
+        score={"type": "number"},
+        source={"type": "string", "description": "promoted or promoted:<label>, where a rule put the item there"},
+        **_FIELDS,
+    ),
 }
 USER_LIST = _object(
     ["user_id", "model_version", "run_id", "source", "recommendations"],
@@ -43,6 +49,7 @@ USER_LIST = _object(
     source={"type": "string", "description": "the model's name, fold_in, popular or popular:<genre>"},
     recommendations=_LISTED,
     unknown_items={"type": "array", "items": ID},
+    degraded={"type": "string", "description": "there where new interactions can't be read"},
 )
 ITEMS = _object(
     ["model_version", "items"],

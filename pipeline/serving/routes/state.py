@@ -99,8 +99,8 @@ def _log_details(service: Service) -> dict[str, Any]:
         return {"fault": service.log_fault or "there is no interaction log"}
     try:
         count, seconds = service.reader.pending()
-    except Problem as problem:
-        return {"fault": problem.detail}
+    except RanklineError as error:
+        return {"fault": str(error)}
     writing = service.writer.failed if service.writer is not None else ""
     return {"pending": count, "oldest_seconds": round(seconds, 1), "fault": writing}
 

@@ -1,0 +1,50 @@
+"""Models that another saved model is made of: each in a folder of its own, ``members/0``, ``members/1``, …
+
+The metadata of the whole lists the sha256 of each member's metadata, which lists those of the member's files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ArtifactError
+from pipeline.models import safe_files
+from pipeline.models.model_files import METADATA, OWN_FILES, ModelFolder
+from pipeline.models.protocols import SavedModel
+
+__all__ = ["MEMBERS", "read_member", "save_members"]
+
+(MEMBERS,) = OWN_FILES["ensemble"]
+# Kinds that are made of members: no member is of such a kind.
+_MADE_OF_MEMBERS = ("ensemble", "rerank")
+
+
+def save_members(members: Sequence[SavedModel], folder: str | Path) -> list[str]:
+    """Write each member into its folder in `folder`; returns the sha256 of their metadata."""
+    digests = []
+    for i, member in enumerate(members):
+        own = member.save(Path(folder) / MEMBERS / str(i))
+        with safe_files.opened(own, METADATA) as file:
+            digests.append(safe_files.sha256(file))
+    return digests
+
+
+def read_member(source: ModelFolder, i: int, digest: Any, load: Callable[..., SavedModel], mapped: bool) -> SavedModel:
+    """Member i, whose metadata has the given sha256, by `load(folder, mapped=…)`. Raises ArtifactError."""
+    name = f"{MEMBERS}/{i}/{METADATA}"
+    with safe_files.opened(source.folder, name) as file:
+        if safe_files.sha256(file) != digest:
+            raise ArtifactError(
+                f"{source.folder / name} has a wrong checksum: it is damaged or was changed after training"
+            )
+    own = ModelFolder(source.folder / MEMBERS / str(i))
+    if own.kind in _MADE_OF_MEMBERS:
+        raise ArtifactError(f"{own.folder}: a member can't be of kind {own.kind}")
+    member = load(own.folder, mapped=mapped)
+    if member.users != source.users or member.items != source.items:
+        raise ArtifactError(f"{own.folder} is for other users or items than {source.folder}")
+    # The same ids are kept once.
+    return replace(member, users=source.users, items=source.items)  # type: ignore[type-var]  # a dataclass

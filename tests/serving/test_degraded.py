@@ -1,0 +1,98 @@
+"""What goes on when a part fails, and says so: the log of new interactions, the warehouse, too many requests."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from support.served import Workers, listed, put_copy, small_trained
+
+from pipeline.data.sources.warehouse import init
+from pipeline.interaction_log import InteractionLog
+from pipeline.publishing.rules import push_rules
+from pipeline.ranking.rules import Rule, Rules
+from pipeline.serving.keys import KeyFile
+from pipeline.serving.problems import Problem
+from pipeline.serving.rate_limit import RateLimit
+from pipeline.serving.server_warehouse import ServerWarehouse
+from pipeline.settings import Settings
+from pipeline.warehouse import Warehouse
+
+pytest_plugins = ["support.warehouse_fixtures"]
+LIST = "/api/v1/recommendations/100"
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[Workers]:
+    made = Workers(tmp_path / "live", n=0, rate_limit=5, workers=1)
+    made.folder.make()
+    made.folder.flip(put_copy(made.folder, small_trained("popular")))
+    made.runner.run(made._start())
+    yield made
+    made.close()
+
+
+def test_with_a_broken_log_lists_are_the_models_alone_and_nothing_is_acknowledged(workers: Workers) -> None:
+    before = workers.get(LIST)
+    path = workers.folder.interactions_path
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TABLE interactions")
+    answer = workers.get(LIST)
+    assert listed(answer) == listed(before)
+    assert "can't be read" in answer.json()["degraded"]
+    assert "degraded" not in before.json()
+    kept = workers.post("/api/v1/interactions", {"user_id": 100, "item_id": 1000})
+    assert (kept.status_code, kept.json()["code"]) == (503, "LOG_UNAVAILABLE")
+    health = workers.get("/api/v1/health").json()
+    assert health["status"] == "degraded"
+    assert "interactions.db" in health["interaction_log"]["fault"]
+
+
+def test_a_key_has_so_many_requests_a_second(workers: Workers) -> None:
+    head = {"Authorization": f"Bearer {KeyFile(workers.folder.keys_path).add(('read',))}"}
+    answers = [workers.get(LIST, headers=head) for _ in range(12)]
+    assert [answer.status_code for answer in answers[:10]] == [200] * 10
+    assert answers[-1].status_code == 429
+    assert answers[-1].json()["code"] == "TOO_MANY_REQUESTS"
+    assert answers[-1].headers["retry-after"] == "1"
+
+
+def test_requests_come_back_with_time_and_keys_do_not_share_them() -> None:
+    now = [0.0]
+    limit = RateLimit(4, workers=2, now=lambda: now[0])
+    for _ in range(4):
+        limit.take("a")
+    with pytest.raises(Problem):
+        limit.take("a")
+    limit.take("b")
+    now[0] = 0.5
+    limit.take("a")
+    with pytest.raises(Problem):
+        limit.take("a")
+    now[0] = 100.0
+    for _ in range(4):
+        limit.take("a")
+    with pytest.raises(Problem):
+        limit.take("a")
+
+
+@pytest.fixture
+def visits(workers: Workers, embedded_dsn: str) -> ServerWarehouse:
+    return ServerWarehouse(workers.config, Settings(warehouse=SecretStr(embedded_dsn)))
+
+
+def test_the_agent_ships_and_fetches_rules_and_waits_where_it_cannot(
+    workers: Workers, visits: ServerWarehouse, embedded: Warehouse
+) -> None:
+    list(init(embedded))
+    workers.post("/api/v1/interactions", {"user_id": 100, "item_id": 1000, "rating": 4})
+    push_rules(embedded, [("", Rule("deny", "1001"))], False, print)
+    visits.visit()
+    with InteractionLog.open(workers.folder.interactions_path) as log:
+        assert log.pending()[0] == 0
+    assert [rule.item_id for rule in Rules.read(workers.config.rules).rules] == ["1001"]
+    workers.look()
+    assert 1001 not in dict(listed(workers.get(f"{LIST}?k=100")))
