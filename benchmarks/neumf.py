@@ -2,11 +2,11 @@
 
     python benchmarks/neumf.py [--quick] [--size 20000x10000x1000000] [--torch-steps 100]
 
-One round over the interactions (100 iterations), four drawn items each: 5 million pairs at the default size. JAX, numpy's
-BLAS and torch have one thread each; shown are CPU seconds of the process. "first" has the import of JAX and the
-compilation besides. The floor is the time of the layers' products alone, forward and back, at the rate of a plain sgemm of
-1,024 × 1,024 on the same core: dropout, embeddings and Adam are not in it. torch makes the same steps with dense
-embeddings, `torch.optim.Adam` and pairs that are drawn beforehand.
+One round over the interactions (100 iterations), four drawn items each: 5 million pairs at the default size. The process
+runs on one core; shown are its CPU seconds. The first iteration has the import of JAX and the compilation besides. The
+floor is the time of the layers' products alone, forward and back, at the rate of a plain sgemm of 1,024 × 1,024 on the
+same core: dropout, embeddings and Adam are not in it. torch makes the same steps with dense embeddings,
+`torch.optim.Adam` and pairs that are drawn at random.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import os
 import sys
 import time
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:1]))
 
 import numpy as np
 from scipy import sparse
@@ -75,7 +75,7 @@ def torch_rate(X: sparse.csr_matrix, settings: Settings, n_steps: int, batch: in
     torch.set_num_threads(1)
     e, widths = settings.embedding, [2 * settings.embedding, *settings.layers]
     layers: list[nn.Module] = []
-    for wide, narrow in zip(widths, widths[1:], strict=False):
+    for wide, narrow in pairwise(widths):
         layers += [nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(settings.dropout)]
     towers, output = nn.Sequential(*layers), nn.Linear(e + widths[-1], 1)
     gmf, mlp = nn.Embedding(X.shape[1], e), nn.Embedding(X.shape[1], e)
@@ -105,17 +105,20 @@ def main() -> None:
     parser.add_argument("--torch-steps", type=int, default=100)
     options = parser.parse_args()
     peer = ["torch"] if find_spec("torch") else []
+    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:1]))
     print(describe("numpy", "jax", "optax", *peer), f"one core, load {os.getloadavg()[0]:.1f}")
     X = liked(*(int(n) for n in (QUICK if options.quick else options.size).split("x")))
     settings = Settings()
     first, seconds, n = ours(X, settings)
     widths = [2 * settings.embedding, *settings.layers]
-    products = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+    products = sum(a * b for a, b in pairwise(widths))
     rate = sgemm_gflops()
     floor = n * products * 6 / rate / 1e9
     print(f"first iteration, with import and compilation: {first:.1f} CPU s")
     print(f"{n:,} pairs: {seconds:.1f} CPU s, {n / seconds:,.0f} a second")
-    print(f"the layers' products alone at {rate:.0f} GFLOP/s: {floor:.1f} s; the steps take {seconds / floor:.1f} times that")
+    print(
+        f"the layers' products alone at {rate:.0f} GFLOP/s: {floor:.1f} s; the steps take {seconds / floor:.1f} times that"
+    )
     if peer:
         theirs = torch_rate(X, settings, options.torch_steps)
         print(f"torch: {theirs:,.0f} a second; ours is {n / seconds / theirs:.2f} times as fast")
