@@ -2,7 +2,7 @@
 
     python benchmarks/neumf.py [--quick] [--size 20000x10000x1000000] [--torch-steps 100]
 
-One round over the interactions (100 iterations), four drawn items each: 5 million pairs at the default size. The process
+One round over the interactions (100 iterations), four drawn items each: 5 million pairs at the default size. It
 runs on one core; shown are its CPU seconds. The first iteration has the import of JAX and the compilation besides. The
 floor is the time of the layers' products alone, forward and back, at the rate of a plain sgemm of 1,024 × 1,024 on the
 same core: dropout, embeddings and Adam are not in it. torch makes the same steps with dense embeddings,
@@ -117,7 +117,7 @@ def main() -> None:
     print(f"first iteration, with import and compilation: {first:.1f} CPU s")
     print(f"{n:,} pairs: {seconds:.1f} CPU s, {n / seconds:,.0f} a second")
     print(
-        f"the layers' products alone at {rate:.0f} GFLOP/s: {floor:.1f} s; the steps take {seconds / floor:.1f} times that"
+        f"the layers' products alone at {rate:.0f} GFLOP/s: {floor:.1f} s; a round is {seconds / floor:.1f} times that"
     )
     if peer:
         theirs = torch_rate(X, settings, options.torch_steps)
