@@ -15,7 +15,7 @@ export MLFLOW_LOGGING_LEVEL ?= WARNING
 # `mlflow run --env-manager local` uses the first python in PATH.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup train score serve ui test test-fast lint mlproject bench chaos peers clean
+.PHONY: help setup train score serve ui test test-fast lint mlproject bench bench-serve chaos peers clean
 
 help:  ## these lines
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench: $(STAMP)  ## side by side with the peers, on this machine (half an hour, 
 
 chaos: $(STAMP)  ## jobs killed at random moments under a reader's eyes, and started again (KILLS=20: some minutes)
 	@python tests/chaos/chaos.py --kills $(or $(KILLS),20) $(ARGS)
+
+bench-serve: $(STAMP)  ## the service beside `mlflow models serve` of the same model (two minutes)
+	@python benchmarks/serve.py $(ARGS)
 
 peers: $(STAMP)  ## install what `make bench` measures beside (1.5 GB; optional)
 	@python -m pip install -q --disable-pip-version-check -r benchmarks/peers.txt

@@ -9,6 +9,7 @@ from pipeline.data.profile import n_duplicates
 from pipeline.data.sources.row_counts import RowCount
 from pipeline.errors import UsageError
 from pipeline.jobs.inputs import read_interactions
+from pipeline.jobs.item_texts import texts_of_files
 from pipeline.jobs.preflight import TrainingRequest, check_reading, program_of, refusal, sizes_of
 from pipeline.models.footprint import Plan, Size
 from pipeline.options import ReadOptions, TrainOptions
@@ -75,7 +76,9 @@ def estimate_job(spec: TrainOptions, read_spec: ReadOptions, settings: Settings,
         size, already = _as_size(enough.counted), 0
     else:
         x = chosen.read.interactions
-        size_for = sizes_of(x, n_duplicates(x))
+        texts = texts_of_files(read_spec) if spec.cold_items is not None else None
+        n_texts = 0 if texts is None else len({*texts.genres, *texts.tags})
+        size_for = sizes_of(x, n_duplicates(x), n_texts)
         size = size_for(spec.min_interactions or 0)
         already = size.read
     room = memory_limit(settings.memory_limit_mb)

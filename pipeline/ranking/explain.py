@@ -4,6 +4,7 @@ factors      the contribution of each of the user's past items; and of each fact
 item_item    the contribution of each of the user's past items
 popularity   how many of the model's users have interacted with the item
 ensemble     the contribution of each member; with one member, that member's own parts
+rerank       no parts: trees split no score; what they go by
 neural       by how much the score would be lower if one of the user's past items were not in their history: a network's
              score is no sum of parts
 """
@@ -97,6 +98,7 @@ class Explanation:
     factors : those with the largest contributions, by size
     past_items : the user's items with the largest contributions, by size
     members : of an ensemble, all of them, by the size of their contributions
+    goes_by : of a two-stage model, name and value of each feature; () for an item that is no candidate
     n_factors, n_past_items : how many factors there are, and how many of the user's items have a part other than 0
     level : what the score is besides the parts of past items: the item's level, the pull of L1; mostly 0
     confidence : share of the user's other unseen items that score lower, None for a seen item
@@ -111,20 +113,26 @@ class Explanation:
     factors: tuple[FactorPart, ...] = ()
     past_items: tuple[ItemPart, ...] = ()
     members: tuple[MemberPart, ...] = ()
+    goes_by: tuple[tuple[str, float], ...] = ()
     n_factors: int = 0
     n_past_items: int = 0
     level: float = 0.0
     candidate: bool = True
 
 
-def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -> Explanation:
-    """Explain the score of a user and an item of the model by its `n_parts` largest parts of each sort."""
+def explain(
+    model: SavedModel, user_row: int, item_row: int, n_parts: int = 3, fold_in: FoldIn | None = None
+) -> Explanation:
+    """Explain the score of a user and an item of the model by its `n_parts` largest parts of each sort.
+
+    fold_in : of the model's items, for a service that explains often; made anew if it is not given
+    """
     if isinstance(model, EnsembleModel | RerankModel) and model.alone is not None:
-        return explain(model.alone, user_row, item_row, n_parts)
+        return explain(model.alone, user_row, item_row, n_parts, fold_in)
     score = float(model.predict([user_row], [item_row])[0])
     place = rank_of(model, user_row, item_row)
     known: dict[str, Any] = {"candidate": place.candidate}
-    by_item = item_contributions(model, user_row, item_row)
+    by_item = item_contributions(model, user_row, item_row, fold_in)
     if by_item is not None:
         parts, level = by_item
         past_items = tuple(_past_items(model, user_row, parts, n_parts))
@@ -132,6 +140,8 @@ def explain(model: SavedModel, user_row: int, item_row: int, n_parts: int = 3) -
     if isinstance(model, FactorModel) and (by_item is None or factors_have_meaning(model)):
         factors = tuple(factors_of(model, user_row, item_row, n_parts))
         known |= {"factors": factors, "n_factors": model.n_components}
+    if isinstance(model, RerankModel):
+        known["goes_by"] = model.goes_by(user_row, item_row)
     if isinstance(model, EnsembleModel):
         known["members"] = tuple(sorted(model.parts(user_row, item_row), key=lambda part: -abs(part.contribution)))
     return Explanation(
@@ -154,7 +164,9 @@ def _seen_by(model: SavedModel, user_row: int) -> slice:
     return slice(int(model.seen.indptr[user_row]), int(model.seen.indptr[user_row + 1]))
 
 
-def item_contributions(model: SavedModel, user_row: int, item_row: int) -> ScoreParts | None:
+def item_contributions(
+    model: SavedModel, user_row: int, item_row: int, fold_in: FoldIn | None = None
+) -> ScoreParts | None:
     """The part of each of the user's items, (n_seen,) float64, in the order of `seen`, and what comes on top of them.
 
     The score of an item-item model is their sum in this order, rounded once to float32; that of a model of factors is
@@ -163,24 +175,24 @@ def item_contributions(model: SavedModel, user_row: int, item_row: int) -> Score
     history.
     """
     if isinstance(model, NeuralModel):
-        return _withheld(model, user_row, item_row)
+        return _withheld(model, user_row, item_row, fold_in)
     if isinstance(model, ItemItemModel):
         return ScoreParts(model.parts(user_row, item_row), 0.0)
     if isinstance(model, FactorModel) and model.seen.dtype == np.float32:
         cells = _seen_by(model, user_row)
-        fold_in = FoldIn(model.item_factors, model.meta, compiled=False)
+        fold_in = fold_in or FoldIn(model.item_factors, model.meta, compiled=False)
         split = fold_in.split(model.seen.indices[cells], model.seen.data[cells], item_row)
         return split if split is None or _adds_up(split, model.predict([user_row], [item_row])[0]) else None
     return None
 
 
-def _withheld(model: NeuralModel, user_row: int, item_row: int) -> ScoreParts | None:
+def _withheld(model: NeuralModel, user_row: int, item_row: int, fold_in: FoldIn | None) -> ScoreParts | None:
     """By how much the score is lower without each of the user's items: they are folded in without it."""
     if model.seen.dtype != np.float32:
         return None
     cells = _seen_by(model, user_row)
     items, scores = model.seen.indices[cells], model.seen.data[cells]
-    fold_in = FoldIn(model.item_factors, model.meta, compiled=False)
+    fold_in = fold_in or FoldIn(model.item_factors, model.meta, compiled=False)
     histories = [(items, scores), *((np.delete(items, i), np.delete(scores, i)) for i in range(items.size))]
     rows = [fold_in.solve(np.array([0, of.size]), of, scores) for of, scores in histories]
     n = 1 + items.size

@@ -33,17 +33,27 @@ def similar_items(model: SavedModel, item_row: int, n: int = 10) -> Neighbours:
     return _best(similarities_of_items(model, item_row), item_row, n)
 
 
-def similar_users(model: SavedModel, user_row: int, n: int = 10) -> Neighbours:
-    """The users most similar to a user, without themselves and without those of similarity 0 or below."""
-    if isinstance(model, FactorModel | NeuralModel):
-        w = model.user_factors
-        return _best(_cosines(w[user_row], w.shape[0], lambda lo, hi: w[lo:hi]), user_row, n)
-    seen = model.seen
-    own = np.zeros(seen.shape[1])
-    own[seen.indices[seen.indptr[user_row] : seen.indptr[user_row + 1]]] = 1
+def similar_users(
+    model: SavedModel, user_row: int, n: int = 10, *, among: SavedModel | None = None, itself: int = -1
+) -> Neighbours:
+    """The users most similar to a user, without themselves and without those of similarity 0 or below.
+
+    Parameters
+    ----------
+    among : the model with the users to look among; default, the user's own
+    itself : the user's row there; -1 for none
+    """
+    if among is None:
+        among, itself = model, user_row
+    if isinstance(model, FactorModel) and isinstance(among, FactorModel):
+        w = among.user_factors
+        return _best(_cosines(model.user_factors[user_row], w.shape[0], lambda lo, hi: w[lo:hi]), itself, n)
+    seen = among.seen
+    own, mine = np.zeros(seen.shape[1]), model.seen
+    own[mine.indices[mine.indptr[user_row] : mine.indptr[user_row + 1]]] = 1
     sizes = np.diff(seen.indptr)
     common = np.add.reduceat(np.append(own[seen.indices], 0.0), seen.indptr[:-1]) * (sizes > 0)
-    return _best(_shared(common, sizes, int(sizes[user_row])), user_row, n)
+    return _best(_shared(common, sizes, int(own.sum())), itself, n)
 
 
 def similarities_of_items(model: SavedModel, item_row: int) -> NDArray[np.float64]:

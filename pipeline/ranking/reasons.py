@@ -73,16 +73,27 @@ class Reasons:
 
 
 def reasons_for(
-    model: SavedModel, user_row: int, item_row: int, snapshot: ItemSnapshot | None = None, n: int = 3
+    model: SavedModel,
+    user_row: int,
+    item_row: int,
+    snapshot: ItemSnapshot | None = None,
+    n: int = 3,
+    *,
+    among: SavedModel | None = None,
+    itself: int = -1,
 ) -> Reasons:
-    """Reasons for the item, for a user of the model; at most `n` similar items."""
+    """Reasons for the item, for a user of the model; at most `n` similar items.
+
+    among, itself : as `similar_users`, for a user who was folded in
+    """
     rows, scores = _history(model, user_row)
     similarities = similarities_of_items(model, item_row)[rows]
     kept = model.seen.dtype == np.float32
     order = [i for i in np.lexsort((rows, -similarities)).tolist() if similarities[i] > 0 and rows[i] != item_row][:n]
     similar = [SimilarItem(int(rows[i]), float(similarities[i]), float(scores[i]) if kept else None) for i in order]
     match = None if snapshot is None else genre_match(snapshot, rows, scores, item_row)
-    return Reasons(tuple(similar), match, _other_users(model, user_row, item_row))
+    near = similar_users(model, user_row, N_SIMILAR_USERS, among=among, itself=itself).rows
+    return Reasons(tuple(similar), match, _other_users(model if among is None else among, near, item_row))
 
 
 def genre_match(
@@ -108,9 +119,8 @@ def _genres(genres: NDArray[np.str_], row: int) -> frozenset[str]:
     return frozenset(filter(None, str(genres[row]).split(SEPARATOR)))
 
 
-def _other_users(model: SavedModel, user_row: int, item_row: int) -> OtherUsers:
-    users, seen = similar_users(model, user_row, N_SIMILAR_USERS).rows, model.seen
-    cells = []
+def _other_users(model: SavedModel, users: NDArray[np.int64], item_row: int) -> OtherUsers:
+    cells, seen = [], model.seen
     for user in users.tolist():
         lo, hi = int(seen.indptr[user]), int(seen.indptr[user + 1])
         cells += (lo + np.flatnonzero(seen.indices[lo:hi] == item_row)).tolist()

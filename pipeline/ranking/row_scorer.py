@@ -94,8 +94,8 @@ class RowScorer:
         For a service that answers one user at a time: later calls take well under a millisecond.
         """
         self._finder.prepare()
-        if self._fold_in is not None:
-            self._fold_in.prepare()
+        if self.folding is not None:
+            self.folding.prepare()
 
     def recommend_rows(
         self,
@@ -242,7 +242,7 @@ class RowScorer:
     def with_cells(self, cells: sparse.csr_matrix) -> SavedModel:
         """The model for users who have these cells now, their rows those of `cells`; parameters as `rank_cells`."""
         history = UserItems(cells, IdMap(np.arange(cells.shape[0])), self.items)
-        return with_users(self.model, history, self._fold_in, as_fitted=True)
+        return with_users(self.model, history, self.folding, as_fitted=True)
 
     def _of_factors(self, factors: NDArray[np.float32], request: ListRequest, seen: Sequence[LeftOut] = ()) -> TopK:
         if not isinstance(self._finder, FactorFinder):
@@ -262,12 +262,12 @@ class RowScorer:
 
     @cached_property
     def _factors(self) -> FoldIn:
-        if not isinstance(self.model, FactorModel) or self._fold_in is None:
+        if not isinstance(self.model, FactorModel) or self.folding is None:
             raise self._without_factors()
-        return self._fold_in
+        return self.folding
 
     @cached_property
-    def _fold_in(self) -> FoldIn | None:
+    def folding(self) -> FoldIn | None:
         """Computes the factors of new users, where the model has factors."""
         if not isinstance(self.model, FactorModel | NeuralModel):
             return None

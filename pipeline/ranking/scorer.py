@@ -198,7 +198,7 @@ class Scorer(RowScorer):
 
         Raises InputError, BadRowsError.
         """
-        scorer = Scorer(with_users(self.model, history, self._fold_in), self.source, compiled=self._compiled)
+        scorer = Scorer(with_users(self.model, history, self.folding), self.source, compiled=self._compiled)
         scorer.hidden, scorer.limit, scorer.genre_source = self.hidden, self.limit, self.genre_source
         scorer.promotions = self.promotions
         return scorer

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = ["CurrentModel"]
 
 _LOG = logging.getLogger("rankline")
 _LOOK_SECONDS = 0.1
+_AGAIN_SECONDS = 30.0  # until a version that could not be loaded is tried again: there may be memory for it then
 
 _Stamp = tuple[int, int, int] | None
 
@@ -34,15 +36,22 @@ class CurrentModel:
     fields : of items in answers
     cache_bytes : of each model's cache
     rules_path : the snapshot of the rules about items; None for no rules
+    loaded : told the number of models in memory whenever it has changed
     """
 
     def __init__(
-        self, live: LiveFolder, fields: tuple[str, ...], cache_bytes: int, rules_path: Path | None = None
+        self,
+        live: LiveFolder,
+        fields: tuple[str, ...],
+        cache_bytes: int,
+        rules_path: Path | None = None,
+        loaded: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._live, self._fields, self._cache_bytes = live, fields, cache_bytes
-        self._rules_path = rules_path
+        self._rules_path, self._say_loaded = rules_path, loaded
         self._loaded: dict[str, ServedModel] = {}
         self._failed: dict[str, str] = {}
+        self._failed_at = 0.0
         self._reported: WorkerReport | None = None
         self._served: ServedModel | None = None
         self._pointer_stamp: _Stamp = None
@@ -75,11 +84,6 @@ class CurrentModel:
             self._served = self._under_rules(loaded)
             self._pointer_stamp = stamp
 
-    @property
-    def n_loaded(self) -> int:
-        """Number of models in memory."""
-        return len(self._loaded)
-
     # ---- loading ----------------------------------------------------------------------------
 
     async def watch(self) -> None:
@@ -95,6 +99,8 @@ class CurrentModel:
         """Load the current version and the candidate if they are not in memory; drop those that no pointer names."""
         wanted = [self._pointer(self._live.current), self._pointer(self._live.candidate)]
         pointers = {pointer.digest: pointer for pointer in wanted if pointer is not None}
+        if self._failed and time.monotonic() > self._failed_at + _AGAIN_SECONDS:
+            self._failed = {}
         for digest, pointer in pointers.items():
             if digest not in self._loaded and digest not in self._failed:
                 await self._load(pointer)
@@ -112,6 +118,7 @@ class CurrentModel:
             loaded = await asyncio.to_thread(load_served, folder, pointer, self._fields, self._cache_bytes)
         except (RanklineError, OSError, MemoryError) as error:
             self._failed[pointer.digest] = self.fault = str(error) or type(error).__name__
+            self._failed_at = time.monotonic()
         else:
             self._loaded[pointer.digest] = loaded
             self.fault = ""
@@ -120,6 +127,7 @@ class CurrentModel:
         report = WorkerReport(tuple(sorted(self._loaded)), dict(self._failed))
         if report != self._reported:
             self._live.report(report)
+            self._say_loaded(len(self._loaded))
             self._reported = report
 
     def _pointer(self, read: Callable[[], Pointer | None]) -> Pointer | None:

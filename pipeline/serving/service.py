@@ -71,7 +71,7 @@ class Service:
         folder = LiveFolder(config.live, config.model)
         folder.make()
         cache_bytes = config.options.cache_mb << 20
-        model = CurrentModel(folder, config.fields, cache_bytes, config.rules)
+        model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
         access = Access(KeyFile(folder.keys_path), [config.options.host])
         return cls(config, folder, model, access, metrics)
 

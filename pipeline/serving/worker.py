@@ -71,7 +71,6 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
     service = Service.of(config, metrics())
     log = _open_log(service)
     await service.model.look()
-    service.metrics.active_models.set(service.model.n_loaded)
     gate, _ = make_app(service)
     server = _Server(
         uvicorn.Config(

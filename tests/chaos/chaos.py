@@ -48,7 +48,7 @@ from chaos.expected import Reader, Right  # noqa: E402
 from chaos.jobs import STAGES, forked, started  # noqa: E402
 from chaos.rivals import FAULTS, Rivals  # noqa: E402
 from chaos.series import Embedded, Series, Tally  # noqa: E402
-from support.fork import ForkServer  # noqa: E402
+from support.fork import the_fork_server  # noqa: E402
 
 
 def engine(folder: Path) -> tuple[subprocess.Popen[str], str]:
@@ -80,7 +80,7 @@ def run(asked: argparse.Namespace, folder: Path, console: Console) -> bool:
     n_embedded, n_rivals = (round(asked.kills * share) for share in (asked.embedded_share, asked.rivals_share))
     n_http = asked.kills - n_embedded - n_rivals
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    forks, readers = ForkServer(), []
+    forks, readers = the_fork_server(), []
     with Progress(*columns, console=console) as bars:
         task = bars.add_task("beginning", total=asked.kills)
 
@@ -119,7 +119,6 @@ def run(asked: argparse.Namespace, folder: Path, console: Console) -> bool:
             start = partial(forked, home, forks) if asked.fork_all else partial(started, home)
             dsn = f"chdb://{home / 'warehouse'}"
             go_through(Embedded("embedded", home, dsn, start, right, tally, rng, number), n_embedded)
-    forks.stop()
     return report(tally, readers, asked, folder, console)
 
 

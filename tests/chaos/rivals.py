@@ -29,6 +29,7 @@ class Rivals(Series):
 
     def start(self, arguments: list[str]) -> Job:
         """With a short lock: what stands still past it stands still for a second or two."""
+        self.reader.often = arguments[0] == "score"
         env = {**environment(self.folder, self.dsn), "RANKLINE_LOCK_EXPIRY": str(EXPIRY)}
         return self._start([*arguments, "--log-format", "json"], env)
 

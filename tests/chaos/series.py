@@ -68,6 +68,7 @@ class Series:
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(self, arguments: list[str]) -> Job:
+        self.reader.often = arguments[0] == "score"
         return self._start([*arguments, "--log-format", "json"], environment(self.folder, self.dsn))
 
     def complain(self, what: str) -> None:

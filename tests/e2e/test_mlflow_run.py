@@ -201,8 +201,8 @@ def chosen_wheels(home: Home) -> dict[str, str]:
 @pytest.mark.takes(60)
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="conda.yaml asks for Python 3.11")
 def test_an_environment_built_by_virtualenv(home: Home, pyenv: Path, chosen_wheels: dict[str, str]) -> None:
-    # Most of what it installs is never imported, so it need not be compiled.
-    pip = {**chosen_wheels, "PIP_NO_COMPILE": "1"}
+    # Most of what it installs is never imported, so it need not be compiled: "0" says so, "1" would compile it.
+    pip = {**chosen_wheels, "PIP_NO_COMPILE": "0", "PIP_PROGRESS_BAR": "off"}
     env = {**own_environments(home), **pip, "PATH": f"{pyenv}{os.pathsep}{home.env['PATH']}"}
     mlflow_run(home, str(ROOT), *QUICK, manager="virtualenv", env=env, timeout=600)
     assert home.runs()[0].info.status == "FINISHED"

@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -214,7 +213,7 @@ h = np.load({str(trained.folder)!r} + f"/artifacts/{{version.run_id}}/artifacts/
 assert (nmf.components_ == h).all()
 print(out.to_json(orient="values"))
 """
-    done = trained.run(sys.executable, "-c", code)
+    done = trained.python(code)
     assert done.returncode == 0, done.stderr
     ours = json.loads(done.stdout.splitlines()[-1])
     statement = (

@@ -114,7 +114,8 @@ def test_a_chosen_model_is_one_run_like_any_other(home: Home, ratings: Path) -> 
     """`mlflow run -P algorithm=auto`, then the gate, the table, and the reasons."""
     command = ("mlflow", "run", str(ROOT), "--env-manager", "local", "--experiment-name", "rankline", "-e", "files")
     given = {"input": ratings, "algorithm": "auto", "budget_minutes": 0.1, "max_iter": 10, "threads": 1}
-    done = home.run(*command, *(word for name, value in given.items() for word in ("-P", f"{name}={value}")))
+    words = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    done = home.run(*command, *words, env=home.forked_python())
     assert done.returncode == 0, done.stdout + done.stderr
     assert " has the highest NDCG@10 of " in done.stdout
     assert "over most popular" in done.stdout

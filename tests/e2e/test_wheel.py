@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.compiled import share_kernels
 from support.processes import ROOT, copy_tree
 
 # What they share is made once.
@@ -91,6 +92,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     )
     printed = here.run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout
     (Path(printed.strip()) / "shared.pth").write_text(sysconfig.get_path("purelib"))
+    share_kernels(Path(printed.strip()) / "pipeline")
     return here
 
 
@@ -159,10 +161,10 @@ def test_from_a_file_to_a_table_in_an_empty_folder(installed: Installed) -> None
     made = {path.name for path in folder.iterdir()}
     assert made <= {"ratings.csv", "data", "mlflow.db", "mlflow.db.lock", "mlruns", "unlogged"}
     assert made >= {"ratings.csv", "data", "mlflow.db", "mlruns"}
-    client = f"import mlflow; mlflow.set_tracking_uri('sqlite:///{folder}/mlflow.db'); "
-    client += "print(mlflow.search_runs(search_all_experiments=True).filter(like='git').columns.tolist())"
+    client = "import mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db'); "
+    client += "print(mlflow.search_runs(search_all_experiments=True).filter(like='git').columns.tolist()); "
+    client += "print(len(mlflow.pyfunc.load_model('models:/rankline/1').predict([{'user_id': 1}])))"
+    git, rows = installed.run(python, "-c", client).stdout.splitlines()
     # No commit: that of a repository that the folder may belong to is not the code's.
-    assert "tags.git_commit" not in installed.run(python, "-c", client).stdout
-    model = "import mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db'); "
-    model += "print(len(mlflow.pyfunc.load_model('models:/rankline/1').predict([{'user_id': 1}])))"
-    assert installed.run(python, "-c", model).stdout.strip() == "10"
+    assert "tags.git_commit" not in git
+    assert rows == "10"

@@ -44,6 +44,12 @@ def test_not_better_than_popular(rng, popular, said):
     assert decision.failed[0].sentence.startswith(said)
 
 
+def test_lists_of_held_out_items_alone_say_nothing_of_what_is_published(rng):
+    decision = decide(Candidate(stored_evaluation(values(rng, 0.5), 0.0, name="items")), None, GATE)
+    assert failed(decision) == ["better than popular"]
+    assert "train with another --split" in decision.checks[-1].sentence
+
+
 def test_what_tags_claim_is_recomputed_and_no_evaluated_user_is_no_yes():
     decision = decide(Candidate(stored_evaluation(np.full(50, np.nan))), None, GATE)
     assert failed(decision) == ["better than popular"]

@@ -15,7 +15,8 @@ from support.naive_cold_items import NEW, ridge, two_tastes
 
 from pipeline.data.id_map import IdMap
 from pipeline.errors import ArtifactError, InputError, UsageError
-from pipeline.models.cold_items import STRENGTHS, cold_items_of, regression
+from pipeline.models.cold_items import STRENGTHS, cold_items_of, regression, with_cold_items
+from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
 from pipeline.models.item_features import ItemFeatures
 from pipeline.models.item_snapshot import ItemTexts
@@ -90,6 +91,19 @@ def test_a_training_user_who_is_folded_in_gets_the_same_row(algorithm: str, tmp_
     x = again.seen
     rows = FoldIn(again.item_factors, again.meta).solve(x.indptr, x.indices, x.data)
     assert rows.tobytes() == model.user_factors.tobytes()
+
+
+def test_non_negative_factors_stay_so_where_the_regression_goes_below() -> None:
+    items = IdMap(np.arange(31))
+    genres = {str(item): [("A", "B", "C")[item % 3]] for item in range(30)} | {"30": ["A", "B"]}
+    h = np.where(np.arange(31) % 3 == 2, 1.0, 0.1).astype(np.float32)[None, :]
+    h[0, 30] = 0.5
+    seen = sparse.csr_matrix(np.tile((np.arange(31) < 30).astype(np.float32), (6, 1)))
+    model = FactorModel(np.ones((6, 1), np.float32), h, IdMap(np.arange(6)), items, seen, {})
+    features = ItemFeatures.of(ItemTexts({}, genres), items)
+    assert with_cold_items(model, features, 2)[0].item_factors[0, 30] == 0
+    signed = replace(model, meta={"fold_in": "linear"})
+    assert with_cold_items(signed, features, 2)[0].item_factors[0, 30] < -0.1
 
 
 def test_not_having_a_cold_item_says_nothing_of_a_user() -> None:

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.engine import HttpServer
+from support.fork import Forked
 from support.processes import ROOT
 from support.stopped import publish
 
@@ -23,7 +23,7 @@ from pipeline.warehouse import Warehouse, connect
 pytest_plugins = ["support.warehouse_fixtures"]
 
 EXPIRY = 0.3  # nobody competes but with a job that stands still: it can be short on any machine
-PARTS = 4  # of the statements, for tests that run side by side
+PARTS = 2  # of the statements, for tests that run side by side
 OLD = ("run-0", "run-1", "run-2")
 
 
@@ -31,11 +31,8 @@ class Job:
     """The process of `support.stopped`."""
 
     def __init__(self, server: HttpServer, expiry: float = EXPIRY) -> None:
-        path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "support" / "stopped.py"), server.dsn, str(expiry)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path},
-        )  # fmt: skip
+        program = ["python", str(ROOT / "tests" / "support" / "stopped.py"), server.dsn, str(expiry)]
+        self.process = Forked(program, os.environ, ROOT, (subprocess.PIPE, subprocess.PIPE, 2))
 
     def begin(self, job: str, run: str, stop: int = 0) -> None:
         """Until its rows are written, and its lock is not taken yet."""

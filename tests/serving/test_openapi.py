@@ -31,7 +31,7 @@ def test_the_document_is_what_is_served(tmp_path: Path) -> None:
         in_path = [p["name"] for p in operation["parameters"] if p["in"] == "path"]
         assert in_path == re.findall(r"{(\w+)}", path)
         query = {p["name"]: p for p in operation["parameters"] if p["in"] == "query"}
-        refused = workers.get(path.replace("{user_id}", "100") + "?no_such=1")
+        refused = workers.get(re.sub(r"{\w+}", "100", path) + "?no_such=1")
         if query:
             assert refused.status_code == 422
             assert str(refused.status_code) in operation["responses"]

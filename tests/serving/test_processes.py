@@ -100,6 +100,7 @@ def test_two_workers_answer_as_one_and_count_as_one(served: Served) -> None:
     while _seen(served) != (40, 40, 40, 40) and time.monotonic() < until:
         time.sleep(0.05)
     assert _seen(served) == (40, 40, 40, 40)
+    assert served.counted("rankline_active_models") == 1  # the most of a worker, not their sum
     rate = served.counted("rankline_cache_hits_total") / (
         served.counted("rankline_cache_hits_total") + served.counted("rankline_cache_misses_total")
     )

@@ -1,7 +1,7 @@
 """Run commands in processes that are forked from one with everything imported.
 
 A command spends some four seconds on importing MLflow and its kin, and a few tenths on its work. `fork_server.py`
-imports once for each test worker; every command is then a process of its own: its environment, working folder, output,
+imports once for all test workers; every command is then a process of its own: its environment, working folder, output,
 signals, exit status. A test of how a command starts, or of what it imports, starts a real one.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -31,23 +32,26 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 class ForkServer:
-    """The process that forks, its code that of the folder `root`."""
+    """The process that forks, its code that of `root`; its socket in that folder, or in one of its own."""
 
-    def __init__(self, root: Path = _ROOT) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="forks-")
-        self.address = str(Path(self._folder.name) / "socket")
+    def __init__(self, root: Path = _ROOT, folder: Path | None = None) -> None:
+        self._own = tempfile.TemporaryDirectory(prefix="forks-") if folder is None else None
+        self.address = str((folder or Path(self._own.name)) / "socket")
         # Neutral: what a test sets is for its commands alone.
         keep = {name: value for name, value in os.environ.items() if not name.startswith(("RANKLINE_", "MLFLOW_"))}
         path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, str(_PROGRAM), self.address],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=root,
-            env={**keep, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        )
+        with Path(self.address).with_name("errors").open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, str(_PROGRAM), self.address],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,  # not this process's own, whose reader may wait for its end
+                cwd=root,
+                env={**keep, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"},
+                start_new_session=True,
+            )
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
+        assert self._process.stdout.readline() == b"ready\n", Path(self.address).with_name("errors").read_text()
 
     def commands(self, folder: Path, *names: str) -> dict[str, str]:
         """Make commands of these names in the folder, for shells; returns the environment that they need."""
@@ -58,17 +62,38 @@ class ForkServer:
         return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "FORK_SERVER": self.address}
 
     def stop(self) -> None:
-        """End it; commands that are under way go on."""
+        """End it, or let the others that use it end it; commands that are under way go on."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait()
-        self._folder.cleanup()
+        if self._own is not None:
+            self._process.wait()
+            self._own.cleanup()
+
+
+class SharedForkServer(ForkServer):
+    """That of all workers of a run of pytest: the first that asks starts it, and it ends after the last."""
+
+    def __init__(self, run: str) -> None:
+        folder = Path(tempfile.gettempdir()) / f"forks-{run}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._users = (folder / "users").open("w")  # locked as long as this process lives
+        fcntl.flock(self._users, fcntl.LOCK_SH)
+        with (folder / "starting").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.address, self._started = str(folder / "socket"), not (folder / "socket").exists()
+            if self._started:
+                super().__init__(folder=folder)
+
+    def stop(self) -> None:
+        if self._started:
+            super().stop()
 
 
 @cache
 def the_fork_server() -> ForkServer:
-    """That of this test worker."""
-    server = ForkServer()
+    """That of this run of the tests."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    server = SharedForkServer(run) if run else ForkServer()
     atexit.register(server.stop)
     return server
 

@@ -10,18 +10,24 @@ the process and, when it has ended, its exit status (a signal's as −number). `
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import gc
 import importlib
 import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
+import threading
 import time
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-# Not chdb: an engine's threads do not survive a fork.
+# Not chdb: an engine's threads do not survive a fork. Some are what the others import only when they need them.
 PRELOADED = (
     "pipeline.cli.main",
     "pipeline.jobs.train",
@@ -44,8 +50,34 @@ PRELOADED = (
     "clickhouse_connect",
     "clickhouse_connect.driver.httpclient",
     "matplotlib.figure",
+    "matplotlib.backends.backend_svg",
     "scipy.stats",
     "numba",
+    "git",
+    "alembic.command",
+    "sqlalchemy.dialects.sqlite",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
+    "xml.etree.ElementTree",
+    "mlflow.models.display_utils",
+    "mlflow.pyfunc.utils.environment",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "mlflow.store.model_registry.sqlalchemy_workspace_store",
+    "mlflow.tracing.export.utils",
+    "mlflow.tracing.processor.base_mlflow",
+    "mlflow.utils.search_logged_model_utils",
+    "pipeline.cli.output.doctor",
+    "pipeline.cli.output.promotion",
+    "pipeline.cli.output.publishing",
+    "pipeline.cli.output.recommendations",
+    "pipeline.cli.output.rows",
+    "pipeline.jobs.compare",
+    "pipeline.jobs.doctor",
+    "pipeline.jobs.promote",
+    "pipeline.jobs.recommend",
+    "pipeline.jobs.report",
+    "pipeline.jobs.rollback",
+    "pipeline.jobs.show",
 )
 
 
@@ -58,23 +90,63 @@ def serve(address: str) -> None:
         listener.bind(address)
         listener.listen(64)
         print("ready", flush=True)
-        # Whoever started the server holds the other end of its input.
-        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
-            connection, _ = listener.accept()
-            with connection:
-                if os.fork() == 0:
-                    listener.close()
-                    _answer(connection)
+        inputs: list[Any] = [listener, sys.stdin]
+        while len(inputs) > 1 or not _unused(address):
+            ready = select.select(inputs, [], [], None if len(inputs) > 1 else 0.5)[0]
+            if sys.stdin in ready:  # whoever started the server has closed the other end
+                inputs.remove(sys.stdin)
+            if listener in ready:
+                connection, _ = listener.accept()
+                with connection:
+                    if os.fork() == 0:
+                        listener.close()
+                        _answer(connection)
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
 
 
+def _unused(address: str) -> bool:
+    """Whether no other process uses the server; its folder is then removed. They hold a lock on the file of users."""
+    users = Path(address).with_name("users")
+    if not users.exists():
+        return True
+    with users.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(users.parent, ignore_errors=True)
+    return True
+
+
 def _warm_up() -> None:
-    """What each command would do again, and nothing that starts a thread."""
+    """What each command would do again, and nothing that leaves a thread."""
+    import numpy as np
+    from mlflow.store.db import utils as store
+    from mlflow.utils.requirements_utils import _init_modules_to_packages_map
+
+    from pipeline.data.interactions import Interactions
+    from pipeline.evaluation.report import html, plots
+    from pipeline.options import TrainOptions
     from pipeline.tracking.model_code import module_sources
+    from pipeline.training.train import train
 
     module_sources()
+    _init_modules_to_packages_map()  # it reads the list of files of each package that is installed
+    # The newest schema, which each store is compared with, is found by importing all migrations.
+    store._get_latest_schema_revision = cache(store._get_latest_schema_revision)
+    store._get_latest_schema_revision()
+    # Kernels are loaded from their cache, or compiled into it; figures look for their fonts.
+    users, items = np.divmod(np.flatnonzero(np.arange(600) % 7 < 3), 30)
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first of several servers compiles for all
+        train(Interactions.of(users, items), TrainOptions(max_iter=2, threads=1))
+    plots.loss_curve([2.0, 1.0])
+    html._templates().get_template("report.html.j2")
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy the pages of all that is here
+    assert threading.active_count() == 1, threading.enumerate()
 
 
 def _answer(connection: socket.socket) -> None:
@@ -125,7 +197,6 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
 def _end(status: int) -> None:
     """What the interpreter does at its end: threads, functions that are registered for it, the streams."""
     import atexit
-    import threading
 
     with contextlib.suppress(BaseException):
         threading._shutdown()

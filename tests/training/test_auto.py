@@ -28,6 +28,7 @@ from pipeline.training.train import train
 from pipeline.training.tune import tune
 
 pytest.importorskip("optuna")
+pytestmark = pytest.mark.xdist_group("auto")  # the search that they look at is made once
 
 BASE = TrainOptions(algorithm="auto", max_iter=5, min_data=10, threads=1)
 SEARCH = TuneOptions(trials=6)

@@ -20,6 +20,7 @@ from pipeline.training.tune import tune
 from pipeline.training.tuning_report import command_of, history_picture, page, train_command, trials_table, verdict
 
 pytest.importorskip("optuna")
+pytestmark = pytest.mark.xdist_group("tune")  # the search that they look at is made once
 
 BASE = TrainOptions(max_iter=10, min_data=10, threads=1)
 FEW = TuneOptions(trials=6, search="n_components,alpha_W")

@@ -7,6 +7,7 @@ from typing import Any
 __all__ = [
     "ACCEPTED",
     "BATCH",
+    "EXPLANATION",
     "HEALTH",
     "ID",
     "INFORMATION",
@@ -14,6 +15,8 @@ __all__ = [
     "PREDICTIONS",
     "PROBLEM",
     "READY",
+    "SIMILAR_ITEMS",
+    "SIMILAR_USERS",
     "STATUS",
     "USER_LIST",
 ]
@@ -92,4 +95,51 @@ PREDICTIONS = _object(
         "type": "array",
         "items": _object(["item_id", "score", "predicted_rating"], score=_NUMBER, predicted_rating=_NUMBER, **_FIELDS),
     },
+)
+_TITLED: dict[str, Any] = {"item_id": ID, "title": {"type": "string"}}
+EXPLANATION = _object(
+    ["user_id", "item_id", "model_version", "run_id", "source", "score", "confidence", "reasons", "contributions"],
+    user_id=ID,
+    **_FIELDS,
+    movie_id=ID,
+    movie_title={"type": "string"},
+    **_VERSION,
+    source={"type": "string", "description": "the model's name, fold_in, or popular for somebody unknown"},
+    score=_NUMBER,
+    predicted_rating=_NUMBER,
+    calibrated={"type": "boolean"},
+    confidence={**_NUMBER, "description": "share of the user's other unseen items that score lower"},
+    rank={"type": ["integer", "null"]},
+    n_unseen={"type": "integer"},
+    n_interactions={"type": "integer"},
+    reasons=_object(
+        ["similar_movies", "genre_match", "similar_users"],
+        similar_movies={
+            "type": "array",
+            "items": _object(["item_id", "similarity"], **_TITLED, similarity=_NUMBER, rating=_NUMBER),
+        },
+        genre_match={"anyOf": [_object(["score", "genres"], score=_NUMBER, genres={"type": "object"}),
+                               {"type": "null"}]},
+        similar_users=_object(["count"], count={"type": "integer"}, among={"type": "integer"}, average=_NUMBER),
+        popularity={"type": "integer"},
+    ),
+    contributions=_object(
+        ["factors", "your_items"],
+        factors={"type": "array", "items": _object(["factor", "part"], factor={"type": "integer"}, part=_NUMBER)},
+        your_items={"type": "array", "items": _object(["item_id", "part"], **_TITLED, rating=_NUMBER, part=_NUMBER)},
+        members={"type": "array", "items": _object(["model", "part"], model={"type": "string"}, part=_NUMBER)},
+        level=_NUMBER,
+    ),
+)  # fmt: skip
+SIMILAR_ITEMS = _object(
+    ["item_id", "model_version", "items"],
+    item_id=ID,
+    **_VERSION,
+    items={"type": "array", "items": _object(["item_id", "similarity"], **_FIELDS, similarity=_NUMBER)},
+)
+SIMILAR_USERS = _object(
+    ["user_id", "model_version", "users"],
+    user_id=ID,
+    **_VERSION,
+    users={"type": "array", "items": _object(["user_id", "similarity"], user_id=ID, similarity=_NUMBER)},
 )
