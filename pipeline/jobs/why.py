@@ -71,6 +71,7 @@ class WhyResult:
     confidence : share of the user's other unseen items that score lower; None as for `rank`
     factors, past_items : those with the largest parts in the score; none for a popularity model
     members : the models of an ensemble, with their parts
+    goes_by : what the trees of a two-stage model go by, name and value
     n_factors, n_past_items : the number of all parts
     level : what the score is besides the parts of past items: the item's level, the pull of L1; mostly 0
     candidate : false of an unseen item that is none of the model's candidates for the user
@@ -96,6 +97,7 @@ class WhyResult:
     factors: tuple[FactorReason, ...]
     past_items: tuple[ItemReason, ...]
     members: tuple[MemberPart, ...]
+    goes_by: tuple[tuple[str, float], ...]
     n_factors: int
     n_past_items: int
     level: float
@@ -191,6 +193,7 @@ def _explained(
         factors=tuple(FactorReason(f.component, f.contribution, _ids(scorer, f.seen)) for f in explanation.factors),
         past_items=tuple(ItemReason(_id(scorer, p.row), p.contribution, p.score) for p in explanation.past_items),
         members=explanation.members,
+        goes_by=explanation.goes_by,
         n_factors=explanation.n_factors,
         n_past_items=explanation.n_past_items,
         level=explanation.level,

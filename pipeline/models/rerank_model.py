@@ -100,6 +100,14 @@ class RerankModel:
         shape = (len(self.users), len(self.items))
         return pairs_by_user(user_rows, item_rows, shape, self.users_a_block, self.scores)
 
+    def goes_by(self, user_row: int, item_row: int) -> tuple[tuple[str, float], ...]:
+        """Name and value of each feature that the trees go by; () where the item is no candidate."""
+        found = candidates_of(self.base, self.facts, np.array([user_row]))
+        place = np.flatnonzero((found.items[0] == item_row) & found.unseen[0])
+        if self.alone is not None or not place.size:
+            return ()
+        return tuple(zip(NAMES, found.features[0, place[0]].tolist(), strict=True))
+
     def with_users(self, base: SavedModel, users: IdMap, seen: sparse.csr_matrix) -> RerankModel:
         """The same for other users, whom `base` ranks for: fold-in."""
         return replace(self, base=base, users=users, seen=seen)

@@ -4,6 +4,7 @@ factors      the contribution of each of the user's past items; and of each fact
 item_item    the contribution of each of the user's past items
 popularity   how many of the model's users have interacted with the item
 ensemble     the contribution of each member; with one member, that member's own parts
+rerank       no parts: trees split no score; what they go by
 neural       by how much the score would be lower if one of the user's past items were not in their history: a network's
              score is no sum of parts
 """
@@ -97,6 +98,7 @@ class Explanation:
     factors : those with the largest contributions, by size
     past_items : the user's items with the largest contributions, by size
     members : of an ensemble, all of them, by the size of their contributions
+    goes_by : of a two-stage model, name and value of each feature; () for an item that is no candidate
     n_factors, n_past_items : how many factors there are, and how many of the user's items have a part other than 0
     level : what the score is besides the parts of past items: the item's level, the pull of L1; mostly 0
     confidence : share of the user's other unseen items that score lower, None for a seen item
@@ -111,6 +113,7 @@ class Explanation:
     factors: tuple[FactorPart, ...] = ()
     past_items: tuple[ItemPart, ...] = ()
     members: tuple[MemberPart, ...] = ()
+    goes_by: tuple[tuple[str, float], ...] = ()
     n_factors: int = 0
     n_past_items: int = 0
     level: float = 0.0
@@ -137,6 +140,8 @@ def explain(
     if isinstance(model, FactorModel) and (by_item is None or factors_have_meaning(model)):
         factors = tuple(factors_of(model, user_row, item_row, n_parts))
         known |= {"factors": factors, "n_factors": model.n_components}
+    if isinstance(model, RerankModel):
+        known["goes_by"] = model.goes_by(user_row, item_row)
     if isinstance(model, EnsembleModel):
         known["members"] = tuple(sorted(model.parts(user_row, item_row), key=lambda part: -abs(part.contribution)))
     return Explanation(

@@ -19,6 +19,9 @@ from pipeline.models.ease import fit_ease
 from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.item_knn import fit_item_knn
 from pipeline.models.popularity import popular_model
+from pipeline.models.rerank.features import NAMES, OF_ITEM, ItemFacts
+from pipeline.models.rerank.trees import Trees
+from pipeline.models.rerank_model import RerankModel
 from pipeline.models.saved_model import model_name
 from pipeline.ranking.explain import contributions, explain, item_contributions
 from pipeline.ranking.popularity import PopularityFinder
@@ -26,7 +29,7 @@ from pipeline.ranking.scorer import Scorer
 from pipeline.ranking.topk_numpy import LeftOut, ListRequest
 
 # dense and dual are of kind item_item, in its other forms.
-KINDS = ("factors", "item_item", "popularity", "dense", "dual", "ensemble")
+KINDS = ("factors", "item_item", "popularity", "dense", "dual", "ensemble", "rerank")
 
 
 def matrix_of(rng, n_users=14, n_items=23, density=0.3):
@@ -40,6 +43,18 @@ def ensemble_of(x):
     return EnsembleModel(members, (0.5, 0.25, 0.25), x.users, x.items, x.scores)
 
 
+# One tree, which splits by the standard score of the first model.
+TREE = (
+    "tree\nnum_tree_per_iteration=1\n\nTree=0\nnum_leaves=2\nnum_cat=0\nsplit_feature=1\nthreshold=0.1\n"
+    "decision_type=2\nleft_child=-1\nright_child=-2\nleaf_value=0.5 -0.25\n\nend of trees\n"
+)
+
+
+def rerank_of(x):
+    facts = ItemFacts(np.zeros((len(x.items), len(OF_ITEM)), np.float32), sparse.csr_matrix((len(x.items), 0)))
+    return RerankModel(fit_ease(x, 2.0), Trees(TREE, len(NAMES)), facts, x.users, x.items, x.scores)
+
+
 def model_of(kind, make_model, rng):
     if kind == "factors":
         return make_model(rng, 14, 23, 3)
@@ -49,6 +64,7 @@ def model_of(kind, make_model, rng):
         "dense": lambda x: fit_ease(x, 2.0),
         "dual": lambda x: fit_ease(x, 2.0),
         "ensemble": ensemble_of,
+        "rerank": rerank_of,
     }
     # The other form is taken for fewer items than users.
     return fit[kind](matrix_of(rng, *((23, 14) if kind == "dense" else (14, 23))))
@@ -176,6 +192,9 @@ def test_parts_sum_exactly_to_the_score(model):
             if model.kind == "popularity":
                 assert why.score == why.n_interactions
                 assert (why.factors, why.past_items) == ((), ())
+                continue
+            if model.kind == "rerank":  # trees split no score
+                assert dict(why.goes_by).keys() == (set(NAMES) if why.score else set())
                 continue
             if model.kind == "factors":
                 parts = contributions(model, row, col)

@@ -48,6 +48,9 @@ def why_output(why: WhyResult) -> Output:
     if why.members:
         sentence = f"the score is the sum of weight * standard score over {len(why.members)} models:"
         blocks += [sentence, _members(why)]
+    if why.goes_by:
+        rows = [[name, f"{value:.6g}"] for name, value in why.goes_by]
+        blocks += ["trees have ordered what the first model proposes; they go by:", Table(["feature", "value"], rows)]
     blocks += _sentences(why)
     try:
         why.check()
@@ -95,6 +98,7 @@ def _contributions(why: WhyResult) -> dict[str, object]:
              "score": part.score}
             for part in why.members
         ],
+        "goes_by": dict(why.goes_by),
     }  # fmt: skip
 
 
