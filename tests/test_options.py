@@ -57,6 +57,8 @@ REFUSED = {
         ("confidence", -0.1, "at least 0"),
         ("confidence", math.inf, "finite"),
         ("confidence", None, NUMBER),
+        ("dislike_weight", -0.1, "at least 0"),
+        ("dislike_weight", None, NUMBER),
         ("reg_exponent", -0.1, "at least 0"),
         ("reg_exponent", math.nan, "finite"),
         ("reg_exponent", "1", NUMBER),
@@ -165,6 +167,7 @@ TAKEN = {
         "l1_ratio": [0, 1, 0.0, 1.0],
         "unobserved_weight": [0, 1, 0.0, 1.0, 1e-9],
         "confidence": [0, 0.0, 1e6],
+        "dislike_weight": [1, 1.0, 1e6],
         "reg_exponent": [0, 0.0, 0.5, 3],
         "biases": ["no"],
         "transform": ["none", "log1p", "binary"],
@@ -281,6 +284,7 @@ def test_the_defaults():
         "l1_ratio": 0.0,
         "unobserved_weight": 1.0,
         "confidence": 0.0,
+        "dislike_weight": 1.0,
         "reg_exponent": 1.0,
         "biases": "no",
         "transform": "none",
@@ -343,7 +347,12 @@ def test_auto_is_ten_or_one_less_than_the_shorter_side(shape, expected):
         ),
         *(
             ({"solver": "sklearn", **options_refused}, "^--solver sklearn fits all cells alike: take --solver fast")
-            for options_refused in ({"unobserved_weight": 0.5}, {"confidence": 1.0}, {"reg_exponent": 0.0})
+            for options_refused in (
+                {"unobserved_weight": 0.5},
+                {"confidence": 1.0},
+                {"dislike_weight": 2.0},
+                {"reg_exponent": 0.0},
+            )
         ),
     ],
 )

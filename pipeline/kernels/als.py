@@ -176,7 +176,7 @@ def _begin(number: int, cells: CsrRows, other: Any, terms: AlsTerms, rows: Any, 
     n = cells.indptr[number + 1] - first
     for j in range(n):
         score = data[first + j]
-        c = 1 + terms.confidence * score
+        c = 1 + terms.confidence * score if score != 0 else terms.zero
         line[0, j] = terms.weight - c
         line[1, j] = c * score
     for j in range(n, (n + 7) // 8 * 8):

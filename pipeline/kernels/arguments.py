@@ -117,6 +117,7 @@ class RowTerms(NamedTuple):
     k : components
     gram : (width, width) w₀·G
     weight, confidence : w₀, and the increase of a cell's weight for each unit of its score
+    zero : the weight of a cell of score 0
     lam : (rows,) λ of each row
     share, pull : (1, width), what λ is multiplied by on A's diagonal and in b
     free : (k,) bool, False for a component that is fixed
@@ -126,6 +127,7 @@ class RowTerms(NamedTuple):
     gram: Floats
     weight: np.floating[Any] | float
     confidence: np.floating[Any] | float
+    zero: np.floating[Any] | float
     lam: Floats
     share: Floats
     pull: Floats
@@ -174,6 +176,7 @@ class AlsTerms(NamedTuple):
 
     eigenvalues : (width,) of w₀·G
     weight, confidence : w₀, and the increase of a cell's weight for each unit of its score
+    zero : the weight of a cell of score 0
     lam : (rows,) λ of each row
     least : the smallest number that the preconditioner divides by
     """
@@ -181,6 +184,7 @@ class AlsTerms(NamedTuple):
     eigenvalues: NDArray[np.float32]
     weight: np.float32
     confidence: np.float32
+    zero: np.float32
     lam: NDArray[np.float32]
     least: np.float32
 
@@ -194,6 +198,7 @@ class FoldInTerms(NamedTuple):
     items : (n_items, width) float32, Hᵀ
     gram : (k, k) float64, H·Hᵀ
     unobserved, confidence : w₀, and the increase of a cell's weight for each unit of its score
+    zero : the weight of a cell of score 0
     l1, l2, towards : (n, k) float64: subtracted from b, added to A's diagonal, added to b
     start : (k,) float64, where the sweeps begin
     free : (k,) bool, False for a component that is fixed
@@ -203,6 +208,7 @@ class FoldInTerms(NamedTuple):
     gram: NDArray[np.float64]
     unobserved: float
     confidence: float
+    zero: float
     l1: NDArray[np.float64]
     l2: NDArray[np.float64]
     towards: NDArray[np.float64]

@@ -26,6 +26,7 @@ def solve_rows(cells: CsrRows, terms: FoldInTerms, sweeps: int, tol: float, out:
     """
     indptr, indices, data = cells.indptr, cells.indices, cells.data
     items, gram, unobserved, confidence = terms.items, terms.gram, terms.unobserved, terms.confidence
+    zero = terms.zero
     l1, l2, towards, start, free = terms.l1, terms.l2, terms.towards, terms.start, terms.free
     k = gram.shape[0]
     A = np.empty((k, k), np.float64)
@@ -40,7 +41,7 @@ def solve_rows(cells: CsrRows, terms: FoldInTerms, sweeps: int, tol: float, out:
             A[t, t] += l2[u, t]
         for p in range(indptr[u], indptr[u + 1]):
             score = np.float64(data[p])
-            weight = 1 + confidence * score
+            weight = 1 + confidence * score if score != 0 else zero
             for t in range(k):
                 h[t] = items[indices[p], t]
                 slope[t] -= weight * score * h[t]

@@ -74,7 +74,7 @@ def sweep_rows(
         stride = padded + wide * (1 - padded // wide % 2)
         for j in range(n):
             x = data[first + j]
-            c = 1 + confidence * x
+            c = 1 + confidence * x if x != 0 else terms.zero
             index[0, j] = indices[first + j]
             line[1, j] = c - weight
             line[2, j] = c * x

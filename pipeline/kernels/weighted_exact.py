@@ -101,7 +101,7 @@ def form_row(row: int, cells: CsrRows, other: Any, terms: RowTerms, rows: Any, A
             aim = zero
             for j in range(n):
                 x = data[block + j]
-                c = 1 + terms.confidence * x
+                c = 1 + terms.confidence * x if x != 0 else terms.zero
                 h = load(other, np.intp(indices[block + j]), t, 64)
                 aim = madd(c * x, h, aim)
                 store(rows, j, t, madd(math.sqrt(c - terms.weight), h, zero))

@@ -89,6 +89,7 @@ class WeightedNMF(FactorEstimator):
     unobserved_weight : how much a cell that was not observed counts, as a score of 0: 1 is NMF, 0 fits the
         observed cells alone (rating prediction), between them lies implicit feedback
     confidence : how much more an observed cell counts for each unit of its score
+    dislike_weight : how much an observed cell of score 0 counts, such as a dislike; at least `unobserved_weight`
     reg_exponent : ν: penalties grow with a row's weight of cells to this power; 1 with unobserved_weight=1 is
         scikit-learn's scaling, 0 the same penalty for every row (as `implicit`)
     biases : a user's and an item's level as the last two components, for unobserved_weight=0
@@ -115,6 +116,7 @@ class WeightedNMF(FactorEstimator):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "unobserved_weight": [Interval(Real, 0, 1, closed="both")],
         "confidence": [Interval(Real, 0, None, closed="left")],
+        "dislike_weight": [Interval(Real, 0, None, closed="left")],
         "reg_exponent": [Interval(Real, 0, None, closed="left")],
         "biases": ["boolean"],
         "init": [StrOptions({"random", "nndsvd", "nndsvda", "nndsvdar", "custom"})],
@@ -135,6 +137,7 @@ class WeightedNMF(FactorEstimator):
         *,
         unobserved_weight: float = 1.0,
         confidence: float = 0.0,
+        dislike_weight: float = 1.0,
         reg_exponent: float = 1.0,
         biases: bool = False,
         init: Literal["random", "nndsvd", "nndsvda", "nndsvdar", "custom"] = "random",
@@ -151,6 +154,7 @@ class WeightedNMF(FactorEstimator):
         self.n_components = n_components
         self.unobserved_weight = unobserved_weight
         self.confidence = confidence
+        self.dislike_weight = dislike_weight
         self.reg_exponent = reg_exponent
         self.biases = biases
         self.init = init
@@ -190,6 +194,7 @@ class WeightedNMF(FactorEstimator):
         alpha_H = self.alpha_W if self.alpha_H == "same" else float(self.alpha_H)
         objective = Objective(
             unobserved_weight=float(self.unobserved_weight), confidence=float(self.confidence),
+            dislike_weight=float(self.dislike_weight),
             alpha_W=float(self.alpha_W), alpha_H=alpha_H, l1_ratio=float(self.l1_ratio),
             reg_exponent=float(self.reg_exponent), biases=bool(self.biases),
         )  # fmt: skip

@@ -102,6 +102,13 @@ class TrainOptions(Options):
     confidence: AtLeast0 = option(
         0.0, "How much more a cell counts for each unit of its score: 1 + confidence * score.", advanced=True
     )
+    dislike_weight: AtLeast0 = option(
+        1.0,
+        "How much a cell of score 0 counts, such as a dislike; at least --unobserved-weight.",
+        details="Where it is more, the user's scores of the item and of those like it are lower. Where it is as much, "
+        "the item is seen, and that is all.",
+        advanced=True,
+    )
     reg_exponent: AtLeast0 = option(
         1.0,
         "Regularisation grows with a row's weight of cells to this power; 0: the same for every row.",
@@ -209,10 +216,15 @@ class TrainOptions(Options):
                 raise UsageError(f"--init {self.init} knows nothing of biases: take --init random, or --biases no")
             if self.n_components == 1:
                 raise UsageError("--biases yes makes two of the factors biases: --n-components must be at least 2")
+        if self.dislike_weight < self.unobserved_weight:
+            raise UsageError(
+                "--dislike-weight must be at least --unobserved-weight: a dislike counts no less than an empty cell "
+                f"(they are {self.dislike_weight:g} and {self.unobserved_weight:g})"
+            )
         if self.solver == "sklearn" and not self.plain:
             raise UsageError(
                 "--solver sklearn fits all cells alike: take --solver fast with --unobserved-weight, "
-                "--confidence, --reg-exponent or --biases"
+                "--confidence, --dislike-weight, --reg-exponent or --biases"
             )
 
     @property
@@ -223,7 +235,8 @@ class TrainOptions(Options):
     @property
     def plain(self) -> bool:
         """Whether the objective is the one of scikit-learn's NMF."""
-        return (self.unobserved_weight, self.confidence, self.reg_exponent, self.biases) == (1, 0, 1, "no")
+        weights = self.unobserved_weight, self.confidence, self.dislike_weight
+        return (*weights, self.reg_exponent, self.biases) == (1, 0, 1, 1, "no")
 
     @property
     def layer_units(self) -> tuple[int, ...]:

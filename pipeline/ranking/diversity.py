@@ -3,8 +3,9 @@
 The list is defined by the user's ranking of all items that it may hold: walk it from the best item down, skip an item
 if one of its genres has n items in the list already, and stop at k items. An item without genres is never skipped.
 
-The walk may pass the k-th item, so the finder is asked for longer and longer lists. They are exact and the same by
-every finder, and so is what the walk leaves of them.
+The walk may pass the k-th item by far. So a list that isn't full yet is asked for again, without the items that are in
+it and those of full genres: the next ones are then those that the walk would come to. Lists are exact, and the same by
+every finder.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from pipeline.errors import UsageError
 from pipeline.ranking.genres import ItemGenres
-from pipeline.ranking.topk_numpy import ListRequest, TopK
+from pipeline.ranking.topk_numpy import LeftOut, ListRequest, TopK, cells_of
 
 __all__ = ["Find", "GenreLimit", "find_limited"]
 
 Find = Callable[[ListRequest], TopK]
 
-_FACTOR = 4  # of the depth, from one try to the next
-_CELLS = 2**22  # of a block's lists, and of what is counted beside them
+_DEPTH = 4  # times k: items that are asked for at once
+_CELLS = 2**22  # of a block's lists, and of what is left out of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,34 +58,35 @@ class GenreLimit:
 
 def find_limited(find: Find, request: ListRequest, limit: GenreLimit) -> TopK:
     """The lists of the request under the limit; `find` gives the lists without it."""
-    lists = request.padding()
-    n_items = limit.genres.indptr.size - 1
+    lists, n_items = request.padding(), limit.genres.indptr.size - 1
+    depth = min(_DEPTH * request.k, max(n_items, 1))
+    size = max(1, _CELLS // max(depth, n_items))
     waiting: NDArray[np.intp] = np.arange(request.rows.size)
-    depth = request.k
+    first = True
     while waiting.size:
-        depth = min(_FACTOR * depth, max(n_items, 1))
-        size = max(1, _CELLS // max(depth, len(limit.genres.names)))
         left = []
-        for start in range(0, waiting.size, size):
-            block = waiting[start : start + size]
-            ranked = find(request.part(block)._replace(k=depth))
-            taken, counts = _walk(ranked, request.k, limit)
-            lists.items[block], lists.scores[block] = taken
-            going_on = (taken.items[:, -1] < 0) & (ranked.items[:, -1] >= 0)
-            if depth < n_items and going_on.any():
-                going_on[going_on] = _may_grow(counts[going_on], request.hidden, limit)
-                left.append(block[going_on])
-        waiting = np.concatenate(left) if left else waiting[:0]
+        # At first nothing is left out on account of the limit, and blocks may be larger.
+        step = max(1, _CELLS // depth) if first else size
+        for start in range(0, waiting.size, step):
+            block = waiting[start : start + step]
+            part = TopK(lists.items[block], lists.scores[block])
+            asked = request.part(block)._replace(k=depth)
+            if not first:
+                asked = asked._replace(left_out=[_left_out(asked, part.items, limit)])
+            ranked = find(asked)
+            _walk(ranked, part, limit)
+            lists.items[block], lists.scores[block] = part
+            left.append(block[(part.items[:, -1] < 0) & (ranked.items[:, -1] >= 0)])
+        waiting, first = np.concatenate(left), False
     return lists
 
 
-def _walk(ranked: TopK, k: int, limit: GenreLimit) -> tuple[TopK, NDArray[np.int32]]:
-    """The first k items of each ranked list that the limit lets in, and (n, n_genres) how many have each genre."""
-    n, depth = ranked.items.shape
-    lists = TopK(np.full((n, k), -1, np.int32), np.zeros((n, k), np.float32))
-    counts = np.zeros((n, len(limit.genres.names)), np.int32)
-    taken = np.zeros(n, np.intp)
-    for rank in range(depth):
+def _walk(ranked: TopK, lists: TopK, limit: GenreLimit) -> None:
+    """Append to each list the first ranked items that the limit lets in, until it is full."""
+    counts = limit.counts(lists.items)
+    taken = np.count_nonzero(lists.items >= 0, axis=1)
+    k = lists.items.shape[1]
+    for rank in range(ranked.items.shape[1]):
         rows = np.flatnonzero((taken < k) & (ranked.items[:, rank] >= 0))
         if not rows.size:
             break
@@ -94,17 +97,23 @@ def _walk(ranked: TopK, k: int, limit: GenreLimit) -> tuple[TopK, NDArray[np.int
         taken[rows] += 1
         of, genre = limit.genres.of_items(items)
         counts[rows[of], genre] += 1  # an item has a genre once, so each cell is there once
-    return lists, counts
 
 
-def _may_grow(counts: NDArray[np.int32], hidden: NDArray[np.bool_] | None, limit: GenreLimit) -> NDArray[np.bool_]:
-    """(n,) whether there is any item that is not hidden and has no full genre."""
-    full, of = np.unique(counts >= limit.most, axis=0, return_inverse=True)
-    genres = limit.genres
-    item = np.repeat(np.arange(genres.indptr.size - 1), np.diff(genres.indptr))
-    grow = np.zeros(full.shape[0], np.bool_)
-    for i, of_list in enumerate(full):
-        closed = np.zeros(genres.indptr.size - 1, np.bool_) if hidden is None else hidden.copy()
-        closed[item[of_list[genres.indices]]] = True
-        grow[i] = not closed.all()
-    return grow[of.ravel()]
+def _left_out(request: ListRequest, items: NDArray[np.int32], limit: GenreLimit) -> LeftOut:
+    """What the request leaves out, the items that are in the lists (n, k), and those of genres that are full there."""
+    genres, n_items = limit.genres, limit.genres.indptr.size - 1
+    row, rank = np.nonzero(items >= 0)
+    cells = [(row, items[row, rank]), *map(cells_of, request.left_out)]
+    full, of = np.unique(limit.counts(items) >= limit.most, axis=0, return_inverse=True)
+    item_of = np.repeat(np.arange(n_items, dtype=np.int32), np.diff(genres.indptr))
+    closed = []
+    for is_full in full:
+        has_full = np.zeros(n_items, np.bool_)
+        has_full[item_of[is_full[genres.indices]]] = True
+        closed.append(np.flatnonzero(has_full))
+    columns = [closed[i] for i in of.ravel().tolist()]
+    cells.append((np.repeat(np.arange(len(columns)), [each.size for each in columns]), np.concatenate(columns)))
+    row, item = (np.concatenate(values) for values in zip(*cells, strict=True))
+    # Sorted by row by counting, which is many times faster than a sort.
+    found = sparse.csr_matrix((np.ones(row.size, np.int8), (row, item)), shape=(items.shape[0], n_items))
+    return LeftOut(found.indptr, found.indices, np.arange(items.shape[0]))

@@ -79,7 +79,7 @@ class GenreSource:
         genres = None if snapshot is None else ItemGenres.of(snapshot)
         if genres is None:
             raise InputError(
-                "The items of this model have no genres: a training from the warehouse takes them from raw.movies, and "
-                "one from a file or a query has none"
+                "The items of this model have no genres: a training from the warehouse takes them from raw.movies, one "
+                "from a file or a query from the files of --items"
             )
         return genres

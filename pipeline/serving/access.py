@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from pipeline.errors import ArtifactError
@@ -28,6 +29,7 @@ _SCOPES: Mapping[tuple[str, str], str] = {
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip")
 
 
+@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address."""
     if host == "localhost":
@@ -53,24 +55,26 @@ class Access:
     Parameters
     ----------
     keys : read again whenever they change
-    hosts : names by which this machine is asked without keys, besides the loopback addresses
+    host : the address that the service listens on; one that others can reach always needs keys
     """
 
-    def __init__(self, keys: KeyFile, hosts: Collection[str] = ()) -> None:
+    def __init__(self, keys: KeyFile, host: str = "127.0.0.1") -> None:
         self._keys = keys
-        self._hosts = {host.lower() for host in hosts}
+        self._always = not is_loopback(host)
         self.has_no_keys = True  # at the last check
 
-    def check(self, method: str, path: str, headers: Collection[tuple[bytes, bytes]]) -> Key | None:
+    def check(
+        self, method: str, path: str, headers: Collection[tuple[bytes, bytes]], client: str = "127.0.0.1"
+    ) -> Key | None:
         """The key of the request; None without keys, or for what everybody may ask. Raises Problem."""
         needed = scope_of(method, path)
         try:
-            self.has_no_keys = not self._keys.keys()
+            self.has_no_keys = not (self._always or self._keys.needed())
         except ArtifactError:
             # Refused rather than open to all.
             raise Problem(Code.NOT_AUTHENTICATED, "The file of keys can't be read") from None
         if self.has_no_keys:
-            self._refuse_foreign(headers)
+            self._refuse_foreign(headers, client)
             if needed == "admin":
                 raise Problem(
                     Code.NOT_AUTHENTICATED, "This needs a key of the scope admin: rankline key add --scope admin"
@@ -87,7 +91,9 @@ class Access:
             raise Problem(Code.NOT_ALLOWED, f"This needs the scope {needed}, and the key has {', '.join(key.scopes)}")
         return key
 
-    def _refuse_foreign(self, headers: Collection[tuple[bytes, bytes]]) -> None:
+    def _refuse_foreign(self, headers: Collection[tuple[bytes, bytes]], client: str) -> None:
+        if not is_loopback(client):
+            raise Problem(Code.FOREIGN_REQUEST, "The request is not of this machine, and there are no keys")
         for name, value in headers:
             if name in _FORWARDED:
                 raise Problem(
@@ -104,7 +110,7 @@ class Access:
             name = urlsplit(f"//{authority}").hostname or ""
         except ValueError:
             return False
-        return name in self._hosts or is_loopback(name)
+        return is_loopback(name)
 
 
 def _bearer(headers: Collection[tuple[bytes, bytes]]) -> str | None:

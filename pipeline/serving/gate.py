@@ -88,7 +88,9 @@ class Gate:
 
         self.in_flight += 1
         try:
-            scope[_KEY] = self._access.check(scope["method"], scope["path"], scope["headers"])
+            scope[_KEY] = self._access.check(
+                scope["method"], scope["path"], scope["headers"], (scope.get("client") or ("",))[0]
+            )
             scope[_NO_KEYS] = self._access.has_no_keys
             if scope[_KEY] is not None:
                 self._limit.take(scope[_KEY].id)

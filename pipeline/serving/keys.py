@@ -58,6 +58,11 @@ class KeyFile:
         self._look()
         return list(self._keys.values())
 
+    def needed(self) -> bool:
+        """Whether requests need a key: from the first key on, also when all are revoked. Raises ArtifactError."""
+        self._look()
+        return self._stamp is not None
+
     def find(self, text: str) -> Key | None:
         """The key of that text; None for one that is not valid. Raises ArtifactError."""
         self._look()

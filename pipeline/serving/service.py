@@ -72,7 +72,7 @@ class Service:
         folder.make()
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
-        access = Access(KeyFile(folder.keys_path), [config.options.host])
+        access = Access(KeyFile(folder.keys_path), config.options.host)
         return cls(config, folder, model, access, metrics)
 
     @property

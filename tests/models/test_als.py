@@ -26,7 +26,7 @@ pytest.importorskip("numba")
 GOALS = [
     Objective(1.0, alpha_W=0.01, alpha_H=0.02),
     Objective(0.1, 2.0, alpha_W=0.05, alpha_H=0.05, reg_exponent=0.5),
-    Objective(0.03, 0.5, alpha_W=0.3, alpha_H=0.1, reg_exponent=0.0),
+    Objective(0.03, 0.5, alpha_W=0.3, alpha_H=0.1, reg_exponent=0.0, dislike_weight=4.0),
     Objective(0.0, 0.0, alpha_W=0.1, alpha_H=0.1),
 ]
 
@@ -50,6 +50,7 @@ def observed(matrix):
 def test_with_enough_steps_it_is_the_exact_alternation(goal, k, monkeypatch):
     monkeypatch.setattr(als, "STEPS", 200)
     x = matrix()
+    x.scores.data[::7] = 0  # dislikes
     _, result = fit_als(x, k, goal, 3, max_iter=6, tol=0)
     _, losses = naive_als.alternate(observed(x), *start_als(x, k, goal, 3), goal, 6)
     np.testing.assert_allclose(result.losses, losses, rtol=2e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,8 +196,9 @@ def test_nothing_near_is_lower(way, objective, k, counts, seed):
 def test_the_row_is_the_twins(way):
     rng = np.random.default_rng(5)
     H = rng.random((4, 12)).astype(np.float32)
-    user = {1: 4.0, 5: 0.5, 7: 3.0, 11: 5.0}
+    user = {1: 4.0, 5: 0.0, 7: 3.0, 11: 5.0}
     for objective in (
+        Objective(unobserved_weight=0.1, confidence=3, alpha_W=0.02, dislike_weight=6.0),
         Objective(alpha_W=0.01, l1_ratio=0.3),
         Objective(unobserved_weight=0.1, confidence=3, alpha_W=0.02, reg_exponent=0.5),
         Objective(unobserved_weight=0.0, alpha_W=0.1, l1_ratio=0.2, biases=True, bias_prior=1.5),
@@ -343,6 +345,10 @@ def test_the_objective_of_a_model():
     assert objective_of({"parameters": {"alpha_W": 0.2, "l1_ratio": 0.5}}) == Objective(alpha_W=0.2, l1_ratio=0.5)
     objective = Objective(0.1, 3.0, 0.2, 0.3, 0.4, 0.5)
     assert objective_of({"objective": objective.as_json(), "parameters": {"alpha_W": 9}}) == objective
+    assert "dislike_weight" not in objective.as_json(), "models of before have none"
+    disliking = replace(objective, dislike_weight=4.0)
+    assert objective_of({"objective": disliking.as_json()}) == disliking
+    assert not Objective(dislike_weight=2.0).plain
     with pytest.raises(ArtifactError):
         objective_of({"parameters": {"alpha_W": "much"}})
 

@@ -34,6 +34,7 @@ objectives = st.builds(
     confidence=st.sampled_from([0.0, 2.0, 40.0]),
     alpha_W=st.sampled_from([0.01, 0.3]),
     reg_exponent=st.sampled_from([0.0, 0.5, 1.0]),
+    dislike_weight=st.sampled_from([1.0, 7.0]),
 )
 
 

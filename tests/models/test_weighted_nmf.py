@@ -33,10 +33,11 @@ OBJECTIVES = [
         for w, c, nu, rho in itertools.product((0.0, 0.01, 0.3, 1.0), (0.0, 2.0), (0.0, 0.5, 1.0), (0.0, 0.4))
     ),
     Objective(0.2),
+    Objective(1.0, dislike_weight=5.0),
     *(dataclasses.replace(BIASED, confidence=c, l1_ratio=rho, reg_exponent=nu)
       for c, rho, nu in ((0.0, 0.0, 1.0), (0.5, 0.4, 0.0), (2.0, 0.0, 0.5))),
 ]  # fmt: skip
-FEW = [Objective(0.3, 2.0, 0.05, 0.03, 0.4, 0.5), Objective(0.0, 0.0, 0.1, 0.1), BIASED]
+FEW = [Objective(0.3, 2.0, 0.05, 0.03, 0.4, 0.5, dislike_weight=3.0), Objective(0.0, 0.0, 0.1, 0.1), BIASED]
 named = pytest.mark.parametrize("o", OBJECTIVES, ids=lambda o: "-".join(str(v) for v in dataclasses.astuple(o)))
 
 

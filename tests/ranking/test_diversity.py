@@ -52,7 +52,7 @@ def test_lists_are_those_of_the_slow_twin(seed, genres, most, k, compiled):
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_lists_are_filled_from_far_below_and_block_by_block(monkeypatch, compiled):
-    """The first 600 items are of one genre; deeper than the kernels' longest list."""
+    """The first 600 items are of one genre."""
     n = 700
     rng = np.random.default_rng(3)
     model = small_model(rng.random((9, 1)) + 1, np.arange(n, 0, -1)[None])
@@ -63,15 +63,15 @@ def test_lists_are_filled_from_far_below_and_block_by_block(monkeypatch, compile
     assert scorer.limited(2).recommend_rows(np.arange(9), 7).items.tolist() == [expected] * 9
 
 
-def test_a_walk_ends_where_no_item_can_follow(monkeypatch):
-    """Two items fill both genres; no deeper list is asked for."""
+def test_a_list_that_cannot_be_full_is_asked_for_twice(monkeypatch):
+    """Two items fill both genres: nothing is left to look at, and no longer list is asked for."""
     model = small_model(np.ones((3, 1)), np.arange(400, 0, -1)[None])
     scorer = with_genres(Scorer(model), {row: ["A" if row % 2 else "B"] for row in range(400)})
-    depths = []
+    asked = []
     find = scorer._finder.find
-    monkeypatch.setattr(scorer._finder, "find", lambda request: depths.append(request.k) or find(request))
+    monkeypatch.setattr(scorer._finder, "find", lambda request: asked.append(request.k) or find(request))
     assert scorer.limited(1).recommend_rows(range(3), 5).items.tolist() == [[0, 1, -1, -1, -1]] * 3
-    assert depths == [20]
+    assert asked == [20, 20]
 
 
 def test_every_way_to_a_list_has_the_limit(tmp_path):

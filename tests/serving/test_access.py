@@ -11,8 +11,9 @@ from support.served import Workers, put_copy, small_trained
 
 from pipeline.errors import ArtifactError, InputError, UsageError
 from pipeline.options import ServeOptions
-from pipeline.serving.access import is_loopback, scope_of
+from pipeline.serving.access import Access, is_loopback, scope_of
 from pipeline.serving.keys import KeyFile, scopes_of
+from pipeline.serving.problems import Code, Problem
 from pipeline.serving.service import ServiceConfig
 from pipeline.serving.supervisor import serve
 
@@ -77,8 +78,23 @@ def test_with_keys_a_request_needs_one_of_the_scope(workers: Workers, keys: KeyF
         assert workers.get(LIST, headers=bearer(wrong)).status_code == 401
     assert "model" not in workers.get("/api/v1/health").json()
     assert "model" in workers.get("/api/v1/health", headers=bearer(reader)).json()
-    keys.revoke("reader")
+    for key in list(keys.keys()):
+        keys.revoke(key.id)
     assert workers.get(LIST, headers=bearer(reader)).status_code == 401
+    assert workers.get(LIST).status_code == 401  # the last key revoked opens nothing
+
+
+def test_who_asks_from_elsewhere_needs_a_key_whatever_the_host_says(tmp_path: Path) -> None:
+    local = [(b"host", b"127.0.0.1")]
+    open_here = Access(KeyFile(tmp_path / "keys.json"))
+    assert open_here.check("GET", LIST, local, "127.0.0.1") is None
+    for client in ("10.0.0.1", "", "localhost.example"):
+        with pytest.raises(Problem) as refused:
+            open_here.check("GET", LIST, local, client)
+        assert refused.value.code is Code.FOREIGN_REQUEST
+    with pytest.raises(Problem) as refused:
+        Access(KeyFile(tmp_path / "keys.json"), "0.0.0.0").check("GET", LIST, local)
+    assert refused.value.code is Code.NOT_AUTHENTICATED
 
 
 def test_the_file_of_keys_has_hashes_alone_and_is_ones_own(keys: KeyFile) -> None:

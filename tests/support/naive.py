@@ -118,7 +118,7 @@ def user_objective(
         weight, x = objective.unobserved_weight, 0.0
         if item in cells:
             x = float(np.float32(cells[item]))
-            weight = 1 + objective.confidence * x
+            weight = objective.dislike_weight if x == 0 else 1 + objective.confidence * x
         error = sum(w[t] * H[t][item] for t in range(k)) - x
         value += 0.5 * weight * error**2
         for t in range(k):

@@ -15,6 +15,8 @@ def weights(X, o):
         for i in range(X.shape[1]):
             seen = not np.isnan(X[u, i])
             C[u, i] = 1 + o.confidence * X[u, i] if seen else o.unobserved_weight
+            if X[u, i] == 0:
+                C[u, i] = o.dislike_weight
             T[u, i] = X[u, i] if seen else 0.0
     return C, T
 

@@ -22,7 +22,7 @@ def listed_output(keys: Sequence[Key]) -> Output:
     rows = [(key.id, ", ".join(key.scopes), _day(key.made)) for key in keys]
     data = {"keys": [{"id": key.id, "scopes": list(key.scopes), "made": _day(key.made)} for key in keys]}
     if not rows:
-        return Output("keys", data, ("there are no keys: only this machine may ask (rankline key add makes one)",))
+        return Output("keys", data, ("there are no keys (rankline key add makes one)",))
     return Output("keys", data, (Table(("id", "scopes", "made"), rows, left=("id", "scopes", "made")),))
 
 

@@ -31,7 +31,7 @@ class ALSAlgorithm(Algorithm):
     options = frozenset(
         {
             "n_components", "max_iter", "tol", "regularization", "reg_exponent", "unobserved_weight", "confidence",
-            "transform", "half_life_days", "cold_items",
+            "dislike_weight", "transform", "half_life_days", "cold_items",
         }
     )  # fmt: skip
     own_defaults = {"regularization": _REGULARIZATION}  # noqa: RUF012 (as in the base)
@@ -74,6 +74,7 @@ class ALSAlgorithm(Algorithm):
         objective = Objective(
             unobserved_weight=float(options.unobserved_weight),
             confidence=float(options.confidence),
+            dislike_weight=float(options.dislike_weight),
             alpha_W=strength,
             alpha_H=strength,
             reg_exponent=float(options.reg_exponent),

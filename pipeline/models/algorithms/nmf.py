@@ -26,7 +26,8 @@ __all__ = ["NMFAlgorithm", "estimator_for", "fit_estimator", "objective_of", "sk
 
 _GATHERED = 1 << 18  # cells whose factors are fetched at once to measure errors
 _ITERATIONS = 30  # a typical fit stops after about so many, with tol = 1e-4
-_WEIGHTED = frozenset({"unobserved_weight", "confidence", "reg_exponent"})  # options that scikit-learn's solver lacks
+# Options that scikit-learn's solver lacks.
+_WEIGHTED = frozenset({"unobserved_weight", "confidence", "dislike_weight", "reg_exponent"})
 
 _SPACE = SearchSpace(
     dimensions=(
@@ -59,8 +60,8 @@ class NMFAlgorithm(Algorithm):
     options = frozenset(
         {
             "n_components", "init", "max_iter", "tol", "solver", "alpha_W", "alpha_H", "l1_ratio",
-            "unobserved_weight", "confidence", "reg_exponent", "biases", "transform", "half_life_days",
-            "cold_items",
+            "unobserved_weight", "confidence", "dislike_weight", "reg_exponent", "biases",
+            "transform", "half_life_days", "cold_items",
         }
     )  # fmt: skip
     solvers = ("fast", "sklearn")
@@ -181,6 +182,7 @@ def estimator_for(options: TrainOptions, n_components: int, on_iteration: OnIter
         **how,
         unobserved_weight=float(options.unobserved_weight),
         confidence=float(options.confidence),
+        dislike_weight=float(options.dislike_weight),
         reg_exponent=float(options.reg_exponent),
         biases=options.biases == "yes",
     )
@@ -225,6 +227,7 @@ def objective_of(x: sparse.csr_matrix, options: TrainOptions) -> Objective:
     objective = Objective(
         unobserved_weight=float(options.unobserved_weight),
         confidence=float(options.confidence),
+        dislike_weight=float(options.dislike_weight),
         alpha_W=float(options.alpha_W),
         alpha_H=float(options.alpha_W if options.alpha_H == "same" else options.alpha_H),
         l1_ratio=float(options.l1_ratio),

@@ -129,9 +129,8 @@ class NonNegative:
         l1, l2, towards = self._penalties(np.diff(cells.indptr))
         start, free = self._start()
         kernel = compiled("fold_in").solve_rows
-        terms = FoldInTerms(
-            rows, own, float(goal.unobserved_weight), float(goal.confidence), l1, l2, towards, start, free
-        )
+        weights = float(goal.unobserved_weight), float(goal.confidence), float(goal.dislike_weight)
+        terms = FoldInTerms(rows, own, *weights, l1, l2, towards, start, free)
         out = np.zeros((cells.hi, k), np.float32)
 
         def piece(lo: int, hi: int) -> None:
@@ -166,7 +165,7 @@ class NonNegative:
         goal, k = self.objective, self._h.shape[0]
         rows, gram = self._items.get()
         h, x = rows[indices, :k].astype(np.float64), scores.astype(np.float64)
-        weight = 1 + goal.confidence * x
+        weight = goal.weights(x)
         A = goal.unobserved_weight * gram[:k, :k] + np.diag(l2)
         if not goal.plain:
             A += (h.T * (weight - goal.unobserved_weight)) @ h

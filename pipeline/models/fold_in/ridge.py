@@ -68,7 +68,8 @@ class Ridge:
         share = np.zeros((1, width))
         share[0, :k] = 1
         pull, free = np.zeros((1, width)), np.ones(k, bool)
-        return RowTerms(k, weight * gram, weight, float(goal.confidence), lam, share, pull, free)
+        weights = weight, float(goal.confidence), float(goal.dislike_weight)
+        return RowTerms(k, weight * gram, *weights, lam, share, pull, free)
 
 
 def _equations(
@@ -78,7 +79,7 @@ def _equations(
     own = slice(cells.indptr[row], cells.indptr[row + 1])
     k, x = terms.k, cells.data[own].astype(np.float64)
     h = items[cells.indices[own], :k].astype(np.float64)
-    c = 1 + terms.confidence * x
+    c = np.where(x != 0, 1 + terms.confidence * x, terms.zero)
     A = terms.gram[:k, :k] + (h.T * (c - terms.weight)) @ h + terms.lam[row] * np.eye(k)
     return A, h, c * x
 

@@ -123,7 +123,8 @@ def _half_step(threads: ThreadPool, solved: _Half, fixed: _Half, objective: Obje
     fixed.rotate(threads, basis)
     solved.rotate(threads, basis)
     least = kind(max(LEAST * float(values.max()), 1e-30))
-    terms = AlsTerms(values, kind(objective.unobserved_weight), kind(objective.confidence), solved.lam, least)
+    weights = kind(objective.unobserved_weight), kind(objective.confidence), kind(objective.dislike_weight)
+    terms = AlsTerms(values, *weights, solved.lam, least)
     sums = np.zeros((len(solved.cells.cuts) - 1, 2))
     kernel, other, rows = compiled("als").step_rows, fixed.rows, solved.rows
     threads.run(lambda i: kernel(solved.cells.piece(i), other, terms, STEPS, rows, sums[i]), len(sums))

@@ -34,7 +34,7 @@ BETA = 0.5  # the first extrapolation
 def mean_score(X: Any, objective: Objective) -> float:
     """The score that alone fits best, Σ c·x / (Σ_obs c + w₀·unobserved cells): X's mean for the plain objective."""
     x = X.data.astype(np.float64)
-    c = 1 + objective.confidence * x
+    c = objective.weights(x)
     cells = float(c.sum()) + objective.unobserved_weight * (math.prod(X.shape) - x.size)
     return float(np.dot(c, x)) / cells if cells > 0 else 0.0
 
@@ -194,6 +194,11 @@ def _check(objective: Objective, k: int) -> None:
         raise UsageError(
             "biases describe observed scores alone: they need unobserved_weight = 0, "
             f"got {objective.unobserved_weight:g}"
+        )
+    if objective.dislike_weight < objective.unobserved_weight:
+        raise UsageError(
+            f"a cell of score 0 must count at least as much as an empty one: dislike_weight is "
+            f"{objective.dislike_weight:g}, unobserved_weight {objective.unobserved_weight:g}"
         )
     if objective.biases and k < 2:
         raise UsageError(f"biases are two of the components: n_components must be at least 2, got {k}")

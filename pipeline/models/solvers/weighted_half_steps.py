@@ -161,7 +161,7 @@ class WeightedHalf:
         lam, share, pull = (a.astype(kind, copy=False) for a in self.penalties)
         return RowTerms(
             self.k, (weight * gram).astype(kind, copy=False), kind(weight), kind(self.objective.confidence),
-            lam, share, pull, self.free,
+            kind(self.objective.dislike_weight), lam, share, pull, self.free,
         )  # fmt: skip
 
     def _workspace(self, kind: Any) -> Workspace:
