@@ -64,6 +64,12 @@ def test_where_nothing_is_gained_the_best_one_is_kept(signals, shared):
     assert found.best == int(np.argmax(found.means))
 
 
+def test_a_gain_that_is_not_sure_is_no_gain():
+    found = select(pools([1.0, 0.6], n=40, seed=1), 1)
+    assert found.low < 0 < found.difference
+    assert (found.better, found.counts) == (False, (1, 0))
+
+
 def test_few_users_tell_nothing():
     assert not select(pools([1.0, 1.0], n=ensemble._FEWEST_USERS - 1), 1).better
     none = pools([1.0, 1.0]).part(np.zeros(200, bool))
