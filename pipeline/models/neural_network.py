@@ -23,6 +23,8 @@ from pipeline.errors import ArtifactError
 __all__ = ["Network", "weight_shapes"]
 
 _TILE = 512  # pairs that go through the layers together
+# Multiply-adds of a product of matrices up to which OpenBLAS takes one thread: more of them cost more than they save.
+_ONE_THREAD = 1 << 18
 _ROWS = 1 << 14  # items whose halves are computed together
 
 Floats = NDArray[np.float32]
@@ -136,7 +138,7 @@ class Network:
         """What a tile of sums of halves adds to its scores: the first max, the other layers, the output."""
         np.maximum(x, 0, out=x)
         for kernel, bias in self._upper:
-            x = x @ kernel
+            x = _product(x, kernel)
             x += bias
             np.maximum(x, 0, out=x)
         output = self.weights["output"][self.embedding :].astype(np.float64)
@@ -147,3 +149,12 @@ class Network:
     def _upper(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         wide = {name: array.astype(np.float64) for name, array in self.weights.items() if not name.endswith("_items")}
         return [(wide[f"kernel_{number}"], wide[f"bias_{number}"]) for number in range(1, len(self.layers))]
+
+
+def _product(x: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """x @ kernel for a tile, in pieces of rows that are small enough for one thread; their size is a power of two."""
+    rows = _TILE
+    while rows > 16 and rows * kernel.size > _ONE_THREAD:
+        rows //= 2
+    product: NDArray[np.float64] = (x.reshape(_TILE // rows, rows, -1) @ kernel).reshape(_TILE, -1)
+    return product

@@ -107,7 +107,7 @@ def score_all(
         counts = np.count_nonzero(top.items >= 0, axis=1)
         with_items += int(np.count_nonzero(counts))
         short += int(np.count_nonzero(counts < k))
-        flat += int(np.count_nonzero((counts > 0) & (top.scores[:, 0] <= 0)))
+        flat += int(np.count_nonzero((counts > 0) & (top.scores[:, 0] == 0)))
         n_rows += block.ranks.size
         promoted += int(np.count_nonzero(block.sources != scorer.source))
         scorer.model.release()

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from models.test_item_knn import matrix
 from support.naive_neumf import adam_step, loss_of, score
+from support.neural_models import neural_model, random_network
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import UserItems
 from pipeline.errors import ArtifactError, UsageError
 from pipeline.models.neumf import PARTS, Pairs, Settings, fit_neumf, start_weights
 from pipeline.models.neural_model import NeuralModel
-from pipeline.models.neural_network import Network, weight_shapes
+from pipeline.models.neural_network import Network
 from pipeline.models.registry import find
 from pipeline.models.saved_model import load_saved_model
 from pipeline.models.solvers import neumf as solver
@@ -46,17 +47,9 @@ def fit(items):
     return fit_neumf(items, SETTINGS, iterations), iterations.losses
 
 
-def random_network(rng, n_factors=3, n_items=9, embedding=4, layers=(5, 3)):
-    shapes = weight_shapes(n_factors, n_items, embedding, layers)
-    return Network({name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}, layers)
-
-
-def neural_model(rng, n_users=6, n_items=9, candidates=4):
-    """Random weights over a random factor model."""
-    network = random_network(rng, n_items=n_items)
-    seen = matrix((rng.random((n_users, n_items)) < 0.3) * 2.0)
-    w, h = rng.normal(size=(n_users, 3)).astype(np.float32), rng.normal(size=(3, n_items)).astype(np.float32)
-    return NeuralModel(w, h, network, seen.users, seen.items, seen.scores, candidates, {"fold_in": "linear"})
+def made_up(rng, n_users=6, candidates=4):
+    """A random model of nine items."""
+    return neural_model(rng, matrix((rng.random((n_users, 9)) < 0.3) * 2.0), candidates)
 
 
 # ---- scores -----------------------------------------------------------------------------------
@@ -87,7 +80,7 @@ def test_a_score_does_not_depend_on_the_pairs_beside_it(rng):
 
 @pytest.mark.parametrize("k", [2, 4, 7])
 def test_lists_are_the_best_of_the_factor_models_best_unseen_items(rng, k):
-    model = neural_model(rng, n_users=150)  # more than a block
+    model = made_up(rng, n_users=150)  # more than a block
     hidden = np.array([1, 5], np.int32)
     top = Scorer(model).recommend_rows(np.arange(150), k, deny=hidden)
     by_factors = model.user_factors @ model.item_factors
@@ -101,7 +94,7 @@ def test_lists_are_the_best_of_the_factor_models_best_unseen_items(rng, k):
 
 
 def test_ties_go_by_id_and_lists_are_the_same_compiled_and_not(rng):
-    model = neural_model(rng, candidates=9)
+    model = made_up(rng, candidates=9)
     flat = {name: np.zeros_like(array) for name, array in model.network.weights.items()}
     model = NeuralModel(
         model.user_factors, model.item_factors, Network(flat, (5, 3)), model.users, model.items, model.seen
@@ -253,7 +246,7 @@ def test_why_tells_what_the_score_would_lose(fit, items):
 
 
 def test_why_names_an_item_that_is_no_candidate(rng):
-    model = neural_model(rng)
+    model = made_up(rng)
     listed = Scorer(model).recommend_rows([0], 4).items[0]
     seen = set(model.seen[0].indices.tolist())
     absent = next(i for i in range(9) if i not in seen and i not in listed)
@@ -267,7 +260,7 @@ def test_why_names_an_item_that_is_no_candidate(rng):
 
 
 def test_damaged_metadata_is_named(rng, tmp_path):
-    path = neural_model(rng).save(tmp_path) / "metadata.json"
+    path = made_up(rng).save(tmp_path) / "metadata.json"
     facts = json.loads(path.read_text())
     for key in ("layers", "embedding", "candidates", "n_components"):
         for value in (None, 0, 2, "4", [], [10**9], [5, 3, 2], True, -1, 2.5):
@@ -278,7 +271,7 @@ def test_damaged_metadata_is_named(rng, tmp_path):
 
 
 def test_a_network_of_another_model_is_refused(rng, tmp_path):
-    model = neural_model(rng)
+    model = made_up(rng)
     with pytest.raises(ArtifactError, match="for 3 factors of 8 items, the factors for 3 of 9"):
         NeuralModel(
             model.user_factors, model.item_factors, random_network(rng, n_items=8), model.users, model.items, model.seen

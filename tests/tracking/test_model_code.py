@@ -42,7 +42,10 @@ own = sorted(name for name in sys.modules if name.partition(".")[0] == "pipeline
 packages = sorted(name for name in sys.modules if name.startswith("rankline_model_") and "." not in name)
 print(json.dumps({"lists": lists, "pipeline": [own, pipeline.whose], "packages": len(packages)}))
 """
-TRAINER = "sklearn skops pyarrow numba llvmlite clickhouse_connect chdb typer rich pydantic_settings tenacity optuna"
+TRAINER = (
+    "sklearn skops pyarrow numba llvmlite clickhouse_connect chdb typer rich pydantic_settings tenacity optuna "
+    "jax optax"
+)
 
 
 @pytest.fixture(autouse=True)

@@ -279,6 +279,13 @@ def test_the_served_model_follows_the_file_of_rules(make_model, rng, tmp_path, m
     left = first[first["item_id"] != denied]
     assert after["item_id"].tolist() == left["item_id"].tolist()
     assert after["score"].tolist() == left["score"].tolist()
+    # One that is not among anybody's first four, as what it is.
+    last = first[first["rank"] > 4]["item_id"].mode().iloc[0].item()
+    Rules((Rule("promote", str(last), label="spring"),)).write(path)
+    promoted = ask(served, users, k=4, unknown="popular")
+    listed = promoted[promoted["source"] == "promoted:spring"]
+    assert set(listed["item_id"]) == {last}
+    assert len(listed) == len(first[(first["item_id"] == last) & (first["rank"] > 4)])
     path.unlink()
     with pytest.raises(MlflowException, match="RANKLINE_RULES names"):
         ask(served, users, unknown="popular")
