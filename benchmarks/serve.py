@@ -177,10 +177,10 @@ def memory(pid: int) -> str:
     return " + ".join(map(str, sizes))
 
 
-def make_home(folder: Path, env: dict[str, str]) -> None:
+def make_home(env: dict[str, str]) -> None:
     print("training the model …", flush=True)
-    for arguments in (["train", "--max-iter", "30", "--holdout", "0"],):
-        subprocess.run([sys.executable, "-m", "pipeline", *arguments], env=env, check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "pipeline", "train", "--max-iter", "30", "--holdout", "0"]
+    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
 
 
 async def swaps(load: Load, n: int, env: dict[str, str]) -> None:
@@ -231,7 +231,7 @@ def main() -> None:
             "MLFLOW_LOGGING_LEVEL": "ERROR",
         }
         if chosen.home is None:
-            make_home(home, env)
+            make_home(env)
         ours = bench_ours(chosen, env)
         if not chosen.no_peer:
             bench_peer(chosen, env, ours)
