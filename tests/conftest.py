@@ -6,6 +6,8 @@ import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +43,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return (-takes.args[0] if takes else 0, item.get_closest_marker("slow") is None)
 
     items.sort(key=order)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file with the mark `xdist_group` go to one worker: pytest 9.2 hides the mark from xdist 3.8."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    @cache
+    def is_group(file: str) -> bool:
+        return "mark.xdist_group(" in (config.rootpath / file).read_text()
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if is_group(file) else nodeid
+
+    return ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_collection_finish() -> None:
