@@ -28,14 +28,13 @@ from pipeline.models.block_scores import pairs_by_user, standard_scores
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
 from pipeline.models.item_snapshot import ItemTexts
-from pipeline.models.members import MEMBERS, read_member, save_members
+from pipeline.models.members import MEMBERS, MOST_MEMBERS, read_member, save_members
 from pipeline.models.model_files import DEFAULT_NAMES, METADATA, Kind, ModelFolder, release
 from pipeline.models.model_writer import write_model
 from pipeline.models.protocols import SavedModel
 
 __all__ = ["MOST_MEMBERS", "EnsembleModel", "MemberPart"]
 
-MOST_MEMBERS = 16
 _BLOCK_BYTES = 64 * 2**20  # bytes of a block of scores: three arrays of float64
 
 

@@ -5,6 +5,7 @@ The metadata of the whole lists the sha256 of each member's metadata, which list
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 from pipeline.errors import ArtifactError
 from pipeline.models import safe_files
-from pipeline.models.model_files import METADATA, OWN_FILES, ModelFolder
+from pipeline.models.model_files import ALL_FILES, METADATA, OWN_FILES, ModelFolder
 from pipeline.models.protocols import SavedModel
 
-__all__ = ["MEMBERS", "read_member", "save_members"]
+__all__ = ["MEMBERS", "MOST_MEMBERS", "copy_saved_model", "read_member", "save_members"]
 
 (MEMBERS,) = OWN_FILES["ensemble"]
+MOST_MEMBERS = 16
 # Kinds that are made of members: no member is of such a kind.
 _MADE_OF_MEMBERS = ("ensemble", "rerank")
 
@@ -30,6 +32,25 @@ def save_members(members: Sequence[SavedModel], folder: str | Path) -> list[str]
         with safe_files.opened(own, METADATA) as file:
             digests.append(safe_files.sha256(file))
     return digests
+
+
+def copy_saved_model(source: Path, target: Path) -> None:
+    """Copy the files of a model and of its members, and nothing else, into `target` (made if missing).
+
+    Raises ArtifactError for a file that can't be read, OSError for one that can't be written.
+    """
+    _copy_files(source, target)
+    for i in range(MOST_MEMBERS):
+        if (source / MEMBERS / str(i)).is_dir():
+            _copy_files(source / MEMBERS / str(i), target / MEMBERS / str(i))
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ALL_FILES:
+        if name != MEMBERS and (source / name).exists():
+            with safe_files.opened(source, name) as file, (target / name).open("xb") as copy:
+                shutil.copyfileobj(file, copy, 1 << 20)
 
 
 def read_member(source: ModelFolder, i: int, digest: Any, load: Callable[..., SavedModel], mapped: bool) -> SavedModel:

@@ -20,8 +20,8 @@ from types import FrameType
 
 from pipeline.errors import ArtifactError, RanklineError
 from pipeline.interaction_log import InteractionLog
-from pipeline.models import safe_files
-from pipeline.models.model_files import ALL_FILES, METADATA
+from pipeline.models.members import copy_saved_model
+from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
@@ -149,11 +149,7 @@ class Agent:
         incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self._folder.models))
         try:
             with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
-                source = registry.download(version, Path(scratch))
-                for name in ALL_FILES:
-                    if (source / name).exists():
-                        with safe_files.opened(source, name) as file, (incoming / name).open("xb") as copy:
-                            shutil.copyfileobj(file, copy, 1 << 20)
+                copy_saved_model(registry.download(version, Path(scratch)), incoming)
             model = _verify(incoming)
             registry.check_run(model, version)
             watermark = model.meta.get("data_watermark") or {}

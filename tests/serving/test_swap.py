@@ -11,6 +11,7 @@ import mlflow
 import pytest
 from support.served import Workers, item_texts, listed, put_copy, small_trained
 
+from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
@@ -157,3 +158,27 @@ def test_the_agent_follows_the_champion_and_nothing_bad_replaces_it(home, worker
     assert not list(workers.folder.models.glob(".incoming*"))
     items, _ = Scorer(models[1]).recommend(100, 5)
     assert [item for item, _ in listed(workers.get(LIST))] == items.tolist()
+
+
+def test_the_agent_fetches_the_members_of_an_ensemble(home, workers, models) -> None:
+    members = (models[1], small_trained("ease"))
+    users, items, seen = models[1].users, models[1].items, models[1].seen
+    ensemble = EnsembleModel(members, (0.25, 0.75), users, items, seen, {**models[1].meta, "model": "ensemble"})
+    store = Store(home.env["MLFLOW_TRACKING_URI"], workers)
+    store.register(ensemble)
+    assert store.look() == ""
+    expected = Scorer(ensemble).recommend(100, 5)
+    assert listed(workers.get(LIST)) == list(zip(expected[0].tolist(), expected[1].tolist(), strict=True))
+    best = expected[0].tolist()[0]
+    workers.post("/api/v1/interactions", {"user_id": 100, "item_id": best, "rating": 5})
+    after = workers.get(LIST)
+    assert after.json()["source"] == "fold_in"
+    assert best not in dict(listed(after))
+    why = workers.get(f"/api/v1/explain/101/{best}").json()
+    assert {part["model"] for part in why["contributions"]["members"]} == {"item-knn", "ease"}
+    # A member that is damaged keeps the version from being served.
+    version = store.register(ensemble)
+    source = Path(store.client.get_model_version("rankline", version).source)
+    (source / "members" / "1" / "seen.npz").write_bytes(b"")
+    assert "seen.npz" in store.look()
+    assert store.version == "1"
