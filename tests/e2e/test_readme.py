@@ -80,8 +80,8 @@ def store(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
 
 def test_every_block_is_run_here() -> None:
     counts = {name: sum(block[0] == name for block in BLOCKS) for name in PAGES}
-    expected = {"README.md": 8, "CONTRIBUTING.md": 1, "artifacts.md": 3, "files.md": 4, "warehouse.md": 1}
-    expected |= {"tuning.md": 2, "promotion.md": 1}
+    expected = {"README.md": 8, "CONTRIBUTING.md": 1, "artifacts.md": 3, "files.md": 5, "warehouse.md": 1}
+    expected |= {"tuning.md": 2, "promotion.md": 1, "models.md": 3}
     assert {name: n for name, n in counts.items() if n and name not in ELSEWHERE} == expected
 
 
@@ -154,19 +154,32 @@ def test_the_readme_in_its_order_then_the_artifacts(clone: Path, store: dict[str
         assert "Traceback" not in printed.split("rankline")[0]
 
 
-def test_let_it_search(clone: Path, store: dict[str, str]) -> None:
-    auto, block = blocks("tuning.md", "--algorithm auto", "-e tune")
-    assert blocks("README.md", "--algorithm auto") == [auto.splitlines(keepends=True)[0]]
-    # On a small file: how long a trial takes is not what is tested.
+def a_small_file(clone: Path) -> dict[str, str]:
+    """Settings of a file in the place of the sample."""
     rng = np.random.default_rng(0)
     lines = [f"{p // 60},{p % 60},{1 + p % 5},{1381620027 + p}" for p in rng.choice(40 * 60, 600, replace=False)]
     (clone / "small.csv").write_text("user_id,item_id,rating,timestamp\n" + "\n".join(lines) + "\n")
-    store = {**store, "RANKLINE_SOURCE": "file", "RANKLINE_INPUT": "small.csv"}
+    return {"RANKLINE_SOURCE": "file", "RANKLINE_INPUT": "small.csv"}
+
+
+def test_let_it_search(clone: Path, store: dict[str, str]) -> None:
+    auto, block = blocks("tuning.md", "--algorithm auto", "-e tune")
+    assert blocks("README.md", "--algorithm auto") == [auto.splitlines(keepends=True)[0]]
+    store = {**store, **a_small_file(clone)}  # how long a trial takes is not what is tested
     quick = auto.replace("auto --budget-minutes 10", "auto --budget-minutes 0.05").replace("--trials 40", "--timeout 3")
     assert shell(clone, quick, **store).count(" has the highest ") == 2
     quick = block.replace("trials=40", "trials=2 -P max_iter=10").replace("--trials 40", "--trials 3 --max-iter 10")
     printed = shell(clone, quick, **store)
     assert printed.count("(ndcg_at_10 on the test part, 95 % interval)") == 2
+
+
+def test_models_of_models_and_those_with_packages_of_their_own(clone: Path, store: dict[str, str]) -> None:
+    small = {**store, **a_small_file(clone)}
+    for block, few in zip(blocks("models.md", "neumf", "ensemble", "rerank"), ("2", "", ""), strict=True):
+        commands = [line for line in block.splitlines() if not line.startswith("pip install")]  # they are installed
+        more = {"RANKLINE_MAX_ITER": few} if few else {}
+        printed = shell(clone, "\n".join(commands), **small, **more)
+        assert printed.count("is registered as rankline/") == len(commands)
 
 
 def test_your_own_files(clone: Path, store: dict[str, str]) -> None:
@@ -178,12 +191,15 @@ def test_your_own_files(clone: Path, store: dict[str, str]) -> None:
     kinds = ("view", "cart", "purchase")
     events = [f"{p // 60},{p % 60},{kinds[p % 3]},{1381620027 + p}" for p in chosen]
     (clone / "events.csv").write_text("user,item,event,timestamp\n" + "\n".join(events) + "\n")
-    train, pipe, weighed = blocks("files.md", "--input ratings.csv\n", "zcat", "--event-weights")
+    (clone / "movies.csv").write_text("item_id,title,genres\n" + "".join(f"{i},Film {i},Drama\n" for i in range(60)))
+    (clone / "tags.csv").write_text("item_id,tag\n" + "".join(f"{i},tag {i % 7}\n" for i in range(60)))
+    train, pipe, cold, weighed = blocks("files.md", "--input ratings.csv\n", "zcat", "--cold-items", "--event-weights")
     assert blocks("README.md", "rankline train --source file") == [train]
     printed = shell(clone, train, **store)
     assert "holdout/recall_at_10" in printed
     assert "300 rows" in shell(clone, pipe, **store)
-    assert "holdout/recall_at_10" in shell(clone, weighed, **store)
+    for block in (cold, weighed):
+        assert "holdout/recall_at_10" in shell(clone, block, **store)
 
 
 def test_a_published_table(clone: Path, store: dict[str, str]) -> None:
