@@ -1,12 +1,11 @@
-"""The steps of NeuMF's network by time, beside the arithmetic that they need, and beside torch where it is installed.
+"""The steps of NeuMF's network by time, beside the arithmetic that they need.
 
-    python benchmarks/neumf.py [--quick] [--size 20000x10000x1000000] [--torch-steps 100]
+    python benchmarks/neumf.py [--quick] [--size 20000x10000x1000000]
 
 One round over the interactions (100 iterations), four drawn items each: 5 million pairs at the default size. It
 runs on one core; shown are its CPU seconds. The first iteration has the import of JAX and the compilation besides. The
 floor is the time of the layers' products alone, forward and back, at the rate of a plain sgemm of 1,024 × 1,024 on the
-same core: dropout, embeddings and Adam are not in it. torch makes the same steps with dense embeddings,
-`torch.optim.Adam` and pairs that are drawn at random.
+same core: dropout, embeddings and Adam are not in it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import argparse
 import os
 import sys
 import time
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -67,46 +65,14 @@ def ours(X: sparse.csr_matrix, settings: Settings) -> tuple[float, float, int]:
     return first, time.process_time() - start, n
 
 
-def torch_rate(X: sparse.csr_matrix, settings: Settings, n_steps: int, batch: int = 4096) -> float:
-    """Pairs a CPU second of the same steps in torch, on one thread."""
-    import torch
-    from torch import nn
-
-    torch.set_num_threads(1)
-    e, widths = settings.embedding, [2 * settings.embedding, *settings.layers]
-    layers: list[nn.Module] = []
-    for wide, narrow in pairwise(widths):
-        layers += [nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(settings.dropout)]
-    towers, output = nn.Sequential(*layers), nn.Linear(e + widths[-1], 1)
-    gmf, mlp = nn.Embedding(X.shape[1], e), nn.Embedding(X.shape[1], e)
-    modules = nn.ModuleList([towers, output, gmf, mlp])
-    users = torch.randn(X.shape[0], e)
-    adam = torch.optim.Adam(modules.parameters(), 0.001)
-    loss_of = nn.BCEWithLogitsLoss()
-    labels = (torch.rand(batch) < 0.2).float()
-    start = 0.0
-    for step in range(n_steps + 5):
-        if step == 5:
-            start = time.process_time()
-        p, items = users[torch.randint(X.shape[0], (batch,))], torch.randint(X.shape[1], (batch,))
-        x = towers(torch.cat([p, mlp(items)], 1))
-        loss = loss_of(output(torch.cat([p * gmf(items), x], 1)).squeeze(1), labels)
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-    return n_steps * batch / (time.process_time() - start)
-
-
 def main() -> None:
     """Run it, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=QUICK)
     parser.add_argument("--size", default=SIZE, help="users x items x interactions")
-    parser.add_argument("--torch-steps", type=int, default=100)
     options = parser.parse_args()
-    peer = ["torch"] if find_spec("torch") else []
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:1]))
-    print(describe("numpy", "jax", "optax", *peer), f"one core, load {os.getloadavg()[0]:.1f}")
+    print(describe("numpy", "jax", "optax"), f"one core, load {os.getloadavg()[0]:.1f}")
     X = liked(*(int(n) for n in (QUICK if options.quick else options.size).split("x")))
     settings = Settings()
     first, seconds, n = ours(X, settings)
@@ -119,11 +85,6 @@ def main() -> None:
     print(
         f"the layers' products alone at {rate:.0f} GFLOP/s: {floor:.1f} s; a round is {seconds / floor:.1f} times that"
     )
-    if peer:
-        theirs = torch_rate(X, settings, options.torch_steps)
-        print(f"torch: {theirs:,.0f} a second; ours is {n / seconds / theirs:.2f} times as fast")
-    else:
-        print("torch is not installed: left out")
 
 
 if __name__ == "__main__":

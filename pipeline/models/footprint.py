@@ -97,7 +97,6 @@ class Plan:
             algorithm=options.algorithm,
             cold_items=options.cold_items is not None,
             n_neighbours=options.n_neighbours,
-            layers=options.layer_units,
             negatives=options.negatives_per_positive,
         )
 

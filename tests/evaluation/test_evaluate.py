@@ -182,7 +182,7 @@ def test_the_lists_are_those_of_the_scorer(monkeypatch):
     real = Scorer.recommend_rows
     monkeypatch.setattr(Scorer, "recommend_rows", last_item_only)
     assert set(evaluate_ranking(scorer, split).metrics.values()) == {0.0}
-    assert asked == [([0], 10, {})]
+    assert asked == [([0], 10, {"allow": None})]
 
 
 @pytest.mark.parametrize("test", [{}, {(8, 0): 1}], ids=["nothing held out", "unknown users only"])

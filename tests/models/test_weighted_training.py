@@ -115,7 +115,8 @@ def test_what_is_trained_says_its_objective_and_folds_in(tmp_path):
 
 def test_the_scikit_learn_model_is_kept_of_its_own_objective_alone(tmp_path):
     read = SimpleNamespace(n_rows=1)
-    chosen = SimpleNamespace(source="file", query=None, where="ratings.csv", name="file:///x", notes=(), read=read)
+    where = {"source": "file", "query": None, "where": "ratings.csv", "name": "file:///x", "watermark": None}
+    chosen = SimpleNamespace(**where, notes=(), read=read)
     for options in ({}, {"unobserved_weight": 0.5}):
         with PendingRunWriter(tmp_path, "a" * 32, "a name", "a store", 0) as draft:
             _fill(draft, train(starred(), TrainOptions(max_iter=5, **options)), chosen, "")

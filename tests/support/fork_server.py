@@ -180,6 +180,9 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
+    compile_cache = sys.modules.get("pipeline.kernels.compile_cache")
+    if compile_cache is not None:
+        compile_cache.cache_folder.cache_clear()  # the command's own NUMBA_CACHE_DIR counts
     status = 1
     try:
         _run(request["program"])

@@ -91,6 +91,10 @@ class NeuMFAlgorithm(Algorithm):
         # Its rule is a number of rounds over all interactions: more of them lower the loss, and can rank worse.
         return Fitted(model, np.array(iterations.losses), True, iterations.interrupted, facts, (proposes,))
 
+    def plan(self, options: TrainOptions, shape: tuple[int, int], cores: int) -> Plan:
+        """With the units of the layers."""
+        return replace(super().plan(options, shape, cores), layers=options.layer_units)
+
     def footprint(self, size: Size, plan: Plan) -> Footprint:
         """The factor model; the network's weights with gradient and moments; pairs of a part."""
         n, e, both = size.n_cells, plan.n_components, size.n_users + size.n_items
