@@ -17,11 +17,11 @@ __all__ = [
     "PublishedSet",
     "digest",
     "head",
+    "holds_its_own",
     "is_staged",
     "sets",
     "staged_name",
     "stamp",
-    "stamp_of_staged",
 ]
 
 # Of the default name; the functions here take the `Names` of a model, and look at the tables of that one alone.
@@ -84,7 +84,7 @@ def sets(warehouse: Warehouse, names: Names = DEFAULT) -> dict[str, PublishedSet
     """Every set of the model that was published and is still there, by its table.
 
     A staged table, and one that was claimed for a move, holds one where it was exchanged with the published table
-    and not yet put away: its rows are then of another time than its name.
+    and not yet put away: its rows are then of another time or run than its name.
     """
     by_table: dict[str, PublishedSet] = {}
     for row in warehouse.rows(sql.load("queries/published_sets").text, {"sets": names.sets}):
@@ -100,7 +100,7 @@ def sets(warehouse: Warehouse, names: Names = DEFAULT) -> dict[str, PublishedSet
             if warehouse.engine(f"analytics.{name}") is None:
                 continue
             raise
-        if published is not None and stamp_of_staged(name, names) != stamp(published.at_ms):
+        if published is not None and not holds_its_own(name, published, names):
             by_table[name] = published
     return by_table
 
@@ -111,8 +111,11 @@ def is_staged(name: str, names: Names = DEFAULT) -> bool:
     return ours is not None and ours["kind"] == "staged"
 
 
-def stamp_of_staged(name: str, names: Names = DEFAULT) -> str | None:
-    """The time in the name of a staged table, also where it is claimed for a move; None for any other name."""
+def holds_its_own(name: str, published: PublishedSet, names: Names = DEFAULT) -> bool:
+    """Whether it is a staged table, also where it is claimed for a move, with the rows that it was made for.
+
+    Two jobs may begin in the same millisecond; so the run counts, too.
+    """
     claimed = CLAIMED.fullmatch(name)
-    ours = _OURS.fullmatch(claimed["purpose"] if claimed else name.removeprefix(names.sets))
-    return ours["stamp"] if ours is not None and ours["kind"] == "staged" else None
+    purpose = claimed["purpose"] if claimed else name.removeprefix(names.sets)
+    return f"{names.sets}{purpose}" == staged_name(published.at_ms, published.run_id, names)

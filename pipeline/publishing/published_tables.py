@@ -23,11 +23,10 @@ from pipeline.publishing.published_sets import (
     PublishedSet,
     digest,
     head,
+    holds_its_own,
     is_staged,
     sets,
     staged_name,
-    stamp,
-    stamp_of_staged,
 )
 from pipeline.warehouse import Warehouse, sql
 
@@ -88,7 +87,9 @@ def tidy(warehouse: Warehouse, keep: int, lock: PublishLock) -> None:
     candidates = [
         published
         for published in by_table.values()
-        if published.at_ms < current.at_ms and published.kept_name not in rolled_back
+        if published.at_ms <= current.at_ms
+        and published.kept_name != current.kept_name
+        and published.kept_name not in rolled_back
     ]
     new_previous = max(
         candidates, key=lambda published: (published.at_ms, published.table == names.previous_set), default=None
@@ -129,7 +130,7 @@ def _put_back_staged(warehouse: Warehouse, lock: PublishLock) -> None:
         claimed_set = head(warehouse, name)
         if claimed_set is None:
             lock.drop(name)
-        elif stamp_of_staged(name, lock.names) == stamp(claimed_set.at_ms):
+        elif holds_its_own(name, claimed_set, lock.names):
             lock.move(RENAME, name, f"{lock.names.sets}{claimed['purpose']}")
 
 

@@ -202,6 +202,20 @@ def test_two_jobs_at_once_both_publish_one_after_the_other(http_server):
         assert {published.run_id for published in published_tables.sets(warehouse).values()} == {"run0", "run1", "run2"}
 
 
+def test_jobs_that_begin_in_the_same_millisecond_lose_no_set(over_http, monkeypatch):
+    monkeypatch.setattr(RecommendationsTable, "_now", lambda self: 1_700_000_000_000)
+    tables = [RecommendationsTable(over_http, "int", "int", "3", f"run{i}") for i in range(3)]
+    for table in tables:
+        table.write(block())
+    for table in tables:
+        assert table.publish().action == "published"
+    assert {each.run_id for each in published_tables.sets(over_http).values()} == {"run0", "run1", "run2"}
+    assert current(over_http) == "run2"
+    roll_back(over_http, 3)
+    assert current(over_http) in ("run0", "run1")
+    assert {each.run_id for each in published_tables.sets(over_http).values()} == {"run0", "run1", "run2"}
+
+
 def test_a_dead_process_holds_nothing(http_server, over_http):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         started = owner._started(process.pid)
