@@ -66,6 +66,8 @@ def test_a_new_rating_is_among_the_parts(workers: Workers, model, known: bool) -
     predicted = workers.post("/api/v1/predict", {"user_id": user, "item_ids": [other]}).json()["predictions"][0]
     assert why["source"] == "fold_in"
     assert why["score"] == predicted["score"]
+    row = model.items.values.tolist().index(other)
+    assert why["n_interactions"] == int(np.count_nonzero(model.seen.indices == row)) > 0
     assert total(why) == pytest.approx(why["score"], abs=1e-5)
     ratings = {part["item_id"]: part["rating"] for part in why["contributions"]["your_items"]}
     assert ratings[new] == 5

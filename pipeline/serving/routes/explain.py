@@ -130,7 +130,7 @@ def _body(
         "confidence": explained.confidence,
         "rank": explained.rank,
         "n_unseen": explained.n_unseen,
-        "n_interactions": explained.n_interactions,
+        "n_interactions": interactions_with(model, col),  # of the model's users; a user who was folded in is none
         "reasons": _no_reasons(served, col) if reasons is None else _reasons(served, reasons),
         "contributions": _contributions(served, explained),
     }
