@@ -99,7 +99,7 @@ def _quota(text: str) -> int | None:
     if not text:
         return None
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise ValueError(f"quota is no whole number, got {text[:40]!r}")
+        raise ValueError(f"quota must be a whole number from 1, got {text[:40]!r}")
     return int(text)
 
 

@@ -29,7 +29,7 @@ def test_a_file_of_promotions(tmp_path):
         Rule("promote", genre="Drama"),
     ]
     path.write_text("action,item_id,quota,label\npromote,7,2.5,\npromote,7,0,\ndeny,7,,x\n")
-    with pytest.raises(BadRowsError, match=r"quota is no whole number, got '2\.5'.*quota 0 is not.*are of promote"):
+    with pytest.raises(BadRowsError, match=r"quota must be a whole number.*got '2\.5'.*quota 0 is not.*are of promote"):
         read_rules_file(path)
 
 
