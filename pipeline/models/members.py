@@ -59,6 +59,8 @@ def _copy_files(source: Path, target: Path) -> None:
 
 def read_member(source: ModelFolder, i: int, digest: Any, load: Callable[..., SavedModel], mapped: bool) -> SavedModel:
     """Member i, whose metadata has the given sha256, by `load(its folder, mapped=…)`. Raises ArtifactError."""
+    with safe_files.opened(source.folder, f"{MEMBERS}/{i}/{METADATA}"):
+        pass  # a member's folder may be no link out of the whole's
     own = ModelFolder(source.folder / MEMBERS / str(i), listed=str(digest))
     if own.kind in _MADE_OF_MEMBERS:
         raise ArtifactError(f"{own.folder}: a member can't be of kind {own.kind}")
