@@ -312,6 +312,7 @@ print(sorted(name for name in FORBIDDEN if name in sys.modules))
 """
 
 
+@pytest.mark.slow
 def test_the_scorer_runs_on_numpy_and_scipy_alone(make_model, rng, tmp_path):
     model = make_model(rng, 5, 12)
     model.save(tmp_path)

@@ -184,6 +184,7 @@ def test_any_metric(x, metric) -> None:
     assert result.best.value == max(trial.value for trial in result.trials if trial.state == "complete")
 
 
+@pytest.mark.slow
 def test_the_time_is_kept(x, monkeypatch, tmp_path) -> None:
     fit, steps = room.candidate, []
 
