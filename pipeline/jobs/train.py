@@ -36,7 +36,8 @@ from pipeline.runtime.retry import AGAIN
 from pipeline.settings import CHECKOUT, Settings
 from pipeline.tracking import run as tracking
 from pipeline.tracking import stale_runs
-from pipeline.tracking.outbox import PendingRun, PendingRunWriter, pending_in
+from pipeline.tracking.outbox import PendingRun, pending_in
+from pipeline.tracking.outbox_writer import PendingRunWriter
 from pipeline.tracking.upload import record, register
 from pipeline.training.choice import Choice
 from pipeline.training.search import check_holdout

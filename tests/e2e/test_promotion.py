@@ -17,7 +17,7 @@ from support.stored_evaluations import add_version, stored_evaluation, write
 
 from pipeline.cli.main import main
 from pipeline.errors import ArtifactError, InputError, UsageError
-from pipeline.evaluation.promotion_gate import Gate
+from pipeline.evaluation.gate_checks import Gate
 from pipeline.jobs.compare import compare_job
 from pipeline.jobs.promote import promote_job
 from pipeline.jobs.rollback import rollback_job
