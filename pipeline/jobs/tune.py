@@ -24,8 +24,9 @@ from pipeline.tracking import run as tracking
 from pipeline.tracking.outbox import pending_in
 from pipeline.tracking.store import impatient
 from pipeline.training.choice_report import candidates_csv, choice_page, how_chosen
+from pipeline.training.stages import Stages
 from pipeline.training.study import check_optuna
-from pipeline.training.train import Stages, checked_algorithm
+from pipeline.training.train import checked_algorithm
 from pipeline.training.tune import Trial, Tuned, tune
 from pipeline.training.tuning_report import command_of, history_picture, page, trials_table
 
