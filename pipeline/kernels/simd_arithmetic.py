@@ -91,21 +91,25 @@ def violation(typingctx: Any, step: Any, w: Any) -> Any:
     return w(step, w), codegen
 
 
+def _sum_of_lanes(builder: Any, value: Any, n: int) -> Any:
+    """The halves of a vector of n lanes added, until one lane is left."""
+    while n > 1:
+        n //= 2
+        word = ir.VectorType(ir.IntType(32), n)
+        low = builder.shuffle_vector(value, value, ir.Constant(word, list(range(n))))
+        high = builder.shuffle_vector(value, value, ir.Constant(word, list(range(n, 2 * n))))
+        value = builder.fadd(low, high)
+    return builder.extract_element(value, ir.IntType(32)(0))
+
+
 @intrinsic()
 def total(typingctx: Any, a: Any) -> Any:
     """The sum of the lanes, in float64, always in the same order."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, n = args[0], a.lanes
-        wide = ir.VectorType(ir.DoubleType(), n)
-        value = value if a.dtype == types.float64 else builder.fpext(value, wide)
-        while n > 1:
-            n //= 2
-            word = ir.VectorType(ir.IntType(32), n)
-            low = builder.shuffle_vector(value, value, ir.Constant(word, list(range(n))))
-            high = builder.shuffle_vector(value, value, ir.Constant(word, list(range(n, 2 * n))))
-            value = builder.fadd(low, high)
-        return builder.extract_element(value, ir.IntType(32)(0))
+        wide = ir.VectorType(ir.DoubleType(), a.lanes)
+        value = args[0] if a.dtype == types.float64 else builder.fpext(args[0], wide)
+        return _sum_of_lanes(builder, value, a.lanes)
 
     return types.float64(a), codegen
 
@@ -115,13 +119,6 @@ def across(typingctx: Any, a: Any) -> Any:
     """The sum of the lanes in their type, always in the same order."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, n = args[0], a.lanes
-        while n > 1:
-            n //= 2
-            word = ir.VectorType(ir.IntType(32), n)
-            low = builder.shuffle_vector(value, value, ir.Constant(word, list(range(n))))
-            high = builder.shuffle_vector(value, value, ir.Constant(word, list(range(n, 2 * n))))
-            value = builder.fadd(low, high)
-        return builder.extract_element(value, ir.IntType(32)(0))
+        return _sum_of_lanes(builder, args[0], a.lanes)
 
     return a.dtype(a), codegen
