@@ -24,7 +24,7 @@ from pipeline.data.id_map import MAX_ID_LENGTH, IdMap, as_ids
 from pipeline.errors import ArtifactError, InputError
 from pipeline.models import safe_files
 from pipeline.models.item_snapshot import ItemSnapshot, most_bytes, read_snapshot
-from pipeline.models.pattern_file import read_seen
+from pipeline.models.pattern import read_seen
 from pipeline.models.signatures import SIGNATURE, SigningKeys
 
 __all__ = [

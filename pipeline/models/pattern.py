@@ -1,4 +1,4 @@
-"""Where the cells of a saved sparse matrix are: read from an ``.npz`` and checked before they are used."""
+"""Where the cells of a stored sparse matrix are: read, and checked before anything goes by it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.models import safe_files
 
 __all__ = ["Pattern", "read_pattern", "read_seen"]
 
-# Members of a sparse matrix, in the order that they are written.
+# Members of the file of seen items, in the order that they are written.
 _SEEN_MEMBERS = ("indptr.npy", "indices.npy", "shape.npy")
 
 
@@ -23,15 +23,6 @@ class Pattern(NamedTuple):
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]
-
-
-def read_seen(file: BufferedReader, mapped: bool, shape: tuple[int, int]) -> Pattern:
-    """The pattern of the seen items, for so many users and items. Raises ArtifactError."""
-    parts = safe_files.members(file, _SEEN_MEMBERS)
-    stored_shape = tuple(safe_files.read_array(file, parts["shape.npy"], "<i8", 1).tolist())
-    if stored_shape != shape:
-        raise ArtifactError(f"it is for {str(stored_shape)[:60]}, the ids for {shape}")
-    return read_pattern(file, parts, shape, mapped=mapped)
 
 
 def read_pattern(
@@ -46,3 +37,12 @@ def read_pattern(
     if indices.size and (indices.min() < 0 or indices.max() >= shape[1]):
         raise ArtifactError(f"item rows must be in range [0, {shape[1]})")
     return Pattern(indptr, indices)
+
+
+def read_seen(file: BufferedReader, mapped: bool, shape: tuple[int, int]) -> Pattern:
+    """The pattern of the seen items, for so many users and items. Raises ArtifactError."""
+    parts = safe_files.members(file, _SEEN_MEMBERS)
+    stored_shape = tuple(safe_files.read_array(file, parts["shape.npy"], "<i8", 1).tolist())
+    if stored_shape != shape:
+        raise ArtifactError(f"it is for {str(stored_shape)[:60]}, the ids for {shape}")
+    return read_pattern(file, parts, shape, mapped=mapped)
