@@ -21,28 +21,49 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.compat.configuration import Constants, Settings
     from pipeline.compat.data_loader import DataLoader
+    from pipeline.compat.evaluation_service import EvaluationService
+    from pipeline.compat.explainer_service import ExplainerService
+    from pipeline.compat.matrix_factorization import MatrixFactorizationModel
+    from pipeline.compat.model_manager import MLModelManager
+    from pipeline.compat.neural_cf import NeuralCF
     from pipeline.compat.nmf_model import NMFModel
+    from pipeline.compat.realtime_learner import RealtimeLearner
     from pipeline.compat.redis_connector import RedisConnector
     from pipeline.compat.trainer import EvaluationMetrics, ModelTrainer
+    from pipeline.compat.training_service import TrainingService
 
 __all__ = [
     "Constants",
     "DataLoader",
     "EvaluationMetrics",
+    "EvaluationService",
+    "ExplainerService",
+    "MLModelManager",
+    "MatrixFactorizationModel",
     "ModelTrainer",
     "NMFModel",
+    "NeuralCF",
+    "RealtimeLearner",
     "RedisConnector",
     "Settings",
+    "TrainingService",
 ]
 
 _PLACES = {
     "Constants": "configuration",
     "DataLoader": "data_loader",
     "EvaluationMetrics": "trainer",
+    "EvaluationService": "evaluation_service",
+    "ExplainerService": "explainer_service",
+    "MLModelManager": "model_manager",
+    "MatrixFactorizationModel": "matrix_factorization",
     "ModelTrainer": "trainer",
     "NMFModel": "nmf_model",
+    "NeuralCF": "neural_cf",
+    "RealtimeLearner": "realtime_learner",
     "RedisConnector": "redis_connector",
     "Settings": "configuration",
+    "TrainingService": "training_service",
 }
 
 
