@@ -86,6 +86,7 @@ class Workers:
         service.reader, service.writer = InteractionReader(log), InteractionWriter(log)
         await service.model.look()
         gate, self.app = make_app(service)
+        self.gate = gate
         self.services.append(service)
         self.logs.append(log)
         self.clients.append(
