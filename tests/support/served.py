@@ -48,12 +48,14 @@ def item_texts(model: SavedModel) -> ItemTexts:
     return ItemTexts(titles, {item: (GENRES[n % 3], "All") for n, item in enumerate(ids)})
 
 
-def put_copy(folder: LiveFolder, model: SavedModel, version: str = "1", at: int = 1) -> Pointer:
-    """A copy of the model in the folder, as the agent makes one."""
+def put_copy(
+    folder: LiveFolder, model: SavedModel, version: str = "1", at: int = 1, texts: ItemTexts | None = None
+) -> Pointer:
+    """A copy of the model in the folder, as the agent makes one; `texts`, else those of `item_texts`."""
     folder.make()
     run_id = version * 32
     saved = replace(model, meta={**model.meta, "run_id": run_id})
-    incoming = saved.save(folder.models / f"incoming-{version}", item_texts(model))
+    incoming = saved.save(folder.models / f"incoming-{version}", texts or item_texts(model))
     digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
     pointer = Pointer(digest, "rankline", version[0], run_id, True, at)
     incoming.rename(folder.model_folder(digest))
