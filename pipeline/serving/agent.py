@@ -200,7 +200,8 @@ class Agent:
             return
         try:
             with InteractionLog.open(path, create=False) as log:
-                log.set_covered(min((copy.watermark.get(log.log_id, 0) for copy in self._folder.copies()), default=0))
+                copies = self._folder.copies_of_all_names  # the log is theirs together
+                log.set_covered(lambda: min((copy.watermark.get(log.log_id, 0) for copy in copies()), default=0))
         except RanklineError as error:
             _LOG.warning(f"{error}")
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.interaction_log import Tombstones
 from pipeline.options.serve import ServeOptions
 from pipeline.serving.access import Access
 from pipeline.serving.current_model import CurrentModel
@@ -55,6 +56,7 @@ class Service:
     access : who may ask
     jobs : what is asked of the agent
     snapshots : what the agent has read for the workers
+    tombstones : who was forgotten, for when the log can't be read
     draining : whether the process is about to stop
     """
 
@@ -65,6 +67,7 @@ class Service:
     metrics: Metrics
     jobs: JobTable
     snapshots: Snapshots
+    tombstones: Tombstones
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
     log_fault: str = ""
@@ -79,7 +82,9 @@ class Service:
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
         access = Access(KeyFile(folder.keys_path), config.options.host)
-        return cls(config, folder, model, access, metrics, JobTable(folder.jobs_path), Snapshots(folder))
+        tombstones = Tombstones(folder.interactions_path)
+        jobs, snapshots = JobTable(folder.jobs_path), Snapshots(folder)
+        return cls(config, folder, model, access, metrics, jobs, snapshots, tombstones)
 
     @property
     def uptime(self) -> float:

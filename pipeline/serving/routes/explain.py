@@ -211,7 +211,10 @@ def _near_users(service: Service, text: str, k: int) -> Answer:
     if at < 0:
         raise Problem(Code.UNKNOWN_USER, f"Nothing is known of user {text[:80]!r}")
     near = similar_users(of, at, k, among=model, itself=row)
-    pairs = zip(scorer.users.ids(near.rows).tolist(), near.similarities.tolist(), strict=True)
-    similar = [{"user_id": other, "similarity": value} for other, value in pairs]
+    similar = [
+        {"user_id": other, "similarity": value}
+        for other, value in zip(scorer.users.ids(near.rows).tolist(), near.similarities.tolist(), strict=True)
+        if not known_of(service, served, other).forgotten
+    ]
     body = {"user_id": user, "model_version": served.pointer.label, "run_id": served.pointer.run_id, "users": similar}
     return json_answer(body, served.version_header)

@@ -110,5 +110,6 @@ def _answer(service: Service, scope: Scope, text: str, values: Mapping[str, Any]
 
 
 def known_of(service: Service, served: ServedModel, user: int | str) -> Known:
-    """What the log has of the user."""
-    return Known(readable=False) if service.reader is None else service.reader.known(user, served)
+    """What the log has of the user. Where it can't be read, who was forgotten is known from the copy beside it."""
+    known = Known(readable=False) if service.reader is None else service.reader.known(user, served)
+    return known if known.readable else known._replace(forgotten=service.tombstones.has(user))

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Request, Response
 
 from pipeline.errors import ForgottenUserError, IdempotencyConflictError, InvalidInteractionError
 from pipeline.interaction_log import Batch, Interaction, Logged
+from pipeline.interaction_log.columns import AHEAD_MS
 from pipeline.ranking.content import CONTENT
 from pipeline.serving.content import content_prediction, item_place, own_items
 from pipeline.serving.gate import key_of
@@ -27,7 +28,7 @@ from pipeline.serving.service import Service
 __all__ = ["post_routes"]
 
 MOST_ITEMS, MOST_FOLDED = 5_000, 200  # in the lists of one request; users who are folded in for it
-_LATEST = timedelta(days=1)  # by which clocks may differ
+_LATEST = timedelta(milliseconds=AHEAD_MS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
