@@ -239,7 +239,10 @@ def run_agent(config: ServiceConfig) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
-    threading.Thread(target=keep_in_touch, args=(config, stopping), daemon=True).start()
+    for one in config.every:
+        threading.Thread(target=keep_in_touch, args=(one, stopping), daemon=True).start()
+    for other in config.others:
+        threading.Thread(target=Agent(other, stopping).run, daemon=True).start()
     Agent(config, stopping).run()
 
 

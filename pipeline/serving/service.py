@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.interaction_log import Tombstones
+from pipeline.interaction_log import InteractionLog, Tombstones
+from pipeline.options.names import DEFAULT_NAME
 from pipeline.options.serve import ServeOptions
 from pipeline.serving.access import Access
 from pipeline.serving.current_model import CurrentModel
@@ -32,6 +34,7 @@ class ServiceConfig:
     tracking_uri : MLflow's store, which the agent alone opens
     rules : the snapshot of the rules about items
     log_format : ``text`` or ``json``
+    others : of further models, which the same processes serve
     """
 
     options: ServeOptions
@@ -40,6 +43,19 @@ class ServiceConfig:
     tracking_uri: str
     rules: Path | None = None
     log_format: str = "text"
+    others: tuple[ServiceConfig, ...] = ()
+
+    @property
+    def every(self) -> tuple[ServiceConfig, ...]:
+        """Of all models, this first."""
+        return (self, *self.others)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models that are served under ``/api/v1/NAME`` besides."""
+        if not self.others and self.model == DEFAULT_NAME:
+            return ()
+        return tuple(config.model for config in self.every)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -58,6 +74,7 @@ class Service:
     snapshots : what the agent has read for the workers
     tombstones : who was forgotten, for when the log can't be read
     draining : whether the process is about to stop
+    others : those of further models
     """
 
     config: ServiceConfig
@@ -73,6 +90,7 @@ class Service:
     log_fault: str = ""
     draining: bool = False
     started: float = field(default_factory=time.time)
+    others: Sequence[Service] = ()
 
     @classmethod
     def of(cls, config: ServiceConfig, metrics: Metrics) -> Service:
@@ -80,11 +98,23 @@ class Service:
         folder = LiveFolder(config.live, config.model)
         folder.make()
         cache_bytes = config.options.cache_mb << 20
-        model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
+        model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.loaded(config.model))
         access = Access(KeyFile(folder.keys_path), config.options.host)
         tombstones = Tombstones(folder.interactions_path)
         jobs, snapshots = JobTable(folder.jobs_path), Snapshots(folder)
-        return cls(config, folder, model, access, metrics, jobs, snapshots, tombstones)
+        others = [cls.of(other, metrics) for other in config.others]
+        return cls(config, folder, model, access, metrics, jobs, snapshots, tombstones, others=others)
+
+    @property
+    def every(self) -> list[Service]:
+        """Those of all models, this first."""
+        return [self, *self.others]
+
+    def use(self, log: InteractionLog) -> None:
+        """Read and write the log, which is one for all models. Needs a running event loop."""
+        reader, writer = InteractionReader(log), InteractionWriter(log)
+        for service in self.every:
+            service.reader, service.writer = reader, writer
 
     @property
     def uptime(self) -> float:

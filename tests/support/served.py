@@ -17,7 +17,6 @@ from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import ItemTexts, SavedModel
 from pipeline.options import ServeOptions, TrainOptions
 from pipeline.serving.app import make_app
-from pipeline.serving.interactions import InteractionReader, InteractionWriter
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.service import Service, ServiceConfig
@@ -66,15 +65,20 @@ def put_copy(
 class Workers:
     """Several workers over one folder.
 
+    others : names of further models besides rankline
+
     Attributes
     ----------
     services : each worker's
     """
 
-    def __init__(self, live: Path, n: int = 2, **options: Any) -> None:
+    def __init__(self, live: Path, n: int = 2, others: tuple[str, ...] = (), **options: Any) -> None:
         self.runner = asyncio.Runner()
         spec = ServeOptions(**{"access_log": "no", "item_fields": "title,genres", **options})
-        self.config = ServiceConfig(spec, live, "rankline", "sqlite:///none", live / "rules.json")
+        first, *more = (
+            ServiceConfig(spec, live, name, "sqlite:///none", live / "rules.json") for name in ("rankline", *others)
+        )
+        self.config = replace(first, others=tuple(more))
         self.folder = LiveFolder(live)
         self.services: list[Service] = []
         self.logs: list[InteractionLog] = []
@@ -85,8 +89,9 @@ class Workers:
     async def _start(self) -> None:
         service = Service.of(self.config, Metrics())
         log = InteractionLog.open(service.folder.interactions_path)
-        service.reader, service.writer = InteractionReader(log), InteractionWriter(log)
-        await service.model.look()
+        service.use(log)
+        for one in service.every:
+            await one.model.look()
         gate, self.app = make_app(service)
         self.services.append(service)
         self.logs.append(log)
@@ -99,7 +104,8 @@ class Workers:
     def look(self) -> None:
         """Let each worker look at the folder."""
         for service in self.services:
-            self.runner.run(service.model.look())
+            for one in service.every:
+                self.runner.run(one.model.look())
 
     def ask(self, method: str, path: str, worker: int = 0, **more: Any) -> httpx.Response:
         return self.runner.run(self.clients[worker].request(method, path, **more))

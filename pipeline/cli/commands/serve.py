@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.cli.command import RECOMMENDATIONS, Invocation, Outputs, command
 from pipeline.errors import UsageError
 from pipeline.options.base import types_of
+from pipeline.options.names import Names
 from pipeline.options.serve import ServeOptions
 
 __all__: list[str] = []
@@ -45,10 +46,12 @@ def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
     settings = run.settings
     options = _with_other_names(spec, run)
     live = (options.live_dir or settings.live_path).absolute()
-    config = ServiceConfig(
-        options, live, settings.names.model, settings.tracking_uri, settings.rules_path, run.log_format
+    also = [Names(name.strip()) for name in (options.also or "").split(",") if name.strip()]
+    config, *others = (
+        ServiceConfig(options, live, named.names.model, named.tracking_uri, named.rules_path, run.log_format)
+        for named in map(settings.named, (settings.names, *also))
     )
-    serve(config, run.reporter.say)
+    serve(replace(config, others=tuple(others)), run.reporter.say)
     return []
 
 
