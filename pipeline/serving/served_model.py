@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.models.item_snapshot import ItemSnapshot
 from pipeline.models.saved_model import load_item_snapshot
 from pipeline.ranking.content import ContentScorer, words_of
+from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.rules import Rules
 from pipeline.ranking.scorer import Scorer
 from pipeline.serving.item_search import ItemSearch
@@ -166,6 +167,7 @@ def load_served(folder: Path, pointer: Pointer, fields: tuple[str, ...], cache_b
     snapshot = load_item_snapshot(folder)
     if snapshot is None:  # saved before there were snapshots
         snapshot = ItemSnapshot.of(scorer.items, scorer.model.seen)
+    scorer.genre_source = GenreSource(lambda: snapshot)  # not read from the file a second time
     served = ServedModel(pointer, scorer, snapshot, fields, cache_bytes)
     scorer.prepare()
     if snapshot.others is not None:

@@ -15,14 +15,16 @@ from pipeline.serving.routes.schemas import USER_LIST
 from pipeline.serving.served_model import CachedAnswer, ServedModel
 from pipeline.serving.service import Service
 
-__all__ = ["NOT_READ", "known_of", "list_routes"]
+__all__ = ["MAX_PER_GENRE", "NOT_READ", "known_of", "list_routes"]
 
 MOST = 100
 NOT_READ = "new interactions can't be read just now"
+MAX_PER_GENRE = Parameter("max_per_genre", int, "Items of one genre, at most; by default any number.", None, 1, MOST)
 PARAMETERS = (
     Parameter("k", int, "Items, at most.", 10, 1, MOST),
     Parameter("top_k", int, "Another name of k.", None, 1, MOST, stands_for="k"),
     Parameter("genre", str, "Only items of this genre.", None, 1, 256),
+    MAX_PER_GENRE,
     Parameter("exclude_seen", bool, "Leave out what the user has interacted with.", True),
     Parameter("unknown", str, "A user of whom nothing is known: a popular list, or 404.", "popular",
               choices=("popular", "error")),
@@ -97,7 +99,13 @@ def _answer(service: Service, scope: Scope, text: str, values: Mapping[str, Any]
     head: dict[str, Any] = {"user_id": user}
     if not known.readable:
         head["degraded"] = NOT_READ
-    options = ListOptions(values["k"], values["genre"], values["exclude_seen"], values["unknown"])
+    options = ListOptions(
+        values["k"],
+        values["genre"],
+        values["exclude_seen"],
+        values["unknown"],
+        max_per_genre=values["max_per_genre"],
+    )
     made = list_of(served, user, known.new, options, forgotten=known.forgotten, liked=known.genres)
     body = as_json(served, made, head)
     key = (scope["path"], scope["query_string"])

@@ -120,6 +120,7 @@ async def _lists(service: Service, asked: BatchRequest) -> Response:
         asked.exclude_seen,
         allow=None if asked.allow is None else tuple(asked.allow),
         deny=tuple(asked.deny or ()),
+        max_per_genre=asked.max_per_genre,
     )
     if asked.interactions is not None:
         session = [Logged(0, "", event.item_id, event.rating, _EPOCH, _EPOCH) for event in asked.interactions]
