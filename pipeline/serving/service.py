@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.options.serve import ServeOptions
+from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.access import Access
 from pipeline.serving.current_model import CurrentModel
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.metrics import Metrics
+from pipeline.serving.shared_cache.tier import SharedCache
 
 __all__ = ["Service", "ServiceConfig"]
 
@@ -29,6 +31,7 @@ class ServiceConfig:
     tracking_uri : MLflow's store, which the agent alone opens
     rules : the snapshot of the rules about items
     log_format : ``text`` or ``json``
+    redis : where Redis is, as the second cache; None without it
     """
 
     options: ServeOptions
@@ -37,6 +40,7 @@ class ServiceConfig:
     tracking_uri: str
     rules: Path | None = None
     log_format: str = "text"
+    redis: RedisAddress | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -51,6 +55,7 @@ class Service:
     model : the model to answer with
     reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
     access : who may ask
+    shared : the cache in Redis; None without it
     draining : whether the process is about to stop
     """
 
@@ -62,6 +67,7 @@ class Service:
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
     log_fault: str = ""
+    shared: SharedCache | None = None
     draining: bool = False
     started: float = field(default_factory=time.time)
 
@@ -73,7 +79,10 @@ class Service:
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
         access = Access(KeyFile(folder.keys_path), config.options.host)
-        return cls(config, folder, model, access, metrics)
+        shared = None
+        if config.redis is not None:
+            shared = SharedCache(config.redis, config.options.redis_timeout_ms / 1000)
+        return cls(config, folder, model, access, metrics, shared=shared)
 
     @property
     def uptime(self) -> float:
