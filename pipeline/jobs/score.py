@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.sources.warehouse import MART, interactions_query
 from pipeline.errors import CheckFailedError, InputError, ServerError
@@ -23,6 +28,7 @@ from pipeline.runtime.progress import Reporter
 from pipeline.settings import CHECKOUT, Settings
 from pipeline.tracking import run as tracking
 from pipeline.tracking import stale_runs
+from pipeline.tracking.registry import ModelVersion
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.sql import Sql, read_query
 
@@ -42,7 +48,13 @@ class ScoreResult:
     max_per_genre: int | None = None
 
 
-def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> ScoreResult:
+# Told after publishing: the scorer under the rules, the version, and which of some ids are users who were forgotten.
+Then = Callable[[Scorer, ModelVersion, Callable[[NDArray[Any]], NDArray[np.bool_]]], None]
+
+
+def score_job(
+    spec: ScoreOptions, settings: Settings, reporter: Reporter, then: Then = lambda _scorer, _version, _forgotten: None
+) -> ScoreResult:
     """Rank items for every user of the model and publish the table. If anything fails, the old table stays."""
     start, names = time.perf_counter(), settings.names
     tracking.open_store(settings.tracking_uri)
@@ -64,6 +76,7 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
                 names,
                 str(scorer.model.meta.get("source_name") or ""),
             )
+            forgotten = read_suppressed_users(warehouse).mask
             try:
                 rules = read_rules(warehouse, names)
                 scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre)
@@ -75,7 +88,7 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
                     spec.k,
                     seen_now=() if seen is None else table.seen_now(seen, lambda: logged_pairs(settings, *kinds)),
                     unknown_popular=spec.unknown == "popular",
-                    forgotten=read_suppressed_users(warehouse).mask,
+                    forgotten=forgotten,
                     progress=lambda done, total: reporter.progress("score", done, total, "users"),
                 )
                 reporter.progress("publish", 0, None)
@@ -94,6 +107,7 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
             result = ScoreResult(
                 version.label, names.table, warehouse.address, summary, outcome, seconds, spec.max_per_genre
             )
+        then(scorer.limited(None), version, forgotten)
         for sentence in outcome.notes:
             reporter.say(sentence)
         if summary.n_forgotten:

@@ -28,6 +28,7 @@ from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import metrics
 from pipeline.serving.server_warehouse import keep_in_touch
 from pipeline.serving.service import ServiceConfig
+from pipeline.serving.shared_cache.published import keep_published
 from pipeline.tracking import registry, store
 
 __all__ = ["Agent", "run_agent"]
@@ -235,6 +236,9 @@ def run_agent(config: ServiceConfig) -> None:
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
     threading.Thread(target=keep_in_touch, args=(config, stopping), daemon=True).start()
+    if config.redis is not None:
+        folder = LiveFolder(config.live, config.model)
+        threading.Thread(target=keep_published, args=(folder, config.redis, stopping), daemon=True).start()
     Agent(config, stopping).run()
 
 

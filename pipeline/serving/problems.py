@@ -19,6 +19,7 @@ class Code(StrEnum):
     UNKNOWN_USER = "UNKNOWN_USER"
     UNKNOWN_ITEM = "UNKNOWN_ITEM"
     UNKNOWN_GENRE = "UNKNOWN_GENRE"
+    NO_EMBEDDINGS = "NO_EMBEDDINGS"
     INVALID_REQUEST = "INVALID_REQUEST"
     INVALID_JSON = "INVALID_JSON"
     NOT_AUTHENTICATED = "NOT_AUTHENTICATED"
@@ -47,6 +48,7 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.UNKNOWN_USER: _Kind(404, "Unknown user"),
     Code.UNKNOWN_ITEM: _Kind(404, "Unknown item"),
     Code.UNKNOWN_GENRE: _Kind(404, "Unknown genre"),
+    Code.NO_EMBEDDINGS: _Kind(404, "The model has no embeddings"),
     Code.INVALID_REQUEST: _Kind(422, "Invalid request"),
     Code.INVALID_JSON: _Kind(422, "The body is no JSON"),
     Code.NOT_AUTHENTICATED: _Kind(401, "A key is needed"),

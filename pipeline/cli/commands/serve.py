@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from pipeline.cli.command import RECOMMENDATIONS, Invocation, Outputs, command
+from pipeline.cli.redis_cache import cache_address
 from pipeline.errors import UsageError
 from pipeline.options.base import types_of
 from pipeline.options.serve import ServeOptions
@@ -59,10 +60,7 @@ def _redis(spec: ServeOptions) -> RedisAddress | None:
     """Where Redis is; None without it. Raises UsageError."""
     if "@" in (spec.redis_url or "") and spec.redis_url != os.environ.get("RANKLINE_REDIS_URL"):
         raise UsageError("--redis-url takes no user and password, which a list of processes would show: REDIS_PASSWORD")
-    address = RedisAddress.of_environment(os.environ, spec.redis_url or "", spec.redis_db)
-    if address is not None and find_spec("redis") is None:
-        raise UsageError("a cache in Redis needs redis: pip install 'rankline[redis]'")
-    return address
+    return cache_address(spec.redis_url, spec.redis_db)
 
 
 def _with_other_names(spec: ServeOptions, run: Invocation) -> ServeOptions:

@@ -17,11 +17,11 @@ from pipeline.runtime.redis_address import RedisAddress
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["MOST_BYTES", "SharedCache"]
+__all__ = ["LIST_SECONDS", "MOST_BYTES", "SharedCache"]
 
 _LOG = logging.getLogger("rankline")
 MOST_BYTES = 256 << 10  # of a value; a larger one is no list of ours
-_LIST_SECONDS = 3600  # for which Redis keeps a list
+LIST_SECONDS = 3600  # for which Redis keeps a list
 _FAILURES = 3
 _LOOK_SECONDS = 1.0
 _CONNECTIONS = 32
@@ -192,7 +192,7 @@ async def _set_all(client: Redis, values: list[tuple[str, bytes]]) -> str:
     """Store the values; the first refusal, "" for none."""
     pipe = client.pipeline(transaction=False)
     for key, value in values:
-        pipe.set(key, value, ex=_LIST_SECONDS)
+        pipe.set(key, value, ex=LIST_SECONDS)
     answers = await pipe.execute(raise_on_error=False)
     return next((_reason(answer) for answer in answers if isinstance(answer, Exception)), "")
 
