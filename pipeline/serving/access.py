@@ -7,6 +7,7 @@ everybody look local. So without keys a request with a foreign Host or Origin, o
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -25,7 +26,9 @@ _SCOPES: Mapping[tuple[str, str], str] = {
     ("POST", "/api/v1/predict"): "read",
     ("POST", "/api/ml/predict"): "read",
     ("POST", "/api/v1/interactions"): "write",
+    ("PUT", "/api/v1/users/preferences"): "write",
 }
+_PREFERENCES = re.compile(r"/api/v1/users/[^/]+/preferences")  # of a user in the path
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip")
 
 
@@ -46,6 +49,8 @@ def scope_of(method: str, path: str) -> str | None:
         if path in _OPEN:
             return None
         return "metrics" if path == "/metrics" else "read"
+    if method == "PUT" and _PREFERENCES.fullmatch(path):
+        return "write"
     return _SCOPES.get((method, path), "admin")
 
 

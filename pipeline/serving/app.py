@@ -21,6 +21,7 @@ from pipeline.serving.routes.items import item_routes
 from pipeline.serving.routes.lists import list_routes
 from pipeline.serving.routes.openapi import document
 from pipeline.serving.routes.post import post_routes
+from pipeline.serving.routes.preferences import preference_gets, preference_puts
 from pipeline.serving.routes.state import state_routes
 from pipeline.serving.service import Service
 
@@ -29,13 +30,8 @@ __all__ = ["make_app"]
 
 def make_app(service: Service) -> tuple[Gate, FastAPI]:
     """The application, and the part of it that routes."""
-    gets = [
-        *list_routes(service),
-        *item_routes(service),
-        *explain_routes(service),
-        *embedding_routes(service),
-        *state_routes(service),
-    ]
+    gets = [*list_routes(service), *item_routes(service), *explain_routes(service), *preference_gets(service)]
+    gets += [*embedding_routes(service), *state_routes(service)]
     made: list[bytes] = []
 
     def openapi(scope: object, values: object) -> Answer:
@@ -52,6 +48,7 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
         routes=[get.route for get in gets],
     )
     app.include_router(post_routes(service))
+    app.include_router(preference_puts(service))
     app.add_exception_handler(Problem, _answering(_same))
     app.add_exception_handler(RequestValidationError, _answering(_invalid))
     app.add_exception_handler(HTTPException, _answering(_http))

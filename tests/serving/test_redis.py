@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
 import pytest
+from support.processes import free_port
 from support.redis_server import RedisServer
 from support.served import Workers, listed, put_copy, small_trained
 
@@ -304,3 +307,24 @@ def test_requests_of_one_moment_ask_redis_and_make_the_list_once(make: Make, red
     assert len(set(workers.runner.run(at_once()))) == 1
     assert workers.services[0].shared.calls == 1
     assert [hits(workers, 0, tier) for tier in ("none", "process")] == [1, 19]
+
+
+def test_tls_with_the_certificate_checked(make: Make, redis_server: RedisServer, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    named = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *named]
+    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    port = free_port()
+    tls = ("--tls-port", str(port), "--tls-auth-clients", "no")
+    files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    guarded = RedisServer("--requirepass", "of-tls", *tls, *files)
+    try:
+        right = make(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}", n=1, password="of-tls")
+        assert usable(right) == [True]
+        unchecked = make(f"rediss://127.0.0.1:{port}", n=1, password="of-tls")
+        assert usable(unchecked) == [False]
+        assert "certificate" in unchecked.get("/api/v1/health").json()["cache"]["fault"].lower()
+    finally:
+        guarded.stop()

@@ -7,8 +7,8 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from support.tastes import three_tastes
 
 from pipeline.data.interactions import Interactions
 from pipeline.data.splits import pair_keys
@@ -38,14 +38,7 @@ PLENTY = Room(seconds=1e6)
 
 @pytest.fixture(scope="module")
 def x() -> Interactions:
-    """Sixty users of three tastes, twelve items each of forty-five, over a year."""
-    rng = np.random.default_rng(5)
-    users = np.repeat(np.arange(60), 12)
-    items = np.concatenate(
-        [rng.choice(45, 12, replace=False, p=np.where(np.arange(45) % 3 == u % 3, 8, 1) / 150) for u in range(60)]
-    )
-    at = np.datetime64("2024-01-01", "ms") + rng.integers(0, 366 * 86_400_000, users.size).astype("timedelta64[ms]")
-    return Interactions.of(users, items, rng.integers(1, 6, users.size), at)
+    return three_tastes()
 
 
 def candidates_of(x: Interactions, base: TrainOptions = BASE, room: Room = PLENTY) -> Candidates:

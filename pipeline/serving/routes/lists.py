@@ -80,7 +80,7 @@ class _Recommendations(Get):
     ) -> CachedAnswer | None:
         """The answer, if what the log has got since is not of its user."""
         reader = self.service.reader
-        if reader is None or not reader.is_unchanged(cached.user, cached.seen_to, cached.forgotten):
+        if reader is None or not reader.is_unchanged(cached.user, cached.seen_to, cached.forgotten, cached.genres):
             return None
         confirmed = cached._replace(state=state)
         served.store(place, confirmed)
@@ -123,13 +123,14 @@ def _made(service: Service, asked: _Asked) -> CachedAnswer:
     head: dict[str, Any] = {"user_id": asked.user}
     if not known.readable:
         head["degraded"] = NOT_READ
-    made = list_of(served, asked.user, known.new, asked.options, forgotten=known.forgotten)
+    made = list_of(served, asked.user, known.new, asked.options, forgotten=known.forgotten, liked=known.genres)
     return _stored(asked, as_json(served, made, head), made.source)
 
 
 def _stored(asked: _Asked, body: bytes, source: str) -> CachedAnswer:
     known = asked.known
-    answer = CachedAnswer(body, source, asked.user, known.seen_to, asked.state, known.forgotten)
+    genres = known.genres if source.startswith(POPULAR) else None
+    answer = CachedAnswer(body, source, asked.user, known.seen_to, asked.state, known.forgotten, genres)
     if known.readable:
         asked.served.store(asked.place, answer)
     return answer
@@ -157,7 +158,8 @@ async def _of_all(service: Service, shared: SharedCache, asked: _Asked) -> Cache
             service.metrics.redis_hit.inc()
             return _stored(asked, body, source)
         answer = _made(service, asked)
-        shared.put(key, answer.body)
+        if answer.source in (FOLD_IN, asked.served.scorer.source):
+            shared.put(key, answer.body)
         return answer
 
     def found_by_another() -> CachedAnswer | None:

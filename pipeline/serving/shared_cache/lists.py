@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from pipeline.serving.interactions import Known
-from pipeline.serving.lists import FOLD_IN, POPULAR, ListOptions
+from pipeline.serving.lists import FOLD_IN, ListOptions
 from pipeline.serving.overlay import Interaction
 from pipeline.serving.served_model import ServedModel
 
@@ -27,7 +27,7 @@ _MEMBERS = frozenset(("user_id", "model_version", "run_id", "source", "recommend
 
 def key_of(served: ServedModel, user: int | str, options: ListOptions, known: Known) -> str:
     """``recommendations:user:{id}:v{version}:{digest}``."""
-    asked = (tuple(options), known.forgotten, _overlay(known.new))
+    asked = (tuple(options), known.forgotten, tuple(known.genres), _overlay(known.new))
     digest = hashlib.blake2b(_FORMAT + served.identity, digest_size=16)
     digest.update(repr(asked).encode("utf-8", "surrogatepass"))
     return f"recommendations:user:{user}:v{served.pointer.version}:{digest.hexdigest()}"
@@ -56,8 +56,7 @@ def source_of(body: bytes, served: ServedModel, user: int | str, options: ListOp
     same = (value.get("user_id"), value.get("model_version"), value.get("run_id")) == (
         user, pointer.label, pointer.run_id
     )  # fmt: skip
-    popular = POPULAR if options.genre is None else f"{POPULAR}:{options.genre}"
-    if not same or source not in (served.scorer.source, FOLD_IN, popular) or not isinstance(listed, list):
+    if not same or source not in (served.scorer.source, FOLD_IN) or not isinstance(listed, list):
         return None
     return str(source) if len(listed) <= options.k and _are_items(listed, served) else None
 
