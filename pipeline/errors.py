@@ -30,6 +30,7 @@
         │   └── ConnectionLostError            the answer never came, whether or not the statement ran
         │       └── TimedOutError                  not in time: it may be running still
         ├── InteractionLogError            the interaction log can't be read or written: damaged, a full disk
+        ├── JobTableError                  the service's table of jobs can't be read or written
         └── LockedError                    the embedded warehouse, the published tables, or a file are in use
             └── LockLostError                  this process stood still, and another took the published tables over
 
@@ -55,6 +56,7 @@ __all__ = [
     "InputError",
     "InteractionLogError",
     "InvalidInteractionError",
+    "JobTableError",
     "LeakageError",
     "LockLostError",
     "LockedError",
@@ -270,6 +272,10 @@ class TimedOutError(ConnectionLostError):
 
 class InteractionLogError(ServerError):
     """The interaction log can't be read or written; nothing that failed so was acknowledged."""
+
+
+class JobTableError(ServerError):
+    """The service's table of jobs can't be read or written; nothing that failed so was accepted."""
 
 
 class LockedError(ServerError):

@@ -40,6 +40,7 @@ STATUS = {
     "IdempotencyConflictError": 3,
     "ForgottenUserError": 3,
     "InteractionLogError": 4,
+    "JobTableError": 4,
     "LockedError": 4,
     "LockLostError": 4,
 }

@@ -18,11 +18,14 @@ from pipeline.serving.routes.embedding import embedding_routes
 from pipeline.serving.routes.explain import explain_routes
 from pipeline.serving.routes.get import Answer, Get
 from pipeline.serving.routes.items import item_routes
+from pipeline.serving.routes.jobs import job_gets
 from pipeline.serving.routes.lists import list_routes
+from pipeline.serving.routes.models import model_gets
 from pipeline.serving.routes.openapi import document
 from pipeline.serving.routes.post import post_routes
 from pipeline.serving.routes.preferences import preference_gets, preference_puts
 from pipeline.serving.routes.state import state_routes
+from pipeline.serving.routes.training import training_gets
 from pipeline.serving.service import Service
 
 __all__ = ["make_app"]
@@ -31,7 +34,8 @@ __all__ = ["make_app"]
 def make_app(service: Service) -> tuple[Gate, FastAPI]:
     """The application, and the part of it that routes."""
     gets = [*list_routes(service), *item_routes(service), *explain_routes(service), *preference_gets(service)]
-    gets += [*embedding_routes(service), *state_routes(service)]
+    gets += [*embedding_routes(service), *model_gets(service), *training_gets(service), *job_gets(service)]
+    gets += state_routes(service)
     made: list[bytes] = []
 
     def openapi(scope: object, values: object) -> Answer:

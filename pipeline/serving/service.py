@@ -12,10 +12,12 @@ from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.access import Access
 from pipeline.serving.current_model import CurrentModel
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
+from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.shared_cache.tier import SharedCache
+from pipeline.serving.snapshots import Snapshots
 
 __all__ = ["Service", "ServiceConfig"]
 
@@ -56,6 +58,8 @@ class Service:
     reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
     access : who may ask
     shared : the cache in Redis; None without it
+    jobs : what is asked of the agent
+    snapshots : what the agent has read for the workers
     draining : whether the process is about to stop
     """
 
@@ -64,6 +68,8 @@ class Service:
     model: CurrentModel
     access: Access
     metrics: Metrics
+    jobs: JobTable
+    snapshots: Snapshots
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
     log_fault: str = ""
@@ -79,10 +85,11 @@ class Service:
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
         access = Access(KeyFile(folder.keys_path), config.options.host)
-        shared = None
-        if config.redis is not None:
-            shared = SharedCache(config.redis, config.options.redis_timeout_ms / 1000)
-        return cls(config, folder, model, access, metrics, shared=shared)
+        redis, shared = config.redis, None
+        if redis is not None:
+            shared = SharedCache(redis, config.options.redis_timeout_ms / 1000)
+        jobs, snapshots = JobTable(folder.jobs_path), Snapshots(folder)
+        return cls(config, folder, model, access, metrics, jobs, snapshots, shared=shared)
 
     @property
     def uptime(self) -> float:
