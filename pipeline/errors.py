@@ -2,6 +2,7 @@
 
     RanklineError                      1
     ├── UsageError                     2   a wrong option or value
+    │   └── DivergedError                  a fit whose factors grew without end: nothing of it is kept
     ├── InputError                     3   input missing, malformed, or too small
     │   ├── MissingColumnsError
     │   ├── BadRowsError
@@ -49,6 +50,7 @@ __all__ = [
     "CheckFailedError",
     "ConnectionLostError",
     "DataGateError",
+    "DivergedError",
     "DoesNotFitError",
     "EvaluationError",
     "ForgottenUserError",
@@ -104,6 +106,10 @@ class UsageError(RanklineError, ValueError):
     """A wrong option or value."""
 
     exit_status = 2
+
+
+class DivergedError(UsageError):
+    """A fit whose loss grew without end, with these options: there is no model, and the one before stays."""
 
 
 class InputError(RanklineError, ValueError):

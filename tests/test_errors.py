@@ -12,6 +12,7 @@ from pipeline import errors
 STATUS = {
     "RanklineError": 1,
     "UsageError": 2,
+    "DivergedError": 2,
     "InputError": 3,
     "MissingColumnsError": 3,
     "BadRowsError": 3,
