@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.interaction_log import InteractionLog, Tombstones
 from pipeline.options.names import DEFAULT_NAME
 from pipeline.options.serve import ServeOptions
+from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.access import Access
 from pipeline.serving.current_model import CurrentModel
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
@@ -18,6 +19,7 @@ from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.metrics import Metrics
+from pipeline.serving.shared_cache.tier import SharedCache
 from pipeline.serving.snapshots import Snapshots
 
 __all__ = ["Service", "ServiceConfig"]
@@ -34,6 +36,7 @@ class ServiceConfig:
     tracking_uri : MLflow's store, which the agent alone opens
     rules : the snapshot of the rules about items
     log_format : ``text`` or ``json``
+    redis : where Redis is, as the second cache; None without it
     others : of further models, which the same processes serve
     """
 
@@ -43,6 +46,7 @@ class ServiceConfig:
     tracking_uri: str
     rules: Path | None = None
     log_format: str = "text"
+    redis: RedisAddress | None = None
     others: tuple[ServiceConfig, ...] = ()
 
     @property
@@ -70,6 +74,7 @@ class Service:
     model : the model to answer with
     reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
     access : who may ask
+    shared : the cache in Redis; None without it
     jobs : what is asked of the agent
     snapshots : what the agent has read for the workers
     tombstones : who was forgotten, for when the log can't be read
@@ -88,6 +93,7 @@ class Service:
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
     log_fault: str = ""
+    shared: SharedCache | None = None
     draining: bool = False
     started: float = field(default_factory=time.time)
     others: Sequence[Service] = ()
@@ -100,10 +106,15 @@ class Service:
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.loaded(config.model))
         access = Access(KeyFile(folder.keys_path), config.options.host)
+        redis, shared = config.redis, None
+        if redis is not None:
+            shared = SharedCache(redis, config.options.redis_timeout_ms / 1000)
         tombstones = Tombstones(folder.interactions_path)
         jobs, snapshots = JobTable(folder.jobs_path), Snapshots(folder)
         others = [cls.of(other, metrics) for other in config.others]
-        return cls(config, folder, model, access, metrics, jobs, snapshots, tombstones, others=others)
+        for other in others:
+            other.shared = shared  # keys name the version
+        return cls(config, folder, model, access, metrics, jobs, snapshots, tombstones, shared=shared, others=others)
 
     @property
     def every(self) -> list[Service]:

@@ -94,11 +94,15 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
     )
     watching = [asyncio.create_task(one.model.watch()) for one in service.every]
     watching.append(asyncio.create_task(_with_supervisor(server)))
+    if service.shared is not None:
+        watching.append(asyncio.create_task(service.shared.watch()))
     try:
         await server.serve([listening])
     finally:
         for task in watching:
             task.cancel()
+        if service.shared is not None:
+            await service.shared.close()
         for one in service.every:
             one.folder.forget_worker(os.getpid())
         if service.writer is not None:

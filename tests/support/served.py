@@ -16,6 +16,7 @@ from pipeline.interaction_log import InteractionLog
 from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import ItemTexts, SavedModel
 from pipeline.options import ServeOptions, TrainOptions
+from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.app import make_app
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import Metrics
@@ -72,11 +73,19 @@ class Workers:
     services : each worker's
     """
 
-    def __init__(self, live: Path, n: int = 2, others: tuple[str, ...] = (), **options: Any) -> None:
+    def __init__(
+        self,
+        live: Path,
+        n: int = 2,
+        redis: RedisAddress | None = None,
+        others: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
         self.runner = asyncio.Runner()
         spec = ServeOptions(**{"access_log": "no", "item_fields": "title,genres", **options})
         first, *more = (
-            ServiceConfig(spec, live, name, "sqlite:///none", live / "rules.json") for name in ("rankline", *others)
+            ServiceConfig(spec, live, name, "sqlite:///none", live / "rules.json", redis=redis)
+            for name in ("rankline", *others)
         )
         self.config = replace(first, others=tuple(more))
         self.folder = LiveFolder(live)
@@ -92,6 +101,8 @@ class Workers:
         service.use(log)
         for one in service.every:
             await one.model.look()
+        if service.shared is not None:
+            await service.shared.look()
         gate, self.app = make_app(service)
         self.services.append(service)
         self.logs.append(log)
@@ -118,6 +129,8 @@ class Workers:
 
     def close(self) -> None:
         for service in self.services:
+            if service.shared is not None:
+                self.runner.run(service.shared.close())
             if service.writer is not None:
                 service.writer.close()
         for log in self.logs:

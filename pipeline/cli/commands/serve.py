@@ -8,9 +8,11 @@ from importlib.util import find_spec
 
 from pipeline.cli.command import RECOMMENDATIONS, Invocation, Outputs, command
 from pipeline.cli.other_names import is_debug
+from pipeline.cli.redis_cache import cache_address
 from pipeline.errors import UsageError
 from pipeline.options.names import Names
 from pipeline.options.serve import ServeOptions
+from pipeline.runtime.redis_address import RedisAddress
 
 __all__: list[str] = []
 
@@ -43,11 +45,20 @@ def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
     settings = run.settings
     if is_debug(["serve"]) and not os.environ.get("RANKLINE_DEBUG"):
         run.reporter.say("tracebacks are shown: DEBUG is set")
-    live = (spec.live_dir or settings.live_path).absolute()
+    live, redis = (spec.live_dir or settings.live_path).absolute(), _redis(spec)
     also = [Names(name.strip()) for name in (spec.also or "").split(",") if name.strip()]
     config, *others = (
-        ServiceConfig(spec, live, named.names.model, named.tracking_uri, named.rules_path, run.log_format)
+        ServiceConfig(spec, live, named.names.model, named.tracking_uri, named.rules_path, run.log_format, redis)
         for named in map(settings.named, (settings.names, *also))
     )
+    if redis is not None:
+        run.reporter.say(f"the second cache is {redis.shown}")
     serve(replace(config, others=tuple(others)), run.reporter.say)
     return []
+
+
+def _redis(spec: ServeOptions) -> RedisAddress | None:
+    """Where Redis is; None without it. Raises UsageError."""
+    if "@" in (spec.redis_url or "") and spec.redis_url != os.environ.get("RANKLINE_REDIS_URL"):
+        raise UsageError("--redis-url takes no user and password, which a list of processes would show: REDIS_PASSWORD")
+    return cache_address(spec.redis_url, spec.redis_db)
