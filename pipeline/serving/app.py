@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from pipeline.serving.gate import Gate, request_id_of
+from pipeline.serving.page.app import page_problem, with_page
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
@@ -51,7 +52,7 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
     options = service.config.options
     limit = RateLimit(options.rate_limit, options.workers)
     log = RequestLog(service.config.log_format, enabled=options.access_log == "yes")
-    return Gate(app, service.access, limit, service.metrics, log), app
+    return Gate(with_page(app, service), service.access, limit, service.metrics, log, page_problem), app
 
 
 def _answering(problem_of: Callable[[Any], Problem]) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -8,6 +8,7 @@ workers/<pid>.json     what each worker has loaded, or could not load, and why
 agent.json         what the agent saw at its last look
 interactions.db    new interactions
 keys.json          hashes of API keys
+sessions.db        hashes of the page's sessions
 metrics/           counters of all processes
 """
 
@@ -99,6 +100,7 @@ class LiveFolder:
         self.models, self.workers = root / "models", root / "workers"
         self.agent_path, self.metrics = root / "agent.json", root / "metrics"
         self.interactions_path, self.keys_path = host / "interactions.db", host / "keys.json"
+        self.sessions_path = host / "sessions.db"
 
     def make(self) -> None:
         """Make the folders that are missing."""

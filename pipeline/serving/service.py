@@ -14,6 +14,7 @@ from pipeline.serving.interactions import InteractionReader, InteractionWriter
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.metrics import Metrics
+from pipeline.serving.sessions import Sessions
 
 __all__ = ["Service", "ServiceConfig"]
 
@@ -72,7 +73,7 @@ class Service:
         folder.make()
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
-        access = Access(KeyFile(folder.keys_path), config.options.host)
+        access = Access(KeyFile(folder.keys_path), config.options.host, Sessions(folder.sessions_path))
         return cls(config, folder, model, access, metrics)
 
     @property
