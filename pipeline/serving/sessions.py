@@ -77,7 +77,7 @@ class Sessions:
                 )
                 .fetchone()
             )
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             self._close()
             return None
         return None if row is None else Session(*row)
@@ -117,7 +117,7 @@ class Sessions:
                 ).fetchone()
                 if count < _FAILURES:
                     file.execute("INSERT INTO failures VALUES (?, ?)", (network, now))
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             raise self._unusable() from None
         if count >= _FAILURES:
             wait = max(1, math.ceil(first + _WINDOW - now))

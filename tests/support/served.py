@@ -17,6 +17,7 @@ from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import ItemTexts, SavedModel
 from pipeline.options import ServeOptions, TrainOptions
 from pipeline.serving.app import make_app
+from pipeline.serving.gate import Gate
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import Metrics
@@ -48,12 +49,14 @@ def item_texts(model: SavedModel) -> ItemTexts:
     return ItemTexts(titles, {item: (GENRES[n % 3], "All") for n, item in enumerate(ids)})
 
 
-def put_copy(folder: LiveFolder, model: SavedModel, version: str = "1", at: int = 1) -> Pointer:
+def put_copy(
+    folder: LiveFolder, model: SavedModel, version: str = "1", at: int = 1, texts: ItemTexts | None = None
+) -> Pointer:
     """A copy of the model in the folder, as the agent makes one."""
     folder.make()
     run_id = version * 32
     saved = replace(model, meta={**model.meta, "run_id": run_id})
-    incoming = saved.save(folder.models / f"incoming-{version}", item_texts(model))
+    incoming = saved.save(folder.models / f"incoming-{version}", texts or item_texts(model))
     digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
     pointer = Pointer(digest, "rankline", version[0], run_id, True, at)
     incoming.rename(folder.model_folder(digest))
@@ -77,6 +80,7 @@ class Workers:
         self.services: list[Service] = []
         self.logs: list[InteractionLog] = []
         self.clients: list[httpx.AsyncClient] = []
+        self.gates: list[Gate] = []
         for _ in range(n):
             self.runner.run(self._start())
 
@@ -86,6 +90,7 @@ class Workers:
         service.reader, service.writer = InteractionReader(log), InteractionWriter(log)
         await service.model.look()
         gate, self.app = make_app(service)
+        self.gates.append(gate)
         self.services.append(service)
         self.logs.append(log)
         self.clients.append(

@@ -23,6 +23,7 @@ __all__ = ["STATIC", "check_sent_by_page", "form", "html", "is_htmx", "of_proble
 
 STATIC = Path(__file__).with_name("static")
 _MOST_FIELDS, _LONGEST = 20, 512
+_PARTS = (("/", "Lists"),)
 
 
 @cache
@@ -50,6 +51,7 @@ def html(
         "may": {name: may(scope, name) for name in ("read", "write", "admin")},
         "release": __version__,
         "path": scope["path"],
+        "parts": _PARTS,
     }
     return HTMLResponse(_templates().get_template(template).render({**known, **values}), status, headers)
 
