@@ -78,6 +78,7 @@ bench-serve: $(STAMP)  ## the service beside `mlflow models serve` of the same m
 
 peers: $(STAMP)  ## install what `make bench` measures beside (1.5 GB; optional)
 	@python -m pip install -q --disable-pip-version-check -r benchmarks/peers.txt
+	@python .ci/install.py requirements.lock  # LensKit asks for an older pandas, and runs with ours
 
 clean:  ## what tools left behind; never data, runs or .venv
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

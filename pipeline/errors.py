@@ -2,6 +2,7 @@
 
     RanklineError                      1
     ├── UsageError                     2   a wrong option or value
+    │   └── DivergedError                  a fit whose factors grew without end: nothing of it is kept
     ├── InputError                     3   input missing, malformed, or too small
     │   ├── MissingColumnsError
     │   ├── BadRowsError
@@ -30,6 +31,7 @@
         │   └── ConnectionLostError            the answer never came, whether or not the statement ran
         │       └── TimedOutError                  not in time: it may be running still
         ├── InteractionLogError            the interaction log can't be read or written: damaged, a full disk
+        ├── JobTableError                  the service's table of jobs can't be read or written
         └── LockedError                    the embedded warehouse, the published tables, or a file are in use
             └── LockLostError                  this process stood still, and another took the published tables over
 
@@ -48,6 +50,7 @@ __all__ = [
     "CheckFailedError",
     "ConnectionLostError",
     "DataGateError",
+    "DivergedError",
     "DoesNotFitError",
     "EvaluationError",
     "ForgottenUserError",
@@ -55,6 +58,7 @@ __all__ = [
     "InputError",
     "InteractionLogError",
     "InvalidInteractionError",
+    "JobTableError",
     "LeakageError",
     "LockLostError",
     "LockedError",
@@ -102,6 +106,10 @@ class UsageError(RanklineError, ValueError):
     """A wrong option or value."""
 
     exit_status = 2
+
+
+class DivergedError(UsageError):
+    """A fit whose loss grew without end, with these options: there is no model, and the one before stays."""
 
 
 class InputError(RanklineError, ValueError):
@@ -270,6 +278,10 @@ class TimedOutError(ConnectionLostError):
 
 class InteractionLogError(ServerError):
     """The interaction log can't be read or written; nothing that failed so was acknowledged."""
+
+
+class JobTableError(ServerError):
+    """The service's table of jobs can't be read or written; nothing that failed so was accepted."""
 
 
 class LockedError(ServerError):

@@ -35,8 +35,23 @@ settings.register_profile("long", deadline=None, max_examples=2_000, print_blob=
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "rankline"))
 
 
+# Fixtures that start a server or commands.
+_PROCESSES = {"http_server_process", "own_server", "home", "trained", "trained_copy"}
+
+
+def _starts_processes(item: pytest.Item) -> bool:
+    """By its fixtures, or by a warehouse of the kind that is a server."""
+    kinds = getattr(item, "callspec", None)
+    over_http = kinds is not None and kinds.params.get("dsn") == "http"
+    return over_http or not _PROCESSES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Longest first: a long test that begins last leaves the other cores idle."""
+    """Mark what starts processes; longest first: a long test that begins last leaves the other cores idle."""
+    for item in items:
+        if _starts_processes(item):
+            item.add_marker(pytest.mark.slow)
 
     def order(item: pytest.Item) -> tuple[float, bool]:
         takes = item.get_closest_marker("takes")

@@ -62,6 +62,7 @@ def test_a_log_has_a_line_for_each_stage(install: ModuleType, tmp_path: Path) ->
     ]
 
 
+@pytest.mark.slow
 def test_a_log_has_a_line_now_and_then(install: ModuleType, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(install, "EVERY", 0.4)
     out = io.StringIO()

@@ -116,7 +116,7 @@ def mlproject() -> str:
     shared = _shared()
     lines = [_HEAD, "options:"]
     for name, parameters in shared.items():
-        lines += [f"  {name}: &{name}", *_shared_parameters(parameters)]
+        lines += [f"  {name}: &{name}", _in_braces([*map(_parameter, parameters.items())], 4)]
     lines += ["", "entry_points:"]
     for entry in _ENTRIES:
         lines += _entry(entry, shared)
@@ -128,9 +128,8 @@ def _entry(entry: _Entry, shared: Mapping[str, Mapping[str, str]]) -> Iterator[s
     yield f"  # {entry.comment}"
     yield f"  {entry.name}:"
     yield "    parameters:"
-    if entry.shared:
-        yield f"      <<: [{', '.join(f'*{name}' for name in entry.shared)}]"
-    yield from _parameters(parameters)
+    merged = [f"<<: [{', '.join(f'*{name}' for name in entry.shared)}]"] if entry.shared else []
+    yield _in_braces([*merged, *map(_parameter, parameters.items())], 6)
     names = dict.fromkeys([name for part in entry.shared for name in shared[part]] + list(parameters))
     options = [f"--{name.replace('_', '-')} {{{name}}}" for name in names if name != entry.argument]
     command = [f"python mlflow/{entry.script}", *([f"{{{entry.argument}}}"] if entry.argument else []), *options]
@@ -138,15 +137,14 @@ def _entry(entry: _Entry, shared: Mapping[str, Mapping[str, str]]) -> Iterator[s
     yield _wrapped(" ".join(command), 6, keep=" {")  # keep an option and its value on one line
 
 
-def _shared_parameters(parameters: Mapping[str, str]) -> Iterator[str]:
-    """The shared parameters in braces, several on a line."""
-    each = ", ".join(f"{name}: {{default: {_scalar(default)}}}" for name, default in parameters.items())
-    yield _wrapped(f"{{{each}}}", 4, keep=": ")
+def _parameter(parameter: tuple[str, str]) -> str:
+    name, default = parameter
+    return f"{name}: " + ("path" if default == "path" else f"{{default: {_scalar(default)}}}")
 
 
-def _parameters(parameters: Mapping[str, str]) -> Iterator[str]:
-    for name, default in parameters.items():
-        yield f"      {name}: " + ("path" if default == "path" else f"{{default: {_scalar(default)}}}")
+def _in_braces(entries: Sequence[str], indent: int) -> str:
+    """The entries of a mapping in braces, several on a line."""
+    return _wrapped(f"{{{', '.join(entries)}}}", indent, keep=": ")
 
 
 def _wrapped(text: str, indent: int, keep: str) -> str:

@@ -14,7 +14,7 @@ from pipeline.evaluation import metrics as m
 from pipeline.evaluation.metrics.catalogue import ItemSimilarity
 from pipeline.evaluation.relevance import Relevance
 from pipeline.kernels import available, compiled
-from pipeline.kernels.arguments import ItemBits, ItemFacts, ListLengths, RelevantItems
+from pipeline.kernels.list_arguments import ItemBits, ItemFacts, ListLengths, RelevantItems
 from pipeline.runtime.threads import ThreadPool
 
 __all__ = ["ACCURACY", "NAMES", "Given", "diversity", "measure", "tally", "worth_compiling"]

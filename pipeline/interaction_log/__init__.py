@@ -4,6 +4,7 @@ from pipeline.errors import ForgottenUserError, IdempotencyConflictError, Intera
 from pipeline.interaction_log.columns import Columns
 from pipeline.interaction_log.events import Accepted, Batch, Interaction, Logged
 from pipeline.interaction_log.log import Forgotten, InteractionLog
+from pipeline.interaction_log.preferences import Preference
 from pipeline.interaction_log.shipments import Shipment
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "InteractionLogError",
     "InvalidInteractionError",
     "Logged",
+    "Preference",
     "Shipment",
 ]

@@ -58,6 +58,14 @@ CREATE TABLE forgotten (
     at          INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
+# Not in a log of before there were preferences, to which it is added.
+_PREFERENCES = """
+CREATE TABLE IF NOT EXISTS preferences (
+    user_id     NOT NULL PRIMARY KEY,
+    genres      TEXT NOT NULL,      -- a list in JSON
+    at          INTEGER NOT NULL
+) WITHOUT ROWID
+"""
 
 _ADVICE = {
     "SQLITE_FULL": "the disk is full: make room there",
@@ -118,6 +126,9 @@ def _check(database: sqlite3.Connection, path: Path, *, create: bool) -> None:
         raise InteractionLogError(
             f"The interaction log {path} has format {found}, and this version of Rankline reads {FORMAT}"
         )
+    if _one(database, "SELECT 1 FROM sqlite_master WHERE name = 'preferences'") is None:
+        with write(database, path):
+            database.execute(_PREFERENCES)
 
 
 def _one(database: sqlite3.Connection, statement: str) -> object:

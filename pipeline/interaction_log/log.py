@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import InputError
-from pipeline.interaction_log import shipments
-from pipeline.interaction_log.appending import Appending, digest
-from pipeline.interaction_log.columns import Columns, as_id
-from pipeline.interaction_log.database import connect, wrap_errors, write
+from pipeline.interaction_log import preferences, shipments
+from pipeline.interaction_log.appending import Appending
+from pipeline.interaction_log.columns import Columns
+from pipeline.interaction_log.database import wrap_errors
 from pipeline.interaction_log.events import Accepted, Batch, Interaction, Logged
+from pipeline.interaction_log.log_file import LogFile, spellings
+from pipeline.interaction_log.preferences import Preference
 from pipeline.interaction_log.shipments import Shipment
 
 __all__ = ["Forgotten", "InteractionLog"]
@@ -38,7 +36,7 @@ class Forgotten(NamedTuple):
     erased: bool
 
 
-class InteractionLog:
+class InteractionLog(LogFile):
     """The log of one host. Threads may share it; each process opens its own.
 
     What a method that writes returned for is on disk. Every method raises InteractionLogError where the file is
@@ -47,57 +45,6 @@ class InteractionLog:
 
     Use `open`; it is a context manager.
     """
-
-    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
-        self.path = path
-        self._writer, self._reader = writer, reader
-        self._writing, self._reading = threading.RLock(), threading.RLock()
-        with self._reads() as database:
-            self.log_id: str
-            self.log_id, self._salt = database.execute("SELECT log_id, salt FROM log").fetchone()
-            self._version = self._data_version()
-
-    @classmethod
-    def open(cls, path: str | Path, *, create: bool = True, columns: Columns | None = None) -> InteractionLog:
-        """Open the log in a file.
-
-        Parameters
-        ----------
-        create : make the file where it is missing; else a missing one is an InteractionLogError
-        columns : what the warehouse's columns hold, kept in the log; default, as it is there (`set_columns`)
-        """
-        path = Path(path)
-        writer = connect(path, create=create)
-        try:
-            log = cls(path, writer, connect(path, create=False))
-        except BaseException:
-            writer.close()
-            raise
-        if columns is not None:
-            log.set_columns(columns)
-        return log
-
-    def __enter__(self) -> InteractionLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections; a second call does nothing."""
-        with self._writing, self._reading:
-            self._reader.close()
-            self._writer.close()
-
-    @contextmanager
-    def _reads(self) -> Iterator[sqlite3.Connection]:
-        with self._reading, wrap_errors(self.path):
-            yield self._reader
-
-    @contextmanager
-    def _writes(self) -> Iterator[sqlite3.Connection]:
-        with self._writing, write(self._writer, self.path) as database:
-            yield database
 
     # ---- what comes in ---------------------------------------------------------------------------
 
@@ -125,11 +72,11 @@ class InteractionLog:
 
         An error of one batch leaves the others. An error of the log is raised, and nothing was stored.
         """
-        now_ms = _now_ms()
+        now = _now_ms()
         with self._writes() as database:
             newest, columns = database.execute("SELECT last_seq, columns FROM log").fetchone()
             some_forgotten = database.execute("SELECT EXISTS (SELECT 1 FROM forgotten)").fetchone()[0]
-            appending = Appending(database, Columns.parse(columns), newest, now_ms, self._keyed)
+            appending = Appending(database, Columns.parse(columns), newest, now, self._keyed)
             answers: list[Accepted | Exception] = []
             for batch in batches:
                 try:
@@ -139,22 +86,6 @@ class InteractionLog:
             appending.flush()
         return answers
 
-    def _keyed(self, *parts: str) -> bytes:
-        """A digest of the texts that tells nothing to who does not have the log."""
-        return digest(self._salt, parts)
-
-    @property
-    def columns(self) -> Columns:
-        """What the warehouse's columns hold."""
-        with self._reads() as database:
-            return Columns.parse(database.execute("SELECT columns FROM log").fetchone()[0])
-
-    def set_columns(self, columns: Columns) -> None:
-        """Say what the warehouse's columns hold. Interactions that are stored stay as they are."""
-        if columns != self.columns:
-            with self._writes() as database:
-                database.execute("UPDATE log SET columns = ?", (columns.text,))
-
     # ---- what is asked of it ---------------------------------------------------------------------
 
     def changed(self) -> bool:
@@ -163,14 +94,10 @@ class InteractionLog:
             before, self._version = self._version, self._data_version()
             return before != self._version
 
-    def _data_version(self) -> int:
-        # It does not change for a connection's own writes, so the reader asks about the writer's.
-        return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
-
     def of_user(self, user_id: int | str, after: int = 0) -> list[Logged]:
         """The user's interactions with a seq above `after`, in the order of seq."""
         with self._reads() as database:
-            ids = _spellings(user_id)
+            ids = spellings(user_id)
             found = database.execute(
                 f"{_LOGGED} WHERE user_id IN (?, ?) AND seq > ? ORDER BY seq", (ids[0], ids[-1], after)
             )
@@ -181,6 +108,16 @@ class InteractionLog:
         with self._reads() as database:
             return [
                 user for (user,) in database.execute("SELECT DISTINCT user_id FROM interactions WHERE seq > ?", (seq,))
+            ]
+
+    def users(self) -> list[int | str]:
+        """The users of whom anything is here: interactions or preferences."""
+        with self._reads() as database:
+            return [
+                user
+                for (user,) in database.execute(
+                    "SELECT user_id FROM interactions UNION SELECT user_id FROM preferences ORDER BY 1"
+                )
             ]
 
     def latest_seq(self) -> int:
@@ -216,15 +153,36 @@ class InteractionLog:
         with self._reads() as database:
             return [text for (text,) in database.execute("PRAGMA quick_check") if text != "ok"]
 
+    # ---- preferences -----------------------------------------------------------------------------
+
+    def set_preference(self, user_id: int | str, genres: Sequence[str]) -> Preference:
+        """Keep which genres a user likes, instead of those of before; none: delete them. On disk when this returns.
+
+        Raises
+        ------
+        InvalidInteractionError
+            An id that the warehouse's column can't hold.
+        ForgottenUserError
+            The user was forgotten.
+        """
+        with self._writes() as database:
+            return preferences.put(database, user_id, genres, _now_ms(), self._keyed)
+
+    def preference(self, user_id: int | str) -> Preference | None:
+        """What `set_preference` kept; None where there is nothing."""
+        with self._reads() as database:
+            return preferences.get(database, spellings(user_id))
+
     # ---- forgetting ------------------------------------------------------------------------------
 
     def forget(self, user_id: int | str) -> Forgotten:
-        """Delete the user's interactions and take no more of them, whatever is sent. It may be repeated."""
+        """Delete the user's interactions and preferences, and take no more, whatever is sent. It may be repeated."""
         with self._writes() as database:
             name = self._keyed("user", str(user_id))
             added = database.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (name, _now_ms())).rowcount
-            ids = _spellings(user_id)
+            ids = spellings(user_id)
             n_rows = database.execute("DELETE FROM interactions WHERE user_id IN (?, ?)", (ids[0], ids[-1])).rowcount
+            database.execute("DELETE FROM preferences WHERE user_id IN (?, ?)", (ids[0], ids[-1]))
         return Forgotten(n_rows, not added, self.erase())
 
     def lift(self, user_id: int | str) -> bool:
@@ -266,15 +224,6 @@ class InteractionLog:
         """Delete what was shipped 7 days ago and is covered (`set_covered`); returns the number of interactions."""
         with self._writes() as database:
             return shipments.trim(database, _now_ms() if now is None else int(now.timestamp() * 1000))
-
-
-def _spellings(user_id: int | str) -> tuple[int | str, ...]:
-    """The id as text, and as an integer where it can be one: the log has it as the warehouse's column does."""
-    text = str(user_id)
-    try:
-        return text, as_id("user", text, "Int64")
-    except ValueError:
-        return (text,)
 
 
 def _now_ms() -> int:

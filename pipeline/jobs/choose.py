@@ -8,7 +8,7 @@ from pipeline.options import TrainOptions, TuneOptions
 from pipeline.options.base import as_text
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
-from pipeline.tracking.outbox import PendingRunWriter
+from pipeline.tracking.outbox_writer import PendingRunWriter
 from pipeline.training.auto import choose
 from pipeline.training.choice import Choice
 from pipeline.training.choice_report import candidates_csv, how_chosen

@@ -38,7 +38,7 @@ class ForgetResult:
     left : tables that still have rows of the user, which this command must not delete
     deleted : False for a dry run, which only counts rows
     already : whether the user had been forgotten before
-    n_logged : interactions of the user in this host's interaction log
+    n_logged : interactions of the user in this host's interaction log, and 1 for preferences
     holders : runs whose artifacts contain the user; None where they were not searched
     champions : the versions of those runs that are champions of their models
     store : MLflow's tracking URI, without user and password
@@ -148,7 +148,7 @@ def forget_again_job(settings: Settings, reporter: Reporter, dry_run: bool = Fal
         suppressed = suppressed_users.read_suppressed_users(warehouse)
         if not dry_run and (log := open_log(settings)) is not None:
             with log:
-                for user in log.users_after(0):
+                for user in log.users():
                     if user in suppressed:
                         log.forget(user)
         before = find_user_rows(warehouse, suppressed) if suppressed else []
@@ -176,12 +176,12 @@ def _check_id(user: str) -> None:
 
 
 def _logged(user: str, settings: Settings) -> tuple[int, bool]:
-    """How many interactions of the user the log holds, and whether it has forgotten them."""
+    """How many interactions and preferences of the user the log holds, and whether it has forgotten them."""
     log = open_log(settings)
     if log is None:
         return 0, False
     with log:
-        return len(log.of_user(user)), log.is_forgotten(user)
+        return len(log.of_user(user)) + (log.preference(user) is not None), log.is_forgotten(user)
 
 
 def _forget_in_log(user: str, settings: Settings, reporter: Reporter) -> None:

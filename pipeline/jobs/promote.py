@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import ArtifactError, InputError, MissingRunError, ServerError, UsageError
-from pipeline.evaluation.promotion_gate import ARTIFACTS, Candidate, Decision, Gate, decide
+from pipeline.evaluation.gate_checks import Decision, Gate
+from pipeline.evaluation.promotion_gate import ARTIFACTS, Candidate, decide
 from pipeline.models.registry import find
 from pipeline.models.saved_model import load_saved_model, model_name
 from pipeline.options import Names

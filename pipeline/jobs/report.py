@@ -35,7 +35,7 @@ from pipeline.ranking.factors import FactorDescription, describe_factors, genres
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
-from pipeline.tracking.outbox import PendingRunWriter
+from pipeline.tracking.outbox_writer import PendingRunWriter
 from pipeline.training.choice_report import candidate_rows, column_titles, how_chosen, metric_title
 from pipeline.training.train import Trained
 from pipeline.warehouse.sql import load

@@ -12,7 +12,7 @@ from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
 from pipeline.tracking import champion as champions
 from pipeline.tracking.lookup import RunRef, evaluation_of
-from pipeline.tracking.outbox import PendingRunWriter
+from pipeline.tracking.outbox_writer import PendingRunWriter
 from pipeline.training.train import Trained
 
 __all__ = ["champion_evaluation", "log_pages"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from pipeline.data.sources.warehouse import MART, interactions_query
 from pipeline.errors import CheckFailedError, InputError, ServerError
@@ -18,11 +19,13 @@ from pipeline.publishing.checks import PublishLimits
 from pipeline.publishing.recommendations_table import PublishResult, RecommendationsTable
 from pipeline.publishing.rules import read_rules
 from pipeline.publishing.suppressed_users import read_suppressed_users
+from pipeline.ranking.rules import Rules
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import CHECKOUT, Settings
 from pipeline.tracking import run as tracking
 from pipeline.tracking import stale_runs
+from pipeline.tracking.registry import ModelVersion
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.sql import Sql, read_query
 
@@ -42,6 +45,24 @@ class ScoreResult:
     max_per_genre: int | None = None
 
 
+class _Job(NamedTuple):
+    """What a scoring goes by, and the run that tells of it, if any."""
+
+    spec: ScoreOptions
+    settings: Settings
+    reporter: Reporter
+    run: tracking.Run | None
+
+
+class _Batch(NamedTuple):
+    """What was published: the scorer with its rules, what it wrote, and how it was taken."""
+
+    scorer: Scorer
+    rules: Rules
+    summary: BatchSummary
+    outcome: PublishResult
+
+
 def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> ScoreResult:
     """Rank items for every user of the model and publish the table. If anything fails, the old table stays."""
     start, names = time.perf_counter(), settings.names
@@ -54,68 +75,73 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
         with open_warehouse(settings) as warehouse:
             check_scoring(scorer.model, spec.k, settings)
             drain(warehouse, settings, reporter)
-            seen = _seen_query(spec, warehouse, scorer.model.meta.get("source"), reporter)
-            kinds = scorer.users.kind, scorer.items.kind
-            table = RecommendationsTable(
-                warehouse,
-                *kinds,
-                version.number_of(names.model),
-                version.run_id,
-                names,
-                str(scorer.model.meta.get("source_name") or ""),
-            )
-            try:
-                rules = read_rules(warehouse, names)
-                scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre)
-                _check_rules(scorer)
-                reporter.progress("score", 0, len(scorer.users), "users")
-                summary = score_all(
-                    scorer,
-                    table,
-                    spec.k,
-                    seen_now=() if seen is None else table.seen_now(seen, lambda: logged_pairs(settings, *kinds)),
-                    unknown_popular=spec.unknown == "popular",
-                    forgotten=read_suppressed_users(warehouse).mask,
-                    progress=lambda done, total: reporter.progress("score", done, total, "users"),
-                )
-                reporter.progress("publish", 0, None)
-                outcome = table.publish(
-                    scorer.model, _limits(spec, scorer), spec.keep, reporter.say, settings.lock_expiry
-                )
-            except CheckFailedError as error:
-                if run is not None:
-                    run.tags({"failed_check": error.check, "staged_table": f"analytics.{table.staged}"})
-                raise
-            except BaseException:  # Ctrl-C, too: drop the staged table
-                _discard(table, reporter)
-                raise
-            write_snapshot(rules, settings, reporter)
+            batch = _publish(_Job(spec, settings, reporter, run), warehouse, scorer, version)
+            write_snapshot(batch.rules, settings, reporter)
             seconds = time.perf_counter() - start
             result = ScoreResult(
-                version.label, names.table, warehouse.address, summary, outcome, seconds, spec.max_per_genre
+                version.label, names.table, warehouse.address, batch.summary, batch.outcome, seconds, spec.max_per_genre
             )
-        for sentence in outcome.notes:
-            reporter.say(sentence)
-        if summary.n_forgotten:
-            reporter.say(
-                f"{summary.n_forgotten:,} user(s) who were forgotten are left out; a newer model has them no more"
-            )
-        if scorer.hidden is not None:
-            n_hidden = int(scorer.hidden.sum())
-            reporter.say(f"{n_hidden:,} of {len(scorer.items):,} items are left out by rules ({rules.digest[:12]})")
-        for promotion in scorer.promotions:
-            n_items = int(promotion.items.sum())
-            reporter.say(f"{n_items:,} item(s) are {promotion.source}, at most {promotion.quota} of them in a list")
-        for failed in outcome.accepted:
-            reporter.say(f"published in spite of a failed check (--accept-changes yes): {failed}")
+        _say(batch, reporter)
         if run is not None:
             run.name_if_made_up(f"score {version.label}")
             run.params({name: value for name, value in asdict(spec).items() if value is not None} | asdict(names))
-            run.tags({"model_version": version.version, "scored_run": version.run_id, "published": outcome.action})
-            run.tags({"rules_digest": rules.digest if rules.rules else None})
-            run.tags({"accepted_changes": "; ".join(outcome.accepted) or None})
-            run.metrics({"n_users": summary.n_users, "n_rows": summary.n_rows, "cost/seconds_total": result.seconds})
+            published = {"scored_run": version.run_id, "published": batch.outcome.action}
+            run.tags({"model_version": version.version, **published})
+            run.tags({"rules_digest": batch.rules.digest if batch.rules.rules else None})
+            run.tags({"accepted_changes": "; ".join(batch.outcome.accepted) or None})
+            counts = {"n_users": batch.summary.n_users, "n_rows": batch.summary.n_rows}
+            run.metrics({**counts, "cost/seconds_total": result.seconds})
         return result
+
+
+def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVersion) -> _Batch:
+    """Score every user into a staged table and put it in place of the published one; drop it where that fails."""
+    spec, settings, reporter, names = job.spec, job.settings, job.reporter, job.settings.names
+    seen = _seen_query(spec, warehouse, scorer.model.meta.get("source"), reporter)
+    kinds = scorer.users.kind, scorer.items.kind
+    source_name = str(scorer.model.meta.get("source_name") or "")
+    table = RecommendationsTable(warehouse, *kinds, version.number_of(names.model), version.run_id, names, source_name)
+    try:
+        rules = read_rules(warehouse, names)
+        scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre)
+        _check_rules(scorer)
+        reporter.progress("score", 0, len(scorer.users), "users")
+        summary = score_all(
+            scorer,
+            table,
+            spec.k,
+            seen_now=() if seen is None else table.seen_now(seen, lambda: logged_pairs(settings, *kinds)),
+            unknown_popular=spec.unknown == "popular",
+            forgotten=read_suppressed_users(warehouse).mask,
+            progress=lambda done, total: reporter.progress("score", done, total, "users"),
+        )
+        reporter.progress("publish", 0, None)
+        outcome = table.publish(scorer.model, _limits(spec, scorer), spec.keep, reporter.say, settings.lock_expiry)
+    except CheckFailedError as error:
+        if job.run is not None:
+            job.run.tags({"failed_check": error.check, "staged_table": f"analytics.{table.staged}"})
+        raise
+    except BaseException:  # Ctrl-C, too: drop the staged table
+        _discard(table, reporter)
+        raise
+    return _Batch(scorer, rules, summary, outcome)
+
+
+def _say(batch: _Batch, reporter: Reporter) -> None:
+    """What a reader of the table should know."""
+    scorer = batch.scorer
+    for sentence in batch.outcome.notes:
+        reporter.say(sentence)
+    if n := batch.summary.n_forgotten:
+        reporter.say(f"{n:,} user(s) who were forgotten are left out; a newer model has them no more")
+    if scorer.hidden is not None:
+        n_hidden = int(scorer.hidden.sum())
+        reporter.say(f"{n_hidden:,} of {len(scorer.items):,} items are left out by rules ({batch.rules.digest[:12]})")
+    for promotion in scorer.promotions:
+        n_items = int(promotion.items.sum())
+        reporter.say(f"{n_items:,} item(s) are {promotion.source}, at most {promotion.quota} of them in a list")
+    for failed in batch.outcome.accepted:
+        reporter.say(f"published in spite of a failed check (--accept-changes yes): {failed}")
 
 
 def _check_rules(scorer: Scorer) -> None:

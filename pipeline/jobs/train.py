@@ -36,12 +36,14 @@ from pipeline.runtime.retry import AGAIN
 from pipeline.settings import CHECKOUT, Settings
 from pipeline.tracking import run as tracking
 from pipeline.tracking import stale_runs
-from pipeline.tracking.outbox import PendingRun, PendingRunWriter, pending_in
+from pipeline.tracking.outbox import PendingRun, pending_in
+from pipeline.tracking.outbox_writer import PendingRunWriter
 from pipeline.tracking.upload import record, register
 from pipeline.training.choice import Choice
 from pipeline.training.search import check_holdout
+from pipeline.training.stages import Stages
 from pipeline.training.study import check_optuna
-from pipeline.training.train import Stages, Trained, checked_algorithm, train
+from pipeline.training.train import Trained, checked_algorithm, train
 
 __all__ = ["TrainResult", "TrainingJob", "as_asked", "read_for", "tag_source", "train_in", "train_job"]
 

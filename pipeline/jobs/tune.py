@@ -13,6 +13,7 @@ from pipeline.errors import ServerError, UsageError
 from pipeline.evaluation.holdout import ACCURACY, lift_metrics
 from pipeline.evaluation.metric_names import HEADLINE, current_names, holdout_name, seconds_by_stage
 from pipeline.jobs.choose import BestSoFar
+from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.preflight import TrainingRequest, find_candidates
 from pipeline.jobs.run_texts import source_label
 from pipeline.jobs.train import TrainingJob, TrainResult, as_asked, read_for, tag_source, train_in
@@ -24,8 +25,9 @@ from pipeline.tracking import run as tracking
 from pipeline.tracking.outbox import pending_in
 from pipeline.tracking.store import impatient
 from pipeline.training.choice_report import candidates_csv, choice_page, how_chosen
+from pipeline.training.stages import Stages
 from pipeline.training.study import check_optuna
-from pipeline.training.train import Stages, checked_algorithm
+from pipeline.training.train import checked_algorithm
 from pipeline.training.tune import Trial, Tuned, tune
 from pipeline.training.tuning_report import command_of, history_picture, page, trials_table
 
@@ -90,19 +92,24 @@ def tune_job(
         _log_result(run, tuned)
         reporter.say(_ended(tuned))
         with child_runs.nested_run(run, uri, f"winner: trial {tuned.best.number}", settings.retry_policy) as winner_run:
-            winner_run.params(as_asked(settings.names, tuned.spec, read_spec))
-            commit = tracking.git_commit(CHECKOUT)
-            tag_source(winner_run, chosen)
             winner_run.tags({"tuned_from": run.id})
-            winner_run.tags_later({"git_commit": commit})
-            winner_run.tags({"study": tuned.study, "trial": str(tuned.best.number)})
             job = TrainingJob(winner_run, read_spec, settings, reporter, time.perf_counter())
-            trained = train_in(job, chosen, tuned.spec, tuned.choice)
+            trained = _train_winner(job, chosen, tuned)
         run.tags({"model_version": trained.version, "winner_run": trained.run_id})
         run.metrics(seconds_by_stage({**stages.seconds, "total": time.perf_counter() - start}))
         described = page(tuned, f"{settings.names.model}/{trained.version}")
         run.describe(described if tuned.choice is None else f"{described}\n\n{choice_page(tuned.choice)}")
         return TuneResult(run.id, tuned, trained)
+
+
+def _train_winner(job: TrainingJob, chosen: LoadedInput, tuned: Tuned) -> TrainResult:
+    """Train the winner on all of the data, in the run of the job."""
+    job.run.params(as_asked(job.settings.names, tuned.spec, job.read_spec))
+    commit = tracking.git_commit(CHECKOUT)
+    tag_source(job.run, chosen)
+    job.run.tags_later({"git_commit": commit})
+    job.run.tags({"study": tuned.study, "trial": str(tuned.best.number)})
+    return train_in(job, chosen, tuned.spec, tuned.choice)
 
 
 def _check_search(spec: TuneOptions) -> None:

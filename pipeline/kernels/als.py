@@ -19,7 +19,8 @@ from numba.core.registry import cpu_target
 
 from pipeline.kernels.arguments import AlsTerms, CsrRows
 from pipeline.kernels.jit import jit_reassociating
-from pipeline.kernels.simd import element, fill, lanes, load, madd, prefetch, store, total
+from pipeline.kernels.simd import element, fill, lanes, load, prefetch, store
+from pipeline.kernels.simd_arithmetic import madd, total
 from pipeline.kernels.simd_gather import spread, sums8
 
 __all__ = ["rotate_rows", "step_rows"]

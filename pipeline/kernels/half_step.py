@@ -25,20 +25,8 @@ from numba.core.registry import cpu_target
 
 from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor, StepOptions
 from pipeline.kernels.jit import jit_reassociating
-from pipeline.kernels.simd import (
-    above,
-    accumulate,
-    fill,
-    lanes,
-    load,
-    madd,
-    prefetch,
-    relu,
-    store,
-    total,
-    transpose8,
-    violation,
-)
+from pipeline.kernels.simd import accumulate, fill, lanes, load, prefetch, store, transpose8
+from pipeline.kernels.simd_arithmetic import above, madd, relu, total, violation
 
 __all__ = ["half_step", "has_half", "keep_rows"]
 

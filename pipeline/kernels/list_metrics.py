@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numba.core import types
 
-from pipeline.kernels.arguments import ItemBits, ItemFacts, ListLengths, RelevantItems
 from pipeline.kernels.jit import jit
+from pipeline.kernels.list_arguments import ItemBits, ItemFacts, ListLengths, RelevantItems
 from pipeline.kernels.simd import intrinsic
 
 __all__ = ["accuracy", "alike", "mark", "tally"]

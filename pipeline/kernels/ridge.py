@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.kernels.arguments import CsrRows, RowTerms
 from pipeline.kernels.jit import jit_reassociating
-from pipeline.kernels.simd import fill, lanes, load, madd, store
+from pipeline.kernels.simd import fill, lanes, load, store
+from pipeline.kernels.simd_arithmetic import madd
 from pipeline.kernels.weighted_exact import BLOCK, form_row
 
 __all__ = ["SINGULAR", "solve_rows"]

@@ -1,4 +1,4 @@
-"""Short SIMD vectors for compiled kernels: load, store, multiply-add, widen from half, transpose.
+"""Short SIMD vectors for compiled kernels: load, store, widen from half, transpose.
 
 LLVM keeps a `Vector` in registers across a loop; a slice of an array would be loaded and stored at every step. LLVM
 splits a long vector into the machine's registers, so one kernel serves SSE, AVX2, AVX-512 and NEON. Importing this
@@ -18,21 +18,14 @@ from numba.extending import intrinsic as numba_intrinsic
 from numba.extending import register_model
 
 __all__ = [
-    "above",
     "accumulate",
     "element",
     "fill",
     "lanes",
     "load",
-    "lowest",
-    "madd",
     "prefetch",
-    "reaches",
-    "relu",
     "store",
-    "total",
     "transpose8",
-    "violation",
     "word32",
 ]
 
@@ -64,15 +57,15 @@ class VectorModel(PrimitiveModel):
     """A numba `Vector` is LLVM's `<lanes x float>`."""
 
     def __init__(self, manager: Any, fe_type: Vector) -> None:
-        super().__init__(manager, fe_type, _llvm(fe_type.dtype, fe_type.lanes))  # type: ignore[no-untyped-call]
+        super().__init__(manager, fe_type, llvm_type(fe_type.dtype, fe_type.lanes))  # type: ignore[no-untyped-call]
 
 
-def _llvm(dtype: Any, lanes: int) -> Any:
+def llvm_type(dtype: Any, lanes: int) -> Any:
     element = ir.HalfType() if dtype == types.uint16 else ir.DoubleType() if dtype == types.float64 else ir.FloatType()
     return ir.VectorType(element, lanes)
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any) -> Any:
+def address_of(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any) -> Any:
     """The address of array[row, column]. Rows are C-contiguous and lie `strides[0]` bytes apart."""
     struct = context.make_array(array_type)(context, builder, array)
     row_bytes = cgutils.unpack_tuple(builder, struct.strides, 2)[0]
@@ -111,10 +104,10 @@ def load(typingctx: Any, array: Any, row: Any, column: Any, size: Any) -> Any:
     n = kind.lanes
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = _address(context, builder, array, args[0], args[1], args[2])
-        stored = _llvm(array.dtype, n)
+        address = address_of(context, builder, array, args[0], args[1], args[2])
+        stored = llvm_type(array.dtype, n)
         value = builder.load(builder.bitcast(address, stored.as_pointer()), align=array.dtype.bitwidth // 8)
-        return builder.fpext(value, _llvm(kind.dtype, n)) if array.dtype == types.uint16 else value
+        return builder.fpext(value, llvm_type(kind.dtype, n)) if array.dtype == types.uint16 else value
 
     return kind(array, types.intp, types.intp, size), codegen
 
@@ -124,11 +117,11 @@ def store(typingctx: Any, array: Any, row: Any, column: Any, vector: Any) -> Any
     """array[row, column : column + lanes] = vector, rounded to half (and held under its largest) for uint16 arrays."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = _address(context, builder, array, args[0], args[1], args[2])
-        stored = _llvm(array.dtype, vector.lanes)
+        address = address_of(context, builder, array, args[0], args[1], args[2])
+        stored = llvm_type(array.dtype, vector.lanes)
         value = args[3]
         if array.dtype == types.uint16:
-            largest = ir.Constant(_llvm(vector.dtype, vector.lanes), [LARGEST_HALF] * vector.lanes)
+            largest = ir.Constant(llvm_type(vector.dtype, vector.lanes), [LARGEST_HALF] * vector.lanes)
             value = builder.select(builder.fcmp_ordered(">", value, largest), largest, value)
             value = builder.fptrunc(value, stored)
         builder.store(value, builder.bitcast(address, stored.as_pointer()), align=array.dtype.bitwidth // 8)
@@ -142,7 +135,7 @@ def element(typingctx: Any, array: Any, row: Any, column: Any) -> Any:
     """array[row, column]. numba would test the index for a sign, which costs two instructions per load."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = _address(context, builder, array, args[0], args[1], args[2])
+        address = address_of(context, builder, array, args[0], args[1], args[2])
         scalar = ir.DoubleType() if array.dtype == types.float64 else ir.FloatType()
         return builder.load(builder.bitcast(address, scalar.as_pointer()), align=array.dtype.bitwidth // 8)
 
@@ -165,29 +158,7 @@ def word32(typingctx: Any, octets: Any, index: Any) -> Any:
     return types.int32(octets, types.intp), codegen
 
 
-@intrinsic()
-def reaches(typingctx: Any, a: Any, least: Any) -> Any:
-    """A word whose bit i says whether lane i is at least the scalar `least`; for at most 64 lanes."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        bits = builder.fcmp_ordered(">=", args[0], _spread(builder, args[1], _llvm(a.dtype, a.lanes)))
-        word = builder.bitcast(bits, ir.IntType(a.lanes))
-        return word if a.lanes == 64 else builder.zext(word, ir.IntType(64))
-
-    return types.uint64(a, a.dtype), codegen
-
-
-@intrinsic()
-def lowest(typingctx: Any, word: Any) -> Any:
-    """The number of the lowest set bit of a uint64 that is not 0."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.intp(types.uint64), codegen
-
-
-def _spread(builder: Any, scalar: Any, vector: Any) -> Any:
+def spread_lanes(builder: Any, scalar: Any, vector: Any) -> Any:
     first_lane = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(first_lane, ir.Constant(vector, ir.Undefined), zeros)
@@ -199,61 +170,9 @@ def fill(typingctx: Any, array: Any, scalar: Any, size: Any) -> Any:
     kind = _vector(_float_of(array), size)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _spread(builder, args[1], _llvm(kind.dtype, kind.lanes))
+        return spread_lanes(builder, args[1], llvm_type(kind.dtype, kind.lanes))
 
     return kind(array, kind.dtype, size), codegen
-
-
-@intrinsic()
-def madd(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c, fused where the machine can; `a` is a vector or a scalar."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = _llvm(c.dtype, c.lanes)
-        left = args[0] if isinstance(a, Vector) else _spread(builder, args[0], vector)
-        name = f"llvm.fmuladd.v{c.lanes}f{c.dtype.bitwidth}"
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector, vector, vector]), name
-        )
-        return builder.call(function, [left, args[1], args[2]])
-
-    return c(a if isinstance(a, Vector) else c.dtype, b, c), codegen
-
-
-@intrinsic()
-def relu(typingctx: Any, a: Any) -> Any:
-    """max(a, 0) lane by lane; a NaN stays."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        zero = ir.Constant(_llvm(a.dtype, a.lanes), None)
-        return builder.select(builder.fcmp_ordered("<=", args[0], zero), zero, args[0])
-
-    return a(a), codegen
-
-
-@intrinsic()
-def above(typingctx: Any, a: Any, b: Any) -> Any:
-    """1 where a > b, else 0, lane by lane."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = _llvm(a.dtype, a.lanes)
-        ones, zero = ir.Constant(vector, [1.0] * a.lanes), ir.Constant(vector, None)
-        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), ones, zero)
-
-    return a(a, b), codegen
-
-
-@intrinsic()
-def violation(typingctx: Any, step: Any, w: Any) -> Any:
-    """The absolute projected gradient at w ≥ 0 for the gradient −step: at w = 0 only an upward step counts."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        zero = ir.Constant(_llvm(w.dtype, w.lanes), None)
-        up = builder.select(builder.fcmp_ordered(">", args[0], zero), args[0], zero)
-        size = builder.select(builder.fcmp_ordered("<", args[0], zero), builder.fsub(zero, args[0]), up)
-        return builder.select(builder.fcmp_ordered("==", args[1], zero), up, size)
-
-    return w(step, w), codegen
 
 
 @intrinsic()
@@ -261,7 +180,7 @@ def prefetch(typingctx: Any, array: Any, row: Any, column: Any) -> Any:
     """Ask for the cache line of array[row, column]; reads nothing."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = _address(context, builder, array, args[0], args[1], args[2])
+        address = address_of(context, builder, array, args[0], args[1], args[2])
         word = ir.IntType(32)
         function = cgutils.get_or_insert_function(
             builder.module,
@@ -280,33 +199,14 @@ def accumulate(typingctx: Any, array: Any, row: Any, column: Any, vector: Any) -
     """array[row, column : column + lanes] += vector, in the array's own (wider) type."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        wide = _llvm(array.dtype, vector.lanes)
-        address = builder.bitcast(_address(context, builder, array, args[0], args[1], args[2]), wide.as_pointer())
+        wide = llvm_type(array.dtype, vector.lanes)
+        address = builder.bitcast(address_of(context, builder, array, args[0], args[1], args[2]), wide.as_pointer())
         value = args[3] if array.dtype == vector.dtype else builder.fpext(args[3], wide)
         align = array.dtype.bitwidth // 8
         builder.store(builder.fadd(builder.load(address, align=align), value), address, align=align)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, vector), codegen
-
-
-@intrinsic()
-def total(typingctx: Any, a: Any) -> Any:
-    """The sum of the lanes, in float64, always in the same order."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, n = args[0], a.lanes
-        wide = ir.VectorType(ir.DoubleType(), n)
-        value = value if a.dtype == types.float64 else builder.fpext(value, wide)
-        while n > 1:
-            n //= 2
-            word = ir.VectorType(ir.IntType(32), n)
-            low = builder.shuffle_vector(value, value, ir.Constant(word, list(range(n))))
-            high = builder.shuffle_vector(value, value, ir.Constant(word, list(range(n, 2 * n))))
-            value = builder.fadd(low, high)
-        return builder.extract_element(value, ir.IntType(32)(0))
-
-    return types.float64(a), codegen
 
 
 def butterfly(builder: Any, rows: list[Any]) -> None:
@@ -328,17 +228,17 @@ def transpose8(typingctx: Any, source: Any, row: Any, column: Any, target: Any, 
     """target[to_row + j, to_column + i] = source[row + i, column + j] for i, j < 8."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        tile = _llvm(source.dtype, WIDTH)
+        tile = llvm_type(source.dtype, WIDTH)
         align = source.dtype.bitwidth // 8
         rows = []
         for i in range(WIDTH):
             line = builder.add(args[1], context.get_constant(types.intp, i))
-            address = _address(context, builder, source, args[0], line, args[2])
+            address = address_of(context, builder, source, args[0], line, args[2])
             rows.append(builder.load(builder.bitcast(address, tile.as_pointer()), align=align))
         butterfly(builder, rows)
         for j in range(WIDTH):
             line = builder.add(args[4], context.get_constant(types.intp, j))
-            address = _address(context, builder, target, args[3], line, args[5])
+            address = address_of(context, builder, target, args[3], line, args[5])
             builder.store(rows[j], builder.bitcast(address, tile.as_pointer()), align=align)
         return context.get_dummy_value()
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.kernels.arguments import ItemBlocks, Lists
 from pipeline.kernels.jit import jit
-from pipeline.kernels.simd import lowest
+from pipeline.kernels.list_arguments import ItemBlocks, Lists
+from pipeline.kernels.simd_arithmetic import lowest
 
 __all__ = ["BLOCK", "LEAST", "Candidates", "SparseRow", "finish", "take"]
 

@@ -28,8 +28,9 @@ import numpy as np
 from pipeline.kernels.arguments import CsrRows, RowTerms, WeightedStep, Workspace
 from pipeline.kernels.half_step import SMALLEST, add_gram
 from pipeline.kernels.jit import jit_reassociating
-from pipeline.kernels.simd import fill, lanes, load, madd, prefetch, relu, store, total
-from pipeline.kernels.simd_gather import across, gather8
+from pipeline.kernels.simd import fill, lanes, load, prefetch, store
+from pipeline.kernels.simd_arithmetic import across, madd, relu, total
+from pipeline.kernels.simd_gather import gather8
 
 __all__ = ["keep_rows", "sweep_rows"]
 

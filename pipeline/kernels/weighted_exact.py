@@ -14,7 +14,8 @@ import numpy as np
 from pipeline.kernels.arguments import CsrRows, ExactRule, RowTerms
 from pipeline.kernels.half_step import SMALLEST, add_gram
 from pipeline.kernels.jit import jit_reassociating
-from pipeline.kernels.simd import accumulate, fill, lanes, load, madd, store
+from pipeline.kernels.simd import accumulate, fill, lanes, load, store
+from pipeline.kernels.simd_arithmetic import madd
 
 __all__ = ["BLOCK", "form_row", "solve_rows"]
 

@@ -28,6 +28,7 @@ from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
 from pipeline.models.fold_in.way import COLD, cold_rows
 from pipeline.models.item_features import ItemFeatures
+from pipeline.models.item_fold_in import widened
 from pipeline.models.item_snapshot import ItemTexts
 from pipeline.models.protocols import SavedModel
 from pipeline.models.starts import uniform_rows
@@ -158,7 +159,7 @@ def with_cold_items(
     # The features of an item may all be rare: then nothing is known of it.
     cold = np.flatnonzero((known < least) & (np.diff(useful.matrix.indptr) > 0))
     predicted = IdMap(features.ids.values[cold])
-    wide = _widened(model, predicted)
+    wide = widened(model, predicted)
     rows = wide.items.rows(predicted.values).astype(np.int64)
     non_negative = (model.meta.get("fold_in") or "non_negative") == "non_negative"
     for piece in _pieces(cold.size):
@@ -247,18 +248,6 @@ class _Learner(NamedTuple):
         of_mean = error.pop(np.inf)
         best = min(error, key=lambda strength: (error[strength], -strength))
         return best, 1 - error[best] / of_mean if of_mean > 0 else 0.0
-
-
-def _widened(model: FactorModel, more: IdMap) -> FactorModel:
-    """The model with these items, too: new ones have factors 0 and were seen by nobody. The factors are a copy."""
-    items = IdMap(np.union1d(model.items.values, more.values))
-    col = items.rows(model.items.values)
-    factors = np.zeros((model.n_components, len(items)), np.float32)
-    factors[:, col] = model.item_factors
-    seen = model.seen
-    cells = sparse.csr_matrix((seen.data, col[seen.indices], seen.indptr), shape=(seen.shape[0], len(items)))
-    cells.has_canonical_format = True
-    return replace(model, item_factors=factors, items=items, seen=cells)
 
 
 def _pieces(n: int) -> Iterator[slice]:

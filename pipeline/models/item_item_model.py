@@ -25,8 +25,9 @@ from pipeline.errors import ArtifactError, UsageError
 from pipeline.models import safe_files
 from pipeline.models.block_scores import pairs_by_user
 from pipeline.models.item_snapshot import ItemTexts
-from pipeline.models.model_files import ITEM_ITEM_FORMS, METADATA, Form, Kind, ModelFolder, read_pattern, release
+from pipeline.models.model_files import ITEM_ITEM_FORMS, METADATA, Form, Kind, ModelFolder, release
 from pipeline.models.model_writer import Write, array_writer, sparse_writer, write_model
+from pipeline.models.pattern import read_pattern
 from pipeline.models.similarity import DenseWeights, DualWeights, Neighbours, Similarity
 
 __all__ = ["ItemItemModel", "Weights"]

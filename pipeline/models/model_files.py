@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from pipeline.data.id_map import MAX_ID_LENGTH, IdMap, as_ids
 from pipeline.errors import ArtifactError, InputError
 from pipeline.models import safe_files
 from pipeline.models.item_snapshot import ItemSnapshot, most_bytes, read_snapshot
+from pipeline.models.pattern import Pattern, read_pattern
 
 __all__ = [
     "ALL_FILES",
@@ -36,10 +37,8 @@ __all__ = [
     "Form",
     "Kind",
     "ModelFolder",
-    "Pattern",
     "load_ids",
     "missing_files",
-    "read_pattern",
     "release",
 ]
 
@@ -179,13 +178,6 @@ class ModelFolder:
             raise ArtifactError(f"{self.folder}: {error}") from None
 
 
-class Pattern(NamedTuple):
-    """Where the cells of a sparse matrix are."""
-
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int32]
-
-
 def release(*arrays: NDArray[Any]) -> None:
     """Free the memory of mapped pages that were read; they are read again if needed."""
     for array in arrays:
@@ -299,17 +291,3 @@ def _read_seen(file: BufferedReader, mapped: bool, shape: tuple[int, int]) -> Pa
     if stored_shape != shape:
         raise ArtifactError(f"it is for {str(stored_shape)[:60]}, the ids for {shape}")
     return read_pattern(file, parts, shape, mapped=mapped)
-
-
-def read_pattern(
-    file: BufferedReader, parts: Mapping[str, safe_files.Part], shape: tuple[int, int], *, mapped: bool = False
-) -> Pattern:
-    """``indptr`` and ``indices`` of a csr matrix of this shape, checked before they are used."""
-    # Signed: the difference of falling unsigned integers is not negative, and scipy reads where it points.
-    indptr = safe_files.read_array(file, parts["indptr.npy"], "<i8", 1)
-    indices = safe_files.read_array(file, parts["indices.npy"], "<i4", 1, mapped=mapped)
-    if indptr.shape != (shape[0] + 1,) or indptr[0] != 0 or indptr[-1] != indices.size or (np.diff(indptr) < 0).any():
-        raise ArtifactError(f"indptr does not fit {indices.size} items")
-    if indices.size and (indices.min() < 0 or indices.max() >= shape[1]):
-        raise ArtifactError(f"item rows must be in range [0, {shape[1]})")
-    return Pattern(indptr, indices)

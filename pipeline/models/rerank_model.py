@@ -27,8 +27,9 @@ from pipeline.models import safe_files
 from pipeline.models.block_scores import pairs_by_user
 from pipeline.models.item_snapshot import ItemTexts
 from pipeline.models.members import MEMBERS, read_member, save_members
-from pipeline.models.model_files import OWN_FILES, Kind, ModelFolder, read_pattern, release
+from pipeline.models.model_files import OWN_FILES, Kind, ModelFolder, release
 from pipeline.models.model_writer import Write, array_writer, sparse_writer, write_model
+from pipeline.models.pattern import read_pattern
 from pipeline.models.protocols import SavedModel
 from pipeline.models.rerank.candidates import candidates_of
 from pipeline.models.rerank.features import NAMES, OF_ITEM, ItemFacts

@@ -75,21 +75,14 @@ def score_all(
     """
     users, n_users = scorer.users, len(scorer.users)
     stream = _ByUser(seen_now)
-    with_items = short = flat = unknown = gone = n_rows = n_fallback = promoted = 0
+    written = _Written(sink, scorer, k, forgotten)
 
-    def write_strangers(ids: NDArray[Any], seen: sparse.csr_matrix) -> int:
-        nonlocal unknown, gone, n_fallback, promoted
-        left_out = forgotten(ids)
-        gone += int(np.count_nonzero(left_out))
-        ids, seen = ids[~left_out], seen[~left_out]
-        unknown += ids.size
-        if not (unknown_popular and ids.size):
-            return 0
-        block = _flat(ids, scorer.popular_rows(ids.size, k, seen=seen), scorer, FALLBACK)
-        n_fallback += block.ranks.size
-        promoted += int(np.count_nonzero(block.sources != FALLBACK))
-        sink.write(block)
-        return block.ranks.size
+    def write_strangers(ids: NDArray[Any], seen: sparse.csr_matrix) -> None:
+        kept = written.remembered(ids)
+        written.unknown += int(np.count_nonzero(kept))
+        if unknown_popular and kept.any():
+            popular = scorer.popular_rows(int(np.count_nonzero(kept)), k, seen=seen[kept])
+            written.fallback += written.write(ids[kept], popular, FALLBACK)
 
     for start in range(0, n_users, _USERS_A_BLOCK):
         rows = np.arange(start, min(start + _USERS_A_BLOCK, n_users))
@@ -97,24 +90,54 @@ def score_all(
         for pairs in stream.up_to(users.values[rows[-1]]):
             known, strangers = _match(scorer, pairs)
             cells.append(known)
-            n_rows += write_strangers(*strangers)
+            write_strangers(*strangers)
         top = scorer.recommend_rows(rows, k, also_seen=_matrix(cells, start, rows.size, len(scorer.items)))
-        left_out = forgotten(users.values[rows])
-        gone += int(np.count_nonzero(left_out))
-        top = top.of_rows(~left_out)
-        block = _flat(users.values[rows[~left_out]], top, scorer, scorer.source)
-        sink.write(block)
-        counts = np.count_nonzero(top.items >= 0, axis=1)
-        with_items += int(np.count_nonzero(counts))
-        short += int(np.count_nonzero(counts < k))
-        flat += int(np.count_nonzero((counts > 0) & (top.scores[:, 0] == 0)))
-        n_rows += block.ranks.size
-        promoted += int(np.count_nonzero(block.sources != scorer.source))
+        written.users(users.values[rows], top)
         scorer.model.release()
         progress(start + rows.size, n_users)
     for pairs in stream.rest():
-        n_rows += write_strangers(*_match(scorer, pairs)[1])
-    return BatchSummary(n_users, with_items, short, flat, unknown, n_rows, gone, n_fallback, promoted)
+        write_strangers(*_match(scorer, pairs)[1])
+    return written.summary()
+
+
+class _Written:
+    """Writes lists to the sink, and counts them."""
+
+    def __init__(
+        self, sink: Sink, scorer: Scorer, k: int, forgotten: Callable[[NDArray[Any]], NDArray[np.bool_]]
+    ) -> None:
+        self._sink, self._scorer, self._k, self._forgotten = sink, scorer, k, forgotten
+        self._with_items = self._short = self._flat = self._gone = self._rows = self._promoted = 0
+        self.unknown = self.fallback = 0
+
+    def remembered(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of the users were not forgotten; the others are counted."""
+        gone = self._forgotten(ids)
+        self._gone += int(np.count_nonzero(gone))
+        return ~gone
+
+    def users(self, ids: NDArray[Any], top: TopK) -> None:
+        """Write the lists of users of the model."""
+        kept = self.remembered(ids)
+        top = top.of_rows(kept)
+        self.write(ids[kept], top, self._scorer.source)
+        counts = np.count_nonzero(top.items >= 0, axis=1)
+        self._with_items += int(np.count_nonzero(counts))
+        self._short += int(np.count_nonzero(counts < self._k))
+        self._flat += int(np.count_nonzero((counts > 0) & (top.scores[:, 0] == 0)))
+
+    def write(self, ids: NDArray[Any], top: TopK, source: str) -> int:
+        """Write the lists; returns the number of their rows."""
+        block = _flat(ids, top, self._scorer, source)
+        self._sink.write(block)
+        self._rows += block.ranks.size
+        self._promoted += int(np.count_nonzero(block.sources != source))
+        return block.ranks.size
+
+    def summary(self) -> BatchSummary:
+        """The counts."""
+        users = len(self._scorer.users), self._with_items, self._short, self._flat, self.unknown
+        return BatchSummary(*users, self._rows, self._gone, self.fallback, self._promoted)
 
 
 class _ByUser:

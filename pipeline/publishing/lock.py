@@ -20,18 +20,15 @@ The embedded engine needs no ticket: its folder is one process's at a time.
 
 from __future__ import annotations
 
-import random
 import re
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import Any
 
-from pipeline.errors import ConnectionLostError, LockedError, LockLostError, QueryError, ServerError
+from pipeline.errors import ConnectionLostError, LockLostError, QueryError, ServerError
 from pipeline.options.names import DEFAULT, Names
+from pipeline.publishing.lock_ticket import Ticket, drop_table, table_made, take_ticket
 from pipeline.runtime.process import ProcessIdentity
 from pipeline.warehouse import Warehouse, sql
 
@@ -41,8 +38,6 @@ __all__ = ["CLAIMED", "EXCHANGE", "EXPIRY", "RENAME", "PublishLock", "PublishLoc
 EXPIRY, PATIENCE = 60.0, 300.0
 _BEATS = 12  # signs of life in the time of an expiry, so that one that gets lost is no matter
 _LEAST_BEAT = 0.1
-# Seconds until the next try, drawn between the two: jobs that withdraw for each other must not come back together.
-_TRY_AGAIN = (0.1, 0.6)
 # A name that a claim gave: whose, the how many-th, and what the claim was for.
 CLAIMED = re.compile(
     r"(?P<sets>recommendations\w*?)_moving_(?P<ticket>[0-9a-f]{32})_(?P<number>\d+)(?P<purpose>(?:_\w+)?)"
@@ -51,26 +46,10 @@ RENAME = "RENAME TABLE analytics.{one:Identifier} TO analytics.{other:Identifier
 EXCHANGE = "EXCHANGE TABLES analytics.{one:Identifier} AND analytics.{other:Identifier}"
 
 
-@dataclass(frozen=True)
-class _Ticket:
-    """`number`: 32 hexadecimal digits, of which its table is named; `made`: the server's own number for that table.
-
-    A statement that made it may have been sent twice, and the second may arrive once the ticket is long dropped.
-    """
-
-    number: str
-    made: str = ""
-    names: Names = DEFAULT
-
-    @property
-    def table(self) -> str:
-        return f"{self.names.tickets}{self.number}"
-
-
 class PublishLock:
     """The lock while it is held, and the moves that are made under it."""
 
-    def __init__(self, warehouse: Warehouse, ticket: _Ticket, expiry: float = EXPIRY) -> None:
+    def __init__(self, warehouse: Warehouse, ticket: Ticket, expiry: float = EXPIRY) -> None:
         self.expiry = expiry
         self._warehouse = warehouse
         self._ticket = ticket
@@ -84,7 +63,7 @@ class PublishLock:
     @property
     def held(self) -> bool:
         """Whether the ticket still stands."""
-        return not self._ticket.made or _made(self._warehouse, self._ticket.table) == self._ticket.made
+        return not self._ticket.made or table_made(self._warehouse, self._ticket.table) == self._ticket.made
 
     def check(self) -> None:
         """Raises LockLostError where the lock was lost: this process gave no sign of life for too long."""
@@ -126,7 +105,7 @@ class PublishLock:
 
     def drop(self, table: str) -> None:
         """Claim the table and drop it: what has been put in its place meanwhile is not hit."""
-        _drop(self._warehouse, table if self.claimed(table) else self.claim(table))
+        drop_table(self._warehouse, table if self.claimed(table) else self.claim(table))
 
     def claimed(self, table: str) -> bool:
         """Whether the name of the table has this ticket in it."""
@@ -174,13 +153,13 @@ def publish_lock(
         Where somebody else holds it all the while.
     """
     if warehouse.embedded:
-        alone = PublishLock(warehouse, _Ticket(uuid.uuid4().hex, names=names))
+        alone = PublishLock(warehouse, Ticket(uuid.uuid4().hex, names=names))
         alone.take_over()
         yield alone
         return
     me = {**ProcessIdentity.me().values, "what": what}
     expiry = EXPIRY if expiry is None else expiry
-    ticket = _take(warehouse, names, me, say, PATIENCE if patience is None else patience, expiry)
+    ticket = take_ticket(warehouse, names, me, say, PATIENCE if patience is None else patience, expiry)
     stop = threading.Event()
 
     def live() -> None:
@@ -205,7 +184,7 @@ def publish_lock(
         beating.join()
         # One that can't be taken back runs out.
         with suppress(ServerError):
-            _drop(warehouse, ticket.table)
+            drop_table(warehouse, ticket.table)
 
 
 class PublishLocks:
@@ -237,72 +216,3 @@ def publish_locks(
     with ExitStack() as stack:
         locks = [publish_lock(warehouse, what, say, expiry=expiry, names=names) for names in of]
         yield PublishLocks([stack.enter_context(lock) for lock in locks])
-
-
-def _take(
-    warehouse: Warehouse,
-    names: Names,
-    me: dict[str, Any],
-    say: Callable[[str], None],
-    patience: float,
-    expiry: float,
-) -> _Ticket:
-    waited_since, said = time.monotonic(), False
-    while True:
-        other = _other(warehouse, names, "", expiry)
-        if other is None:
-            # A name of its own for each try.
-            ticket = _Ticket(uuid.uuid4().hex, names=names)
-            warehouse.ddl(sql.load("ddl/publish_lock").text, {"table": ticket.table, **me})
-            made = _made(warehouse, ticket.table)
-            other = _other(warehouse, names, ticket.table, expiry)
-            if other is None and made is not None:
-                return replace(ticket, made=made)
-            _drop(warehouse, ticket.table)
-        if time.monotonic() - waited_since >= patience:
-            raise LockedError(
-                f"The published tables in {warehouse.address} are held by {other or 'others'}: wait for it to end and "
-                f"run the command again (a job that died holds them for {expiry:.0f} s)"
-            )
-        if not said and other is not None:
-            say(f"waiting for {other}")
-            said = True
-        time.sleep(random.uniform(*_TRY_AGAIN))  # noqa: S311  no secret
-
-
-def _other(warehouse: Warehouse, names: Names, ticket: str, expiry: float) -> str | None:
-    """Somebody else's living ticket, in words; dead ones are cleared away."""
-    for row in warehouse.rows(sql.load("queries/publish_locks").text, {"tickets": names.tickets}):
-        if row["name"] == ticket:
-            continue
-        try:
-            owners = warehouse.rows(sql.load("queries/publish_lock_owner").text, {"table": row["name"]})
-        except QueryError:
-            # Taken back since the list was read; or it can't be read, and then it counts until it is old.
-            if warehouse.engine(f"analytics.{row['name']}") is None:
-                continue
-            owners = []
-        if not owners:
-            if row["age"] <= expiry:
-                return "another job that is just beginning"
-        else:
-            (owner,) = owners
-            if (
-                owner["age"] <= expiry
-                and not ProcessIdentity(owner["host"], owner["pid"], owner["process_started"]).dead
-            ):
-                where = f" on {owner['host'].split(' ')[0]}" if owner["host"] else ""
-                return f"another job ({owner['what']}, process {owner['pid']}{where}, alive {owner['age']:.0f} s ago)"
-        _drop(warehouse, row["name"])
-    return None
-
-
-def _made(warehouse: Warehouse, table: str) -> str | None:
-    """The server's own number for the table, which no other table ever has; None where there is no such table."""
-    text = "SELECT toString(uuid) AS made FROM system.tables WHERE database = 'analytics' AND name = {table:String}"
-    tables = warehouse.rows(text, {"table": table})
-    return str(tables[0]["made"]) if tables else None
-
-
-def _drop(warehouse: Warehouse, table: str) -> None:
-    warehouse.command("DROP TABLE IF EXISTS analytics.{table:Identifier} SYNC", {"table": table})

@@ -21,14 +21,13 @@ from pipeline.publishing.erasure import leave_out
 from pipeline.publishing.lock import RENAME, PublishLock, publish_lock
 from pipeline.publishing.published_tables import PREVIOUS, PUBLISHED
 from pipeline.publishing.rules import read_rules
+from pipeline.publishing.stale_tables import drop_stale
 from pipeline.publishing.suppressed_users import read_suppressed_users
-from pipeline.runtime.process import ProcessIdentity
 from pipeline.warehouse import Warehouse, sql
 
 __all__ = ["KEEP", "PREVIOUS", "PUBLISHED", "PublishResult", "Recommendations", "RecommendationsTable"]
 
 KEEP = 5
-_STALE_HOURS = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +196,7 @@ class RecommendationsTable:
     ) -> PublishResult:
         """The part under the lock: compare with the published table, and move the tables."""
         published_tables.tidy(self._warehouse, keep, lock)
-        self._sweep()
+        drop_stale(self._warehouse, self._names, self.staged)
         exists = self._warehouse.engine(self._names.table) is not None
         rows = published_tables.digest(self._warehouse, self.staged)
         same = exists and published_tables.digest(self._warehouse, self._names.sets) == rows
@@ -293,24 +292,6 @@ class RecommendationsTable:
     def _count(self, table: str) -> int:
         counted = self._warehouse.rows("SELECT count() AS n FROM analytics.{table:Identifier}", {"table": table})
         return int(counted[0]["n"])
-
-    def _sweep(self) -> None:
-        """Drop tables of jobs that are dead, or that have been silent for a day.
-
-        It runs after `tidy`, when every set has its own name, so none of these tables is a set. A table that a living
-        process fills stays, however old it is.
-        """
-        me = ProcessIdentity.me()
-        for row in self._warehouse.rows(
-            sql.load("queries/staged_tables").text, {"hours": _STALE_HOURS, "sets": self._names.sets}
-        ):
-            owner = ProcessIdentity(row["host"], row["pid"], row["process_started"])
-            refused, stale = bool(row["refused"]), bool(row["stale"])
-            left = stale and (refused or not owner.alive) if row["begun"] else stale
-            if left or (row["begun"] and not refused and owner.host == me.host and owner.dead):
-                name = str(row["name"])
-                if published_tables.is_staged(name, self._names) and not name.startswith(self.staged):
-                    self._warehouse.command("DROP TABLE IF EXISTS analytics.{table:Identifier}", {"table": name})
 
     def _log(self, action: str, note: str = "") -> None:
         staged = published_tables.PublishedSet(self.staged, self._at_ms, self._run_id, self._model_version)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError, UnknownItemError, UnknownUserError, UsageError
 from pipeline.models.factor_model import FactorModel
+from pipeline.models.item_fold_in import with_items
 from pipeline.models.item_snapshot import ItemSnapshot
 from pipeline.models.saved_model import load_item_snapshot, load_saved_model
 from pipeline.ranking.genres import GenreSource
@@ -202,6 +203,17 @@ class Scorer(RowScorer):
         scorer.hidden, scorer.limit, scorer.genre_source = self.hidden, self.limit, self.genre_source
         scorer.promotions = self.promotions
         return scorer
+
+    def with_items(self, new: UserItems) -> Scorer:
+        """A scorer whose model has these items folded in, for a model with factors; users keep their rows.
+
+        new : interactions with new items, or more of them with items of the model; see `pipeline.models.item_fold_in`
+
+        Raises UsageError for a model that can't, InputError, BadRowsError.
+        """
+        if not isinstance(self.model, FactorModel):
+            raise UsageError(f"A model of kind {self.model.kind!r} has no factors to fold items in by")
+        return Scorer(with_items(self.model, new, compiled=self._compiled), self.source, compiled=self._compiled)
 
     def recommend_from(
         self,

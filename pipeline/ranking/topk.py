@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels import available, compiled, is_loaded
-from pipeline.kernels.arguments import ItemBlocks, LeftOutSpans, Lists
+from pipeline.kernels.list_arguments import ItemBlocks, LeftOutSpans, Lists
 from pipeline.models.validation import check_columns
 from pipeline.ranking.topk_numpy import Catalogue, LeftOut, ListRequest, TopK, cells_of, find_in_numpy
 from pipeline.runtime.threads import ThreadPool

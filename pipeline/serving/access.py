@@ -9,6 +9,7 @@ The paths of the page take a session, which a log-in with a key has begun, in pl
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -28,9 +29,11 @@ _SCOPES: Mapping[tuple[str, str], str] = {
     ("POST", "/api/v1/predict"): "read",
     ("POST", "/api/ml/predict"): "read",
     ("POST", "/api/v1/interactions"): "write",
+    ("PUT", "/api/v1/users/preferences"): "write",
     ("POST", "/page/rate"): "write",
 }
 _OPEN_POSTS = frozenset(("/page/log-in", "/page/log-out"))
+_PREFERENCES = re.compile(r"/api/v1/users/[^/]+/preferences")  # of a user in the path
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip")
 
 
@@ -53,6 +56,8 @@ def scope_of(method: str, path: str) -> str | None:
         return "metrics" if path == "/metrics" else "read"
     if method == "POST" and path in _OPEN_POSTS:
         return None
+    if method == "PUT" and _PREFERENCES.fullmatch(path):
+        return "write"
     return _SCOPES.get((method, path), "admin")
 
 

@@ -26,6 +26,7 @@ from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_sav
 from pipeline.ranking.rules import now_ms
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import metrics
+from pipeline.serving.model_snapshot import ModelSnapshot
 from pipeline.serving.server_warehouse import keep_in_touch
 from pipeline.serving.service import ServiceConfig
 from pipeline.tracking import registry, store
@@ -49,6 +50,7 @@ class Agent:
     def __init__(self, config: ServiceConfig, stopping: threading.Event) -> None:
         self._config, self._stopping = config, stopping
         self._folder = LiveFolder(config.live, config.model)
+        self._snapshot = ModelSnapshot(self._folder, config.model)
         self._opened = self._checked = False
         self._fault = ""
         # (version, run) → when to try it again, the pause before that
@@ -58,6 +60,8 @@ class Agent:
         """Look at MLflow every few seconds until it is to stop."""
         while not self._stopping.is_set():
             self.look()
+            if self._opened:
+                self._snapshot.refresh()
             self._stopping.wait(self._config.options.poll_seconds)
 
     def look(self) -> None:

@@ -18,10 +18,14 @@ from pipeline.serving.request_log import RequestLog
 from pipeline.serving.routes.explain import explain_routes
 from pipeline.serving.routes.get import Answer, Get
 from pipeline.serving.routes.items import item_routes
+from pipeline.serving.routes.jobs import job_gets
 from pipeline.serving.routes.lists import list_routes
+from pipeline.serving.routes.models import model_gets
 from pipeline.serving.routes.openapi import document
 from pipeline.serving.routes.post import post_routes
+from pipeline.serving.routes.preferences import preference_gets, preference_puts
 from pipeline.serving.routes.state import state_routes
+from pipeline.serving.routes.training import training_gets
 from pipeline.serving.service import Service
 
 __all__ = ["make_app"]
@@ -29,7 +33,8 @@ __all__ = ["make_app"]
 
 def make_app(service: Service) -> tuple[Gate, FastAPI]:
     """The application, and the part of it that routes."""
-    gets = [*list_routes(service), *item_routes(service), *explain_routes(service), *state_routes(service)]
+    gets = [*list_routes(service), *item_routes(service), *explain_routes(service), *preference_gets(service)]
+    gets += [*model_gets(service), *training_gets(service), *job_gets(service), *state_routes(service)]
     made: list[bytes] = []
 
     def openapi(scope: object, values: object) -> Answer:
@@ -46,6 +51,7 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
         routes=[get.route for get in gets],
     )
     app.include_router(post_routes(service))
+    app.include_router(preference_puts(service))
     app.add_exception_handler(Problem, _answering(_same))
     app.add_exception_handler(RequestValidationError, _answering(_invalid))
     app.add_exception_handler(HTTPException, _answering(_http))

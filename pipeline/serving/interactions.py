@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pipeline.errors import InteractionLogError, LockedError
-from pipeline.interaction_log import Accepted, Batch, InteractionLog, Logged
+from pipeline.interaction_log import Accepted, Batch, InteractionLog, Logged, Preference
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.served_model import ServedModel
 
@@ -33,12 +33,14 @@ class Known(NamedTuple):
     new : interactions that the model has not read, in order
     seen_to : the last interaction of the log at that time
     forgotten : whether the user is to be treated as one who was never there
+    genres : those that they like, of a user who is not in the model
     readable : False where the log can't be read: the rest is then empty
     """
 
     new: Sequence[Logged] = ()
     seen_to: int = 0
     forgotten: bool = False
+    genres: tuple[str, ...] = ()
     readable: bool = True
 
 
@@ -73,18 +75,35 @@ class InteractionReader:
             seen_to = self._latest[1]
             if self._log.is_forgotten(user):
                 return Known((), seen_to, True)
-            after = 0
             if served.scorer.users.row(user) >= 0:
                 after = int(served.watermark.get(self._log.log_id, 0))
-            return Known(self._log.of_user(user, after), seen_to, False)
+                return Known(self._log.of_user(user, after), seen_to)
+            return Known(self._log.of_user(user), seen_to, genres=self._genres(user))
         except _UNREADABLE as error:
             self.failed = str(error)
             return Known(readable=False)
 
-    def is_unchanged(self, user: int | str, seen_to: int, forgotten: bool) -> bool:
-        """Whether the log has nothing of the user after that interaction, and they are as forgotten as before."""
+    def _genres(self, user: int | str) -> tuple[str, ...]:
+        preference = self._log.preference(user)
+        return () if preference is None else preference.genres
+
+    def preference(self, user: int | str) -> tuple[int | str, Preference | None]:
+        """The user's id as the log has it, and the genres that they like, if they said so. Raises the log's errors."""
+        return self._log.user_id(user), self._log.preference(user)
+
+    def is_unchanged(
+        self, user: int | str, seen_to: int, forgotten: bool, genres: tuple[str, ...] | None = None
+    ) -> bool:
+        """Whether the log has nothing of the user after that interaction, and they are as forgotten as before.
+
+        genres : those that they liked then; None where these make no difference
+        """
         try:
-            return self._log.is_forgotten(user) == forgotten and not self._log.of_user(user, seen_to)
+            return (
+                self._log.is_forgotten(user) == forgotten
+                and not self._log.of_user(user, seen_to)
+                and (genres is None or self._genres(user) == genres)
+            )
         except _UNREADABLE as error:
             self.failed = str(error)
             return False
@@ -122,6 +141,13 @@ class InteractionWriter:
             raise Problem(Code.TOO_BUSY, "Too many interactions wait to be written; send them again") from None
         try:
             return await waiting.answer
+        except _UNREADABLE as error:
+            raise Problem(Code.LOG_UNAVAILABLE, "Nothing was kept: the log can't be written just now") from error
+
+    async def set_preference(self, user: int | str, genres: Sequence[str]) -> Preference:
+        """Keep which genres a user likes; it is on disk when this returns. Raises the log's errors, and Problem."""
+        try:
+            return await asyncio.to_thread(self._log.set_preference, user, genres)
         except _UNREADABLE as error:
             raise Problem(Code.LOG_UNAVAILABLE, "Nothing was kept: the log can't be written just now") from error
 

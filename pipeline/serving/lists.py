@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from pipeline.models.item_snapshot import SEPARATOR
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.topk import TopK
 from pipeline.serving.overlay import History, Interaction, history_of
@@ -48,7 +49,7 @@ class ListOptions(NamedTuple):
 class UserList:
     """Attributes
     ----------
-    source : the model's name, ``fold_in``, ``popular`` or ``popular:<genre>``
+    source : the model's name, ``fold_in``, ``popular`` or ``popular:<genre>``, of several genres with | between them
     top : item rows and scores, of one row
     unknown_items : new interactions' items that the model does not have
     """
@@ -65,13 +66,16 @@ def list_of(
     options: ListOptions,
     *,
     forgotten: bool = False,
+    liked: Sequence[str] = (),
 ) -> UserList:
     """The list of a user with these new interactions; a user who was forgotten is unknown.
+
+    liked : genres that the user likes, for a list before they have done anything; those of no item are ignored
 
     Raises Problem for a user of whom nothing is known, if that is asked.
     """
     row = -1 if forgotten else served.scorer.users.row(user)
-    return _list(served, row, new, options, f"Nothing is known of user {user!r}")
+    return _list(served, row, new, options, f"Nothing is known of user {user!r}", liked)
 
 
 def session_list(served: ServedModel, new: Sequence[Interaction], options: ListOptions) -> UserList:
@@ -79,7 +83,14 @@ def session_list(served: ServedModel, new: Sequence[Interaction], options: ListO
     return _list(served, -1, new, options, "The model has none of these items")
 
 
-def _list(served: ServedModel, row: int, new: Sequence[Interaction], options: ListOptions, unknown: str) -> UserList:
+def _list(
+    served: ServedModel,
+    row: int,
+    new: Sequence[Interaction],
+    options: ListOptions,
+    unknown: str,
+    liked: Sequence[str] = (),
+) -> UserList:
     scorer = served.scorer
     k = min(options.k, max(1, len(scorer.items)))
     allow, deny = allowed_rows(served, options)
@@ -91,7 +102,8 @@ def _list(served: ServedModel, row: int, new: Sequence[Interaction], options: Li
         if options.unknown == "error":
             raise Problem(Code.UNKNOWN_USER, unknown)
         left_out = () if history is None else history.unknown
-        return UserList(_popular_source(options), popular_list(served, k, allow, deny), left_out)
+        source, allow = _popular(served, options, allow, liked)
+        return UserList(source, popular_list(served, k, allow, deny), left_out)
     return UserList(FOLD_IN, _folded(served, row, history, options, allow, deny), history.unknown)
 
 
@@ -119,8 +131,17 @@ def popular_list(
     return served.scorer.popular_rows(1, min(k, max(1, len(served.scorer.items))), allow=allow, deny=deny)
 
 
-def _popular_source(options: ListOptions) -> str:
-    return POPULAR if options.genre is None else f"{POPULAR}:{options.genre}"
+def _popular(
+    served: ServedModel, options: ListOptions, allow: NDArray[np.int32] | None, liked: Sequence[str]
+) -> tuple[str, NDArray[np.int32] | None]:
+    """The source of a popular list, and the items it may hold: of the genre that was asked for, else those liked."""
+    if options.genre is not None:
+        return f"{POPULAR}:{options.genre}", allow
+    by_genre = {genre: rows for genre in liked if (rows := served.genre_rows(genre)) is not None}
+    if not by_genre:
+        return POPULAR, allow
+    rows = np.unique(np.concatenate(list(by_genre.values())))
+    return f"{POPULAR}:{SEPARATOR.join(by_genre)}", rows if allow is None else np.intersect1d(allow, rows)
 
 
 def allowed_rows(
@@ -129,11 +150,7 @@ def allowed_rows(
     """Sorted item rows to choose from (None: all), and to leave out. Raises Problem for an unknown genre."""
     allow = None if options.allow is None else _rows(served, options.allow)
     if options.genre is not None:
-        of_genre = served.genre_rows(options.genre)
-        if of_genre is None:
-            known = list(served.snapshot.genre_names)
-            said = f"there are {', '.join(known[:30])}" if known else "the model's items have no genres"
-            raise Problem(Code.UNKNOWN_GENRE, f"No item has the genre {options.genre[:80]!r}; {said}")
+        of_genre = served.known_genre(options.genre)
         allow = of_genre if allow is None else np.intersect1d(allow, of_genre)
     return allow, _rows(served, options.deny) if options.deny else None
 

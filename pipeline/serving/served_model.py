@@ -21,6 +21,7 @@ from pipeline.ranking.rules import Rules
 from pipeline.ranking.scorer import Scorer
 from pipeline.serving.item_search import ItemSearch
 from pipeline.serving.live_folder import Pointer
+from pipeline.serving.problems import Code, Problem
 
 __all__ = ["CachedAnswer", "ServedModel", "load_served"]
 
@@ -36,6 +37,7 @@ class CachedAnswer(NamedTuple):
     seen_to : the last interaction of the log that it knows
     state : the state of the log (`InteractionReader.state`) for which that was found out
     forgotten : whether the user was forgotten then
+    genres : those that the user liked then; None where these make no difference to the answer
     """
 
     body: bytes
@@ -44,6 +46,7 @@ class CachedAnswer(NamedTuple):
     seen_to: int
     state: int
     forgotten: bool
+    genres: tuple[str, ...] | None = None
 
 
 class ServedModel:
@@ -98,6 +101,15 @@ class ServedModel:
         if genre not in self._genre_rows:
             self._genre_rows[genre] = np.sort(self.snapshot.popular_in(genre))
         return self._genre_rows[genre]
+
+    def known_genre(self, genre: str) -> NDArray[np.int32]:
+        """`genre_rows`. Raises Problem for a genre that no item has."""
+        rows = self.genre_rows(genre)
+        if rows is None:
+            known = list(self.snapshot.genre_names)
+            said = f"there are {', '.join(known[:30])}" if known else "the model's items have no genres"
+            raise Problem(Code.UNKNOWN_GENRE, f"No item has the genre {genre[:80]!r}; {said}")
+        return rows
 
     def items(self, rows: NDArray[np.int32]) -> list[dict[str, Any]]:
         """What answers say of the items in `rows`, (n,), without rank and score."""

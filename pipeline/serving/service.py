@@ -11,10 +11,12 @@ from pipeline.options.serve import ServeOptions
 from pipeline.serving.access import Access
 from pipeline.serving.current_model import CurrentModel
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
+from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.sessions import Sessions
+from pipeline.serving.snapshots import Snapshots
 
 __all__ = ["Service", "ServiceConfig"]
 
@@ -52,6 +54,8 @@ class Service:
     model : the model to answer with
     reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
     access : who may ask
+    jobs : what is asked of the agent
+    snapshots : what the agent has read for the workers
     draining : whether the process is about to stop
     """
 
@@ -60,6 +64,8 @@ class Service:
     model: CurrentModel
     access: Access
     metrics: Metrics
+    jobs: JobTable
+    snapshots: Snapshots
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
     log_fault: str = ""
@@ -74,7 +80,7 @@ class Service:
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
         access = Access(KeyFile(folder.keys_path), config.options.host, Sessions(folder.sessions_path))
-        return cls(config, folder, model, access, metrics)
+        return cls(config, folder, model, access, metrics, JobTable(folder.jobs_path), Snapshots(folder))
 
     @property
     def uptime(self) -> float:

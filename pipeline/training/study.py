@@ -1,24 +1,23 @@
 """`Study`: the trials of a search, in a file that survives when the process is killed.
 
-Only this module imports Optuna. A trial's options depend on the seed, the trial's number and the results of the
-trials before it, so a search that is resumed tries the same options as one that was never interrupted.
+Only this module and `study_file` import Optuna. A trial's options depend on the seed, the trial's number and the
+results of the trials before it, so a search that is resumed tries the same options as one that was never interrupted.
 """
 
 from __future__ import annotations
 
-import fcntl
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.errors import InputError, LockedError, UsageError
+from pipeline.errors import UsageError
 from pipeline.models.search_space import Choice, Dimension, IntegerRange
+from pipeline.training.study_file import alone, open_storage
 
 if TYPE_CHECKING:
     import optuna
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["AllTried", "Pruned", "Study", "Trial", "TrialRequest", "check_optuna", "open_study"]
 
 State = Literal["complete", "pruned", "failed"]
+# By Optuna's names.
+_STATES: Mapping[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 _STARTUP = 16  # trials, given ones included, before the sampler uses their results
 _UNPRUNED = 8  # complete trials before the pruner uses them
@@ -90,9 +91,8 @@ class Study:
         self._space = {dimension.name: dimension for dimension in space}
         self._first = first
         self._seed = seed
-        self._ended: tuple[Trial, ...] | None = (
-            None  # this process alone writes to the study: it knows when they change
-        )
+        # This process alone writes to the study: it knows when they change.
+        self._ended: tuple[Trial, ...] | None = None
         self._drop_unfinished()
 
     @property
@@ -107,23 +107,17 @@ class Study:
         return self._ended
 
     def _read(self) -> tuple[Trial, ...]:
-        import optuna
-
-        states: dict[Any, State] = {
-            optuna.trial.TrialState.COMPLETE: "complete",
-            optuna.trial.TrialState.PRUNED: "pruned",
-            optuna.trial.TrialState.FAIL: "failed",
-        }
         trials: list[Trial] = []
         for stored in self._study.get_trials(deepcopy=False):
             reason = str(stored.user_attrs.get("reason", ""))
-            if stored.state not in states or (states[stored.state] == "failed" and not reason):
+            state = _STATES.get(stored.state.name)
+            if state is None or (state == "failed" and not reason):
                 continue
             begin, end = stored.datetime_start, stored.datetime_complete
             trials.append(
                 Trial(
                     len(trials),
-                    states[stored.state],
+                    state,
                     {name: self._space[name].decode(raw) for name, raw in stored.params.items()},
                     stored.value,
                     dict(stored.intermediate_values),
@@ -141,9 +135,7 @@ class Study:
 
     def _best_raw(self) -> dict[str, Any]:
         """The encoded point of the best trial; {} where no trial is complete."""
-        import optuna
-
-        complete = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        complete = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
         best = max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
         return {} if best is None else dict(best.params)
 
@@ -174,16 +166,13 @@ class Study:
         return max([*(step + 1 for step in steps), len(without)], default=0)
 
     def _enqueue(self, step: int) -> None:
-        import optuna
-
-        if not self._study.get_trials(states=(optuna.trial.TrialState.WAITING,)):
+        if not any(trial.state.name == "WAITING" for trial in self._study.get_trials(deepcopy=False)):
             self._study.enqueue_trial({**self._first[0], **self._best_raw(), **self._first[step]})
 
     def _asked(self, number: int, draw: int) -> TrialRequest:
         import optuna
 
-        # A new sampler for each draw: in a resumed search, one with the search's seed would draw the first trials
-        # again.
+        # A new sampler for each draw: with the search's seed, a resumed search would draw the first trials again.
         seed = int(np.random.SeedSequence([self._seed, number, *([draw] if draw else [])]).generate_state(1)[0])
         # Where the sampler returns to one point again and again, points are drawn evenly.
         self._study.sampler = (
@@ -239,16 +228,14 @@ def _point(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 def _dropped(trial: optuna.trial.FrozenTrial) -> bool:
     """Whether a stored trial was interrupted, and counts for nothing."""
-    import optuna
-
-    ended = trial.state in (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    ended = trial.state.name in ("COMPLETE", "PRUNED")
     return not ended and not trial.user_attrs.get("reason") and not trial.user_attrs.get(_SKIPPED)
 
 
 def check_optuna() -> None:
     """Raise UsageError where Optuna is not installed."""
     try:
-        import optuna  # noqa: F401 - only this module imports it
+        import optuna  # noqa: F401
     except ModuleNotFoundError:
         raise UsageError(
             'Tuning needs Optuna, the extra "tune": pip install "optuna>=5" (make setup installs it)'
@@ -287,9 +274,9 @@ def open_study(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with _alone(path, name), warnings.catch_warnings():
+    with alone(path, name), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = _storage(path)
+        storage = open_storage(path)
         if not resume and name in optuna.get_all_study_names(storage):
             optuna.delete_study(study_name=name, storage=storage)
         study = optuna.create_study(
@@ -300,48 +287,6 @@ def open_study(
             pruner=optuna.pruners.PercentilePruner(_KEEP, n_startup_trials=_UNPRUNED),
         )
         yield Study(study, space, first, seed)
-
-
-def _storage(path: Path | None) -> optuna.storages.BaseStorage:
-    import optuna
-    import sqlalchemy
-
-    if path is None:
-        return optuna.storages.InMemoryStorage()
-    url = sqlalchemy.engine.URL.create("sqlite", database=str(path)).render_as_string()
-    try:
-        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-    except (sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
-        reason = str(getattr(error, "orig", error)).splitlines()[0]
-        raise InputError(f"{path} can't keep the trials ({reason}): move it away, and tuning begins anew") from None
-
-
-@contextmanager
-def _alone(path: Path | None, name: str) -> Iterator[None]:
-    """Allow one process per study: a second one would forget the running trial of the first."""
-    if path is None:
-        yield
-        return
-    with path.with_name(path.name + ".lock").open("a") as lock:
-        _lock_byte(lock, name)
-        yield
-
-
-def _lock_byte(lock: IO[str], name: str) -> None:
-    """Lock one byte of the file per study, so that two studies can run at once; the lock ends with the process."""
-    import hashlib
-
-    place = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
-    end = time.monotonic() + 1.0  # a process that was just killed may still be ending
-    while True:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-        except OSError:
-            if time.monotonic() > end:
-                raise LockedError("The same search is under way in another process: wait for it, or end it") from None
-            time.sleep(0.05)
-        else:
-            return
 
 
 def _distribution(dimension: Dimension) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,27 +27,11 @@ from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.progress import Progress, silent
 from pipeline.training.choice import Choice
+from pipeline.training.stages import Stages
 
-__all__ = ["Stages", "Trained", "candidate", "checked_algorithm", "split_interactions", "train"]
-
+__all__ = ["Trained", "candidate", "checked_algorithm", "split_interactions", "train"]
 
 _FITS = ("holdout's fit", "fit")
-
-
-class Stages:
-    """Wall-clock seconds by stage: ``with stages("fit"): …``."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Add the duration of the block to the stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True, eq=False)

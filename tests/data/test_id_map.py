@@ -279,6 +279,7 @@ def test_digest_stays_the_same_from_version_to_version():
     assert IdMap(["a", "é", "\U0001f3ac"]).digest == "3e5f61da4d1c28cddd28a6137c2b000946025dc276a0d6618ac963f4bcd81b07"
 
 
+@pytest.mark.slow
 def test_digest_is_the_same_in_another_process():
     code = "from pipeline.data.id_map import IdMap; print(IdMap(['a', 'b']).digest)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import naive
+from support.cells import cells, parts, untimed
 
 from pipeline.data import prepare
 from pipeline.data.interactions import Interactions
@@ -42,31 +43,6 @@ timed_rows = st.lists(
 def interactions(rows, timed=True):
     users, items, scores, at = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [], [])
     return Interactions.of(users, items, scores, np.array(at, "datetime64[ms]") if timed else None)
-
-
-def cells(x):
-    """{(user id, item id): score}, and that no cell comes twice."""
-    users, items = x.user_ids.ids(x.users).tolist(), x.item_ids.ids(x.items).tolist()
-    result = dict(zip(zip(users, items, strict=True), x.scores.tolist(), strict=True))
-    assert len(result) == len(x)
-    return result
-
-
-def untimed(rows):
-    return [(*row[:3], None) for row in rows]
-
-
-def parts(matrix):
-    """The matrix as bytes and ids: equal only when everything is, bit for bit."""
-    csr = matrix.scores
-    return (
-        csr.shape,
-        csr.indptr.tobytes(),
-        csr.indices.tobytes(),
-        csr.data.tobytes(),
-        matrix.users.digest,
-        matrix.items.digest,
-    )
 
 
 # ---- order ----------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_the_way_of_a_new_interaction(home: Home) -> None:
         ["forget", "100", "--lift"],
     )
     assert [status for status, _, _ in done] == [0, 0, 3, 0, 0], done
-    assert "the interaction log: 1 interaction(s) to delete" in done[1][1]
+    assert "the interaction log: 1 interaction(s) and preferences to delete" in done[1][1]
     assert done[3][1].split() == ["n", "1"]
     with InteractionLog.open(path) as log:
         assert (log.of_user(100), len(log.of_user(101))) == ([], 1)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from support.stored_evaluations import stored_evaluation
 
 from pipeline.errors import UsageError
-from pipeline.evaluation.promotion_gate import Candidate, Decision, Gate, decide
+from pipeline.evaluation.gate_checks import Decision, Gate
+from pipeline.evaluation.promotion_gate import Candidate, decide
 from pipeline.evaluation.significance import compare
 
 GATE = Gate()

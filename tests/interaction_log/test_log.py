@@ -159,6 +159,37 @@ def test_a_forgotten_user_is_gone_and_does_not_come_back(path: Path) -> None:
         assert log.append([Interaction(who, 1)]).first_seq == 4, "a seq is never used again"
 
 
+def test_preferences_are_durable_and_go_with_the_user(path: Path) -> None:
+    with InteractionLog.open(path) as log, InteractionLog.open(path) as other:
+        kept = log.set_preference("42", ["War", "Drama", "War"])
+        assert (kept.user_id, kept.genres) == (42, ("War", "Drama"))
+        assert other.changed()
+        assert other.preference(42).genres == other.preference("42").genres == ("War", "Drama")
+        log.set_preference(42, ["Comedy"])
+        assert other.preference(42).genres == ("Comedy",)
+        assert log.users() == [42]
+        log.set_preference(7, [])
+        assert log.preference(7) is None
+        with pytest.raises(InvalidInteractionError, match="integers"):
+            log.set_preference("somebody", ["War"])
+        log.forget("42")
+        assert log.preference(42) is None
+        assert log.users() == []
+        with pytest.raises(ForgottenUserError):
+            log.set_preference(42, ["War"])
+        assert b"Comedy" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_a_log_of_before_there_were_preferences_gets_them(path: Path) -> None:
+    InteractionLog.open(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TABLE preferences")
+    with InteractionLog.open(path, create=False) as log:
+        log.set_preference(1, ["War"])
+    with InteractionLog.open(path) as log:
+        assert log.preference(1).genres == ("War",)
+
+
 def test_a_user_is_forgotten_by_the_text_of_the_id(log: InteractionLog) -> None:
     log.append([Interaction(42, 1), Interaction(4, 1)])
     assert log.forget("42").n_rows == 1

@@ -95,6 +95,7 @@ print(json.dumps([total.tolist(), cache_folder() and str(cache_folder()), config
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not available(), reason="needs numba")
 @pytest.mark.parametrize("temporary", [True, False])
 def test_kernels_run_where_nothing_can_be_written(tmp_path: Path, temporary: bool) -> None:

@@ -216,6 +216,7 @@ def test_mapped_arrays_stay_on_disk_and_can_be_released(model, folder):
         assert (all_scores(each_model), each_model.seen.indices.tobytes()) == before
 
 
+@pytest.mark.slow
 def test_a_mapped_model_can_be_saved_where_it_lies(make_model, rng, tmp_path):
     """In another process: writing to a file that is mapped here may end this one."""
     make_model(rng, 5000, 50, 8).save(tmp_path)

@@ -45,6 +45,7 @@ def test_the_help_of_the_option_names_every_model() -> None:
         assert name in option.metadata["help"].lower()
 
 
+@pytest.mark.slow
 def test_a_lookup_loads_nothing_heavy() -> None:
     program = (
         "import sys; from pipeline.models.registry import find; find('nmf'); find('item-knn'); "

@@ -64,6 +64,7 @@ def test_the_same_examples_give_the_same_text(learned):
     assert decide(examples(3.0), 1).trees.text == learned.text
 
 
+@pytest.mark.slow
 def test_scoring_needs_no_lightgbm(learned, tmp_path):
     (tmp_path / "trees.txt").write_text(learned.text)
     program = (

@@ -211,6 +211,7 @@ def test_thread_count():
         thread_count(0)
 
 
+@pytest.mark.slow
 def test_numba_is_not_imported_before_a_fit():
     code = "import sys, pipeline.models.nmf, pipeline.models.solvers.nmf; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -20,7 +20,7 @@ from pipeline.models.solvers.weighted import fold_in_weighted
 from pipeline.models.weighted_nmf import WeightedNMF, start_weighted
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
-from pipeline.tracking.outbox import PendingRunWriter
+from pipeline.tracking.outbox_writer import PendingRunWriter
 from pipeline.training.train import train
 
 # ---- the estimator ------------------------------------------------------------------------------------

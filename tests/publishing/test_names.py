@@ -9,7 +9,7 @@ from support.published import lists, publish
 
 from pipeline.errors import InputError, LockedError, UsageError
 from pipeline.options.names import DEFAULT, Names
-from pipeline.publishing import published_tables, recommendations_table
+from pipeline.publishing import published_tables, stale_tables
 from pipeline.publishing.erasure import erase, find_user_rows
 from pipeline.publishing.lock import publish_lock, publish_locks
 from pipeline.publishing.recommendations_table import RecommendationsTable
@@ -76,7 +76,7 @@ def test_each_has_its_own_table_previous_set_and_rollback(warehouse: Warehouse, 
             {"t": table},
         )
     # What is left behind is dropped at once: only what is the name's own.
-    monkeypatch.setattr(recommendations_table, "_STALE_HOURS", 0)
+    monkeypatch.setattr(stale_tables, "_STALE_HOURS", 0)
     running = RecommendationsTable(warehouse, "int", "int", "1", "running", SHOP_2)
     running.write(lists([9]))
     for run in ("shop1", "shop2", "shop3"):
@@ -119,7 +119,7 @@ def test_a_dead_jobs_table_is_dropped_by_its_own_name_alone(warehouse: Warehouse
     with monkeypatch.context() as patch:
         patch.setattr(ProcessIdentity, "me", classmethod(lambda _: ProcessIdentity("another machine", 7, "1")))
         left = RecommendationsTable(warehouse, "int", "int", "1", "dead", SHOP)
-    monkeypatch.setattr(recommendations_table, "_STALE_HOURS", 0)
+    monkeypatch.setattr(stale_tables, "_STALE_HOURS", 0)
     time.sleep(1.1)  # the times of tables are whole seconds
     publish(warehouse, "rank2", [1, 3])
     assert warehouse.engine(f"analytics.{left.staged}") is not None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError, QueryError
-from pipeline.publishing import published_tables, recommendations_table
+from pipeline.publishing import published_tables, stale_tables
 from pipeline.publishing.lock import publish_lock
 from pipeline.publishing.recommendations_table import PREVIOUS, PUBLISHED, Recommendations, RecommendationsTable
 from pipeline.runtime.process import ProcessIdentity
@@ -296,9 +296,7 @@ def test_staged_tables_that_a_job_left_behind(warehouse, monkeypatch):
         query = load("queries/staged_tables")
         assert "now()" in query.text
         moved = sql.Sql(query.text.replace("now()", f"(now() + toIntervalHour({hours}))"), query.name)
-        monkeypatch.setattr(
-            recommendations_table.sql, "load", lambda name: moved if "staged_tab" in name else load(name)
-        )
+        monkeypatch.setattr(stale_tables.sql, "load", lambda name: moved if "staged_tab" in name else load(name))
 
     later(23)
     publish(warehouse, "run-d")

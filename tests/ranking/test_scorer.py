@@ -17,27 +17,11 @@ from support.small_models import KINDS, expected, ranked, small_model
 
 import pipeline
 from pipeline.errors import InputError, RowRangeError, UsageError
-from pipeline.kernels import available
-from pipeline.ranking import topk as module
 from pipeline.ranking import topk_numpy
 from pipeline.ranking.scorer import Scorer, TopK
 
-
-@pytest.fixture(scope="module", autouse=True, params=["numpy", "compiled"])
-def way(request):
-    """Every test here twice: the lists are the same whichever way they are found."""
-    if request.param == "compiled" and not available():
-        pytest.skip("needs numba")
-    real = module.Finder._compiles
-
-    def told(self, n, k):
-        if self._compiled is None:
-            self._compiled = request.param == "compiled"
-        return real(self, n, k)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Finder, "_compiles", told)
-        yield request.param
+pytest_plugins = ["support.both_ways"]
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def same(first, other):
@@ -312,6 +296,7 @@ print(sorted(name for name in FORBIDDEN if name in sys.modules))
 """
 
 
+@pytest.mark.slow
 def test_the_scorer_runs_on_numpy_and_scipy_alone(make_model, rng, tmp_path):
     model = make_model(rng, 5, 12)
     model.save(tmp_path)

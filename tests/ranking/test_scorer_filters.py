@@ -12,26 +12,10 @@ from support import naive
 from support.small_models import KINDS, expected, filters, ranked, small_model
 
 from pipeline.errors import InputError, UnknownItemError, UnknownUserError, UsageError
-from pipeline.kernels import available
-from pipeline.ranking import topk as module
 from pipeline.ranking.scorer import Scorer
 
-
-@pytest.fixture(scope="module", autouse=True, params=["numpy", "compiled"])
-def way(request):
-    """Every test here twice: the lists are the same whichever way they are found."""
-    if request.param == "compiled" and not available():
-        pytest.skip("needs numba")
-    real = module.Finder._compiles
-
-    def told(self, n, k):
-        if self._compiled is None:
-            self._compiled = request.param == "compiled"
-        return real(self, n, k)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Finder, "_compiles", told)
-        yield request.param
+pytest_plugins = ["support.both_ways"]
+pytestmark = pytest.mark.usefixtures("way")
 
 
 # ---- what is left out -----------------------------------------------------------------------------

@@ -261,6 +261,7 @@ Finder(np.zeros((3, 0), np.float32), w).prepare()
 """
 
 
+@pytest.mark.slow
 def test_numba_is_not_loaded_for_little_work():
     root = Path(pipeline.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", RULE], capture_output=True, text=True, check=False, cwd=root)

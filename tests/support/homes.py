@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,17 @@ def _home(folder: Path, template: Path) -> Home:
 def home(tmp_path: Path, store_template: Path) -> Home:
     """Nothing trained yet."""
     return _home(tmp_path / "home", store_template)
+
+
+@pytest.fixture
+def here(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """The home's store as this process's own: most of what follows needs no process of its own."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", home.env["MLFLOW_TRACKING_URI"])
+    yield home
+    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ __all__ = ["PASSWORD", "USER", "HttpServer", "start"]
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is tried again at once."""
     monkeypatch.setattr("pipeline.runtime.retry.FIRST_WAIT", 0.01)
-    monkeypatch.setattr("pipeline.publishing.lock._TRY_AGAIN", (0.05, 0.15))
+    monkeypatch.setattr("pipeline.publishing.lock_ticket._TRY_AGAIN", (0.05, 0.15))
 
 
 @pytest.fixture(scope="session")

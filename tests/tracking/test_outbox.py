@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ArtifactError, InputError, RanklineError
-from pipeline.tracking.outbox import PendingRun, PendingRunWriter, find_pending, open_pending, pending_in
+from pipeline.tracking.outbox import PendingRun, find_pending, open_pending, pending_in
+from pipeline.tracking.outbox_writer import PendingRunWriter
 
 RUN = "0123456789abcdef0123456789abcdef"
 

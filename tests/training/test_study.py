@@ -160,6 +160,7 @@ def child(path: Path, then: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_search_goes_on_as_if_nothing_had_been(tmp_path, whole) -> None:
     path = tmp_path / "tuning.db"
     process = child(path, "os.kill(os.getpid(), signal.SIGKILL)")
@@ -171,6 +172,7 @@ def test_after_a_kill_the_search_goes_on_as_if_nothing_had_been(tmp_path, whole)
         assert options_of(study) == whole
 
 
+@pytest.mark.slow
 def test_one_process_a_study(tmp_path) -> None:
     path = tmp_path / "tuning.db"
     process = child(path, "import time; time.sleep(60)")

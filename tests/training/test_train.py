@@ -36,7 +36,8 @@ from pipeline.models.objective import Objective
 from pipeline.models.popularity import popular_model
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
-from pipeline.training.train import Stages, train
+from pipeline.training.stages import Stages
+from pipeline.training.train import train
 
 PARTS = {
     *(f"segment/{segment}/{error}" for segment in ("cold", "warm", "hot") for error in ("rmse", "mae")),

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from support.tastes import three_tastes
 
 from pipeline.data.interactions import Interactions
 from pipeline.data.prepare import prepare_interactions
@@ -28,14 +29,7 @@ FEW = TuneOptions(trials=6, search="n_components,alpha_W")
 
 @pytest.fixture(scope="module")
 def x() -> Interactions:
-    """Sixty users of three tastes, twelve items each of forty-five, over a year."""
-    rng = np.random.default_rng(5)
-    users = np.repeat(np.arange(60), 12)
-    items = np.concatenate(
-        [rng.choice(45, 12, replace=False, p=np.where(np.arange(45) % 3 == u % 3, 8, 1) / 150) for u in range(60)]
-    )
-    at = np.datetime64("2024-01-01", "ms") + rng.integers(0, 366 * 86_400_000, users.size).astype("timedelta64[ms]")
-    return Interactions.of(users, items, rng.integers(1, 6, users.size), at)
+    return three_tastes()
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +178,7 @@ def test_any_metric(x, metric) -> None:
     assert result.best.value == max(trial.value for trial in result.trials if trial.state == "complete")
 
 
+@pytest.mark.slow
 def test_the_time_is_kept(x, monkeypatch, tmp_path) -> None:
     fit, steps = room.candidate, []
 

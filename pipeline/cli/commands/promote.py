@@ -50,7 +50,7 @@ def _promote(
     Exit status 3: not promoted; 4: an evaluation can't be read. docs/promotion.md has the why.
     """
     from pipeline.cli.output.promotion import promote_output
-    from pipeline.evaluation.promotion_gate import Gate
+    from pipeline.evaluation.gate_checks import Gate
     from pipeline.jobs.promote import promote_job
 
     if model == "none":  # `mlflow run` passes this for a parameter that is not given

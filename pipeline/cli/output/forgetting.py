@@ -69,7 +69,7 @@ def _tables(result: ForgetResult) -> list[str]:
     done = "deleted" if result.deleted else "to delete"
     lines = [f"{place.table}: {place.n_rows:,} row(s) {done}" for place in deletable]
     if result.n_logged:
-        lines.append(f"the interaction log: {result.n_logged:,} interaction(s) {done}")
+        lines.append(f"the interaction log: {result.n_logged:,} interaction(s) and preferences {done}")
     elif not deletable:
         lines.append(f"no rows in the tables of {result.address}{': forgotten before' if result.already else ''}")
     return lines + [

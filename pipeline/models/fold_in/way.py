@@ -15,9 +15,22 @@ from pipeline.kernels.arguments import CsrRows
 from pipeline.models.objective import Objective
 from pipeline.runtime.threads import ThreadPool
 
-__all__ = ["COLD", "PIECE", "ItemRows", "ScoreParts", "Splitting", "Way", "cold_rows", "in_pieces", "objective_of"]
+__all__ = [
+    "COLD",
+    "FOLDED",
+    "PIECE",
+    "ItemRows",
+    "ScoreParts",
+    "Splitting",
+    "Way",
+    "cold_rows",
+    "folded_rows",
+    "in_pieces",
+    "objective_of",
+]
 
 COLD = "cold_items"  # in metadata: what is known of predicted items, see `pipeline.models.cold_items`
+FOLDED = "folded_items"  # in metadata: rows of items folded in after the fit, see `pipeline.models.item_fold_in`
 
 # As in the fit (`pipeline.models.solvers.half_steps`): widths are a multiple of WIDTH, a piece of HHᵀ has so many
 # multiply-adds.
@@ -86,14 +99,22 @@ def cold_rows(meta: Mapping[str, Any], n_items: int, which: Literal["rows", "new
     return np.array(rows, np.int64)
 
 
+def folded_rows(meta: Mapping[str, Any], n_items: int) -> NDArray[np.int64]:
+    """Rows of the items that were folded in after the fit; none in most models. Raises ArtifactError."""
+    rows = meta.get(FOLDED, [])
+    if not isinstance(rows, list) or not all(type(row) is int and 0 <= row < n_items for row in rows):
+        raise ArtifactError(f"The model's {FOLDED} are not rows of its {n_items} items")
+    return np.array(rows, np.int64)
+
+
 class ItemRows:
     """H by item, and its Gram matrix, made at the first use.
 
-    Nearly nobody could choose a cold item yet, so not having it says nothing of a user: the Gram matrix leaves these
-    items out.
+    Nearly nobody could choose a cold item yet, or one that was folded in after the fit, so not having it says nothing
+    of a user: the Gram matrix leaves these items out.
 
     item_factors : (k, n_items) float32
-    meta : names the cold items
+    meta : names these items
     kernels : whether the Gram matrix has the bits that the compiled fit gives it
 
     Raises ArtifactError.
@@ -102,7 +123,8 @@ class ItemRows:
     def __init__(self, item_factors: NDArray[np.float32], meta: Mapping[str, Any], kernels: bool) -> None:
         self._h = item_factors
         self._kernels = kernels
-        self._cold = cold_rows(meta, item_factors.shape[1])
+        n = item_factors.shape[1]
+        self._cold = np.union1d(cold_rows(meta, n), folded_rows(meta, n))
         self.n_known = item_factors.shape[1] - self._cold.size
         self._lock = threading.Lock()
         self._made: tuple[NDArray[np.float32], NDArray[np.float64]] | None = None

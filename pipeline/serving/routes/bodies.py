@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
-__all__ = ["BatchRequest", "Id", "NewInteraction", "NewInteractions", "PredictRequest", "Session"]
+__all__ = ["BatchRequest", "Id", "NewInteraction", "NewInteractions", "PredictRequest", "Preferences", "Session"]
 
 # `int | str` would take true as 1.
 Id = (
@@ -61,6 +61,12 @@ class BatchRequest(_Body):
         if (self.user_ids is None) == (self.interactions is None):
             raise ValueError("give user_ids, or the interactions of a session")
         return self
+
+
+class Preferences(_Body):
+    """Genres that a user likes, instead of those of before; none: forget them."""
+
+    genres: Annotated[list[Annotated[StrictStr, Field(min_length=1, max_length=256)]], Field(max_length=50)]
 
 
 class PredictRequest(_Body):

@@ -59,7 +59,7 @@ class _Recommendations(Get):
     ) -> CachedAnswer | None:
         """The answer, if what the log has got since is not of its user."""
         reader = self.service.reader
-        if reader is None or not reader.is_unchanged(cached.user, cached.seen_to, cached.forgotten):
+        if reader is None or not reader.is_unchanged(cached.user, cached.seen_to, cached.forgotten, cached.genres):
             return None
         confirmed = cached._replace(state=state)
         served.store(key, confirmed)
@@ -98,11 +98,12 @@ def _answer(service: Service, scope: Scope, text: str, values: Mapping[str, Any]
     if not known.readable:
         head["degraded"] = NOT_READ
     options = ListOptions(values["k"], values["genre"], values["exclude_seen"], values["unknown"])
-    made = list_of(served, user, known.new, options, forgotten=known.forgotten)
+    made = list_of(served, user, known.new, options, forgotten=known.forgotten, liked=known.genres)
     body = as_json(served, made, head)
     key = (scope["path"], scope["query_string"])
     if known.readable:
-        served.store(key, CachedAnswer(body, made.source, user, known.seen_to, state, known.forgotten))
+        genres = known.genres if made.source.startswith(POPULAR) else None
+        served.store(key, CachedAnswer(body, made.source, user, known.seen_to, state, known.forgotten, genres))
     if made.source.startswith((FOLD_IN, POPULAR)):
         service.metrics.fallback(made.source.partition(":")[0]).inc()
     return Answer(body, served.version_header)

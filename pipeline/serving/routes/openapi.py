@@ -23,7 +23,7 @@ _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
 def answers(schema: Mapping[str, Any], codes: Sequence[Code], *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The answers of a route of POST, as FastAPI takes them."""
+    """The answers of a route of POST or PUT, as FastAPI takes them."""
     return {**_good(schema, statuses or (200,)), **_bad((*codes, *_OF_BODIES))}
 
 
@@ -44,7 +44,7 @@ def document(app: FastAPI, gets: Sequence[Get]) -> dict[str, Any]:
             operation["security"] = [{}] if needed is None else [{"key": []}, {}]
             operation["x-scope"] = needed
             operation["responses"].update({str(s): a for s, a in _bad(_ALWAYS).items()} | operation["responses"])
-            if method == "post":  # FastAPI describes a body of its own, which is not what is answered
+            if method in ("post", "put"):  # FastAPI describes a body of its own, which is not what is answered
                 operation["responses"]["422"] = _bad((Code.INVALID_REQUEST, Code.INVALID_JSON))[422]
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):

@@ -146,7 +146,7 @@ async def _lists_of_users(
         return [
             as_object(
                 served,
-                list_of(served, user, of.new, options, forgotten=of.forgotten),
+                list_of(served, user, of.new, options, forgotten=of.forgotten, liked=of.genres),
                 {"user_id": user} if of.readable else {"user_id": user, "degraded": NOT_READ},
             )
             for user, of in known

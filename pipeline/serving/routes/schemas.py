@@ -13,6 +13,7 @@ __all__ = [
     "INFORMATION",
     "ITEMS",
     "PREDICTIONS",
+    "PREFERENCES",
     "PROBLEM",
     "READY",
     "SIMILAR_ITEMS",
@@ -49,7 +50,10 @@ USER_LIST = _object(
     ["user_id", "model_version", "run_id", "source", "recommendations"],
     user_id=ID,
     **_VERSION,
-    source={"type": "string", "description": "the model's name, fold_in, popular or popular:<genre>"},
+    source={
+        "type": "string",
+        "description": "the model's name, fold_in, popular or popular:<genre>|<genre>",
+    },
     recommendations=_LISTED,
     unknown_items={"type": "array", "items": ID},
     degraded={"type": "string", "description": "there where new interactions can't be read"},
@@ -77,6 +81,12 @@ ACCEPTED = _object(
     accepted={"type": "integer"},
     seq={"type": "integer", "description": "the last interaction's place in the log"},
     duplicate={"type": "boolean"},
+)
+PREFERENCES = _object(
+    ["user_id", "genres"],
+    user_id=ID,
+    genres={"type": "array", "items": {"type": "string"}},
+    updated_at={"type": "string", "format": "date-time", "description": "there where genres were kept"},
 )
 _ONE_OF_SEVERAL = {key: value for key, value in USER_LIST["properties"].items() if key not in _VERSION}
 BATCH = _object(

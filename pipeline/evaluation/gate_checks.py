@@ -1,0 +1,60 @@
+"""What the promotion gate asks and answers: its limits, a condition with its sentence, the decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pipeline.options import PromotionLimits
+
+__all__ = ["Decision", "Gate", "GateCheck", "shares"]
+
+
+@dataclass(frozen=True)
+class Gate(PromotionLimits):
+    """What a version has to pass. Raises UsageError for a value that makes no sense.
+
+    segment_users : segments with fewer users are not looked at; nor is a champion with fewer in common
+    """
+
+    segment_users: int = 30
+
+
+class GateCheck(NamedTuple):
+    """One condition: whether it holds, and why; the sentence of one that does not hold says what is wrong by itself."""
+
+    name: str
+    passed: bool
+    sentence: str
+
+    @property
+    def summary(self) -> str:
+        """In a line, whichever way it went."""
+        return f"{self.name}: {self.sentence}" if self.passed else self.sentence
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate found, in the order it looked."""
+
+    checks: tuple[GateCheck, ...]
+
+    @property
+    def promote(self) -> bool:
+        """Whether every check holds."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def failed(self) -> tuple[GateCheck, ...]:
+        """Those that do not hold."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """A line a check, with how it went."""
+        return tuple(f"{'ok' if check.passed else 'NO'} · {check.summary}" for check in self.checks)
+
+
+def shares(value: float, low: float, high: float) -> str:
+    """A share with its interval, in per cent."""
+    return f"{value:+.1%} [{low:+.1%}, {high:+.1%}]"
