@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from pipeline.serving.gate import Gate, request_id_of
+from pipeline.serving.page.app import page_problem, with_page
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
@@ -39,7 +40,8 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
     limit = RateLimit(options.rate_limit, options.workers)
     log = RequestLog(service.config.log_format, enabled=options.access_log == "yes")
     named = dict(zip(names, apps, strict=True)) if names else {}
-    return Gate(apps[0], service.access, limit, service.metrics, log, named), apps[0]
+    page = with_page(apps[0], service)
+    return Gate(page, service.access, limit, service.metrics, log, page_problem, named), apps[0]
 
 
 def _routes_of(service: Service, names: Sequence[str]) -> FastAPI:

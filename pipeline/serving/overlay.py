@@ -18,7 +18,7 @@ from scipy import sparse
 from pipeline.models.fold_in import transformed
 from pipeline.models.saved_model import SavedModel
 
-__all__ = ["History", "Interaction", "history_of", "raw_score"]
+__all__ = ["WATCHED", "History", "Interaction", "history_of", "raw_score"]
 
 _Event = tuple[bool, datetime, float]  # whether it is a rating, when, score
 

@@ -19,6 +19,7 @@ from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.metrics import Metrics
+from pipeline.serving.sessions import Sessions
 from pipeline.serving.shared_cache.tier import SharedCache
 from pipeline.serving.snapshots import Snapshots
 
@@ -105,7 +106,7 @@ class Service:
         folder.make()
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.loaded(config.model))
-        access = Access(KeyFile(folder.keys_path), config.options.host)
+        access = Access(KeyFile(folder.keys_path), config.options.host, Sessions(folder.sessions_path))
         redis, shared = config.redis, None
         if redis is not None:
             shared = SharedCache(redis, config.options.redis_timeout_ms / 1000)

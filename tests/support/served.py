@@ -18,6 +18,7 @@ from pipeline.models.saved_model import ItemTexts, SavedModel
 from pipeline.options import ServeOptions, TrainOptions
 from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.app import make_app
+from pipeline.serving.gate import Gate
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.service import Service, ServiceConfig
@@ -92,6 +93,7 @@ class Workers:
         self.services: list[Service] = []
         self.logs: list[InteractionLog] = []
         self.clients: list[httpx.AsyncClient] = []
+        self.gates: list[Gate] = []
         for _ in range(n):
             self.runner.run(self._start())
 
@@ -104,6 +106,7 @@ class Workers:
         if service.shared is not None:
             await service.shared.look()
         gate, self.app = make_app(service)
+        self.gates.append(gate)
         self.services.append(service)
         self.logs.append(log)
         self.clients.append(

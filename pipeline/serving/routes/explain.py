@@ -25,7 +25,7 @@ from pipeline.serving.routes.schemas import EXPLANATION, SIMILAR_ITEMS, SIMILAR_
 from pipeline.serving.served_model import ServedModel
 from pipeline.serving.service import Service
 
-__all__ = ["explain_routes"]
+__all__ = ["explain_routes", "explanation"]
 
 _ITEM_ID = Parameter("item_id", str, "The item.", None, 1, 256, required=True)
 _PARTS = Parameter("parts", int, "Parts of each sort, at most: the largest.", 3, 1, 100)
@@ -37,7 +37,9 @@ def explain_routes(service: Service) -> list[Get]:
     """The routes, by path and by query, and their aliases."""
 
     def reasons(scope: Scope, values: Mapping[str, Any]) -> Answer:
-        return _explain(service, _asked(scope, values, "user_id"), _asked(scope, values, "item_id"), values["parts"])
+        served = service.model.served()
+        user, item = _asked(scope, values, "user_id"), _asked(scope, values, "item_id")
+        return json_answer(explanation(service, served, user, item, values["parts"]), served.version_header)
 
     def like_item(scope: Scope, values: Mapping[str, Any]) -> Answer:
         served = service.model.served()
@@ -76,8 +78,8 @@ def _asked(scope: Scope, values: Mapping[str, Any], name: str) -> str:
 # ---- why -----------------------------------------------------------------------------------------
 
 
-def _explain(service: Service, user_text: str, item_text: str, n_parts: int) -> Answer:
-    served = service.model.served()
+def explanation(service: Service, served: ServedModel, user_text: str, item_text: str, n_parts: int) -> dict[str, Any]:
+    """The answer: the parts of the score, and other reasons. Raises Problem for an item that nobody has heard of."""
     scorer = served.scorer
     place, user = item_place(served, scorer.items.parse(item_text)), scorer.users.parse(user_text)
     if service.reader is not None:
@@ -93,7 +95,7 @@ def _explain(service: Service, user_text: str, item_text: str, n_parts: int) -> 
         body = {**head, **_of_model(service, served, known, row, place.col, n_parts)}
     if not known.readable:
         body["degraded"] = NOT_READ
-    return json_answer(body, served.version_header)
+    return body
 
 
 def _of_model(service: Service, served: ServedModel, known: Known, row: int, col: int, n_parts: int) -> dict[str, Any]:
