@@ -39,7 +39,7 @@ class ServedWorker:
 
     async def _serve(self) -> None:
         await self.workers._start()
-        self.server = uvicorn.Server(server_config(self.workers.gate))
+        self.server = uvicorn.Server(server_config(self.workers.gates[0]))
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))
         listening.listen(64)
