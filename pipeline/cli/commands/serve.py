@@ -36,6 +36,7 @@ def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
     missing = [name for name in _NEEDS if find_spec(name) is None]
     if missing:
         raise UsageError(f"serve needs {', '.join(missing)}: pip install 'rankline[serve]'")
+    environment = dict(os.environ)  # a training may use all cores
     # Each request is short and runs on one core: threads of BLAS would only be in one another's way.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
@@ -46,7 +47,14 @@ def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
     options = _with_other_names(spec, run)
     live = (options.live_dir or settings.live_path).absolute()
     config = ServiceConfig(
-        options, live, settings.names.model, settings.tracking_uri, settings.rules_path, run.log_format
+        options,
+        live,
+        settings.names.model,
+        settings.tracking_uri,
+        settings.rules_path,
+        run.log_format,
+        None if settings.config is None else settings.config.path.absolute(),
+        environment,
     )
     serve(config, run.reporter.say)
     return []
