@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +28,10 @@ from pipeline.serving.service import ServiceConfig
 
 __all__ = ["JobProcess", "Outcome", "end_orphan"]
 
+_PROGRAM = (sys.executable, "-P", "-m", "pipeline")  # -P: a folder `pipeline` where the service was started is not it
 _LOOK_SECONDS = 0.25
 _GRACE_SECONDS = 8.0  # until a process that was asked to end is killed; the supervisor waits for 10
+_ASKED = 2  # times by SIGTERM: Python loses the exception of a signal that arrives while it removes an object
 _NICE = 10  # requests come first
 _LINES, _LONGEST_LINE, _POINTS = 20, 500, 1000
 _LOSS = re.compile(r"loss (\S+)")
@@ -63,8 +65,7 @@ class _Seen:
             text, metadata = str(value["message"]), value.get("metadata") or {}
         except (ValueError, TypeError, KeyError):
             text, value, metadata = line, {}, {}
-        if set(metadata) == {"stage"}:
-            self.stage = str(metadata["stage"])
+        if set(metadata) == {"stage"}:  # its progress has it
             return
         if metadata:
             self.result = metadata
@@ -114,11 +115,11 @@ class JobProcess:
         self._log, self._progress = folder.jobs / f"{job_id}.log", folder.jobs / f"{job_id}.progress"
         self._seen, self._written = _Seen(), ""
         self._tails = [_Tail(self._log), _Tail(self._progress)]
-        self._asked_to_end = 0.0
+        self._ending = False
         self._progress.touch(0o600)
         with os.fdopen(os.open(self._log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "pipeline", *arguments],
+                [*_PROGRAM, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -151,16 +152,13 @@ class JobProcess:
             if self._stopping.wait(_LOOK_SECONDS):
                 self._end()
                 time.sleep(_LOOK_SECONDS)
-        stopped = bool(self._asked_to_end) and status != 0
+        stopped = self._ending and status != 0
         self.outcome = Outcome(status, self._reason(status, stopped), self._seen.result, stopped)
 
     def _end(self) -> None:
-        now = time.monotonic()
-        if not self._asked_to_end:
-            self._asked_to_end = now
-            self._process.terminate()
-        elif now > self._asked_to_end + _GRACE_SECONDS:
-            self._process.kill()
+        if not self._ending:
+            self._ending = True
+            _begin_to_end(lambda: self._process.poll() is None, self._process.send_signal)
 
     def _reason(self, status: int, stopped: bool) -> str:
         if status == 0:
@@ -223,8 +221,22 @@ def _environment(config: ServiceConfig, progress: Path) -> dict[str, str]:
 
 
 def end_orphan(identity: str) -> None:
-    """End the process of a job whose agent is gone."""
+    """End the process of a job whose agent is gone: in order, and after some seconds in any case."""
     process = ProcessIdentity.of(identity)
     if process is not None and process.alive:
-        with suppress(OSError):
-            os.kill(process.pid, signal.SIGTERM)
+        _begin_to_end(lambda: process.alive, lambda number: os.kill(process.pid, number))
+
+
+def _begin_to_end(alive: Callable[[], bool], send: Callable[[int], None]) -> None:
+    """In a thread, SIGTERM to a process that is alive, after a while once more, and then SIGKILL."""
+
+    def end() -> None:
+        begun, asked = time.monotonic(), 0
+        while alive() and asked <= _ASKED:
+            if time.monotonic() - begun >= asked * _GRACE_SECONDS / _ASKED:
+                with suppress(OSError):
+                    send(signal.SIGTERM if asked < _ASKED else signal.SIGKILL)
+                asked += 1
+            time.sleep(_LOOK_SECONDS)
+
+    threading.Thread(target=end, name="end of a job", daemon=True).start()

@@ -191,7 +191,9 @@ class JobRunner:
                 _LOG.warning(f"job {job.job_id} (forget) waits: {outcome.reason}")
         else:
             self._pauses.pop(job.job_id, None)
-            self._finish(job, outcome.reason, {})
+            # Commands hold the store's address, and are for who has a shell here.
+            shown = {name: outcome.result[name] for name in ("rows", "left", "runs") if name in outcome.result}
+            self._finish(job, outcome.reason, shown)
 
 
 class _Guarded(suppress):
