@@ -11,6 +11,7 @@ jobs/              what the processes of jobs print
 snapshots/         what the agent has read for the workers: models.json, training.json, comparisons
 interactions.db    new interactions
 keys.json          hashes of API keys
+sessions.db        hashes of the page's sessions
 metrics/           counters of all processes
 """
 
@@ -105,6 +106,7 @@ class LiveFolder:
         self.jobs_path, self.jobs, self.snapshots = root / "jobs.db", root / "jobs", root / "snapshots"
         self.models_snapshot, self.training_snapshot = self.snapshots / "models.json", self.snapshots / "training.json"
         self.interactions_path, self.keys_path = host / "interactions.db", host / "keys.json"
+        self.sessions_path = host / "sessions.db"
 
     def make(self) -> None:
         """Make the folders that are missing."""

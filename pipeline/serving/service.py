@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.options.serve import ServeOptions
+from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.access import Access
 from pipeline.serving.current_model import CurrentModel
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
@@ -16,6 +17,8 @@ from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.metrics import Metrics
+from pipeline.serving.sessions import Sessions
+from pipeline.serving.shared_cache.tier import SharedCache
 from pipeline.serving.snapshots import Snapshots
 
 __all__ = ["Service", "ServiceConfig"]
@@ -34,6 +37,7 @@ class ServiceConfig:
     log_format : ``text`` or ``json``
     config_file : the rankline.yaml that the service was started with
     environment : the variables that it was started with; it may hold passwords
+    redis : where Redis is, as the second cache; None without it
     """
 
     options: ServeOptions
@@ -44,6 +48,7 @@ class ServiceConfig:
     log_format: str = "text"
     config_file: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    redis: RedisAddress | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -58,6 +63,7 @@ class Service:
     model : the model to answer with
     reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
     access : who may ask
+    shared : the cache in Redis; None without it
     jobs : what is asked of the agent
     snapshots : what the agent has read for the workers
     draining : whether the process is about to stop
@@ -73,6 +79,7 @@ class Service:
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
     log_fault: str = ""
+    shared: SharedCache | None = None
     draining: bool = False
     started: float = field(default_factory=time.time)
 
@@ -83,8 +90,12 @@ class Service:
         folder.make()
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
-        access = Access(KeyFile(folder.keys_path), config.options.host)
-        return cls(config, folder, model, access, metrics, JobTable(folder.jobs_path), Snapshots(folder))
+        access = Access(KeyFile(folder.keys_path), config.options.host, Sessions(folder.sessions_path))
+        redis, shared = config.redis, None
+        if redis is not None:
+            shared = SharedCache(redis, config.options.redis_timeout_ms / 1000)
+        jobs, snapshots = JobTable(folder.jobs_path), Snapshots(folder)
+        return cls(config, folder, model, access, metrics, jobs, snapshots, shared=shared)
 
     @property
     def uptime(self) -> float:
