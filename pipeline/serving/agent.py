@@ -39,6 +39,7 @@ _LOG = logging.getLogger("rankline")
 _WORKER_SECONDS = 180.0  # for the workers to load a version; compiling the kernels takes some 15 s
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds until a version that was refused is tried again
 _JOB_SECONDS = 0.2  # between two looks at the table of jobs
+_JOBS_END_SECONDS = 9.0  # the supervisor waits for a second more
 _KEPT = 3  # copies besides the current one
 
 
@@ -216,7 +217,8 @@ class Agent:
             return
         try:
             with InteractionLog.open(path, create=False) as log:
-                log.set_covered(min((copy.watermark.get(log.log_id, 0) for copy in self._folder.copies()), default=0))
+                copies = self._folder.copies_of_all_names  # the log is theirs together
+                log.set_covered(lambda: min((copy.watermark.get(log.log_id, 0) for copy in copies()), default=0))
         except RanklineError as error:
             _LOG.warning(f"{error}")
 
@@ -254,11 +256,17 @@ def run_agent(config: ServiceConfig) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
-    threading.Thread(target=keep_in_touch, args=(config, stopping), daemon=True).start()
-    if config.redis is not None:
-        folder = LiveFolder(config.live, config.model)
-        threading.Thread(target=keep_published, args=(folder, config.redis, stopping), daemon=True).start()
+    for one in config.every:
+        threading.Thread(target=keep_in_touch, args=(one, stopping), daemon=True).start()
+        if one.redis is not None:
+            folder = LiveFolder(one.live, one.model)
+            threading.Thread(target=keep_published, args=(folder, one.redis, stopping), daemon=True).start()
+    others = [threading.Thread(target=Agent(other, stopping).run, daemon=True) for other in config.others]
+    for thread in others:
+        thread.start()
     Agent(config, stopping).run()
+    for thread in others:  # they end their trainings
+        thread.join(_JOBS_END_SECONDS)
 
 
 def _end_with(stopping: threading.Event) -> None:
