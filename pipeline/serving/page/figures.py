@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["SHOWN", "Figure", "figures", "metric", "shown_name"]
+__all__ = ["SHOWN", "Figure", "compared", "figures", "metric"]
 
 SHOWN = {
     "ndcg_at_10": "NDCG@10",
@@ -14,6 +14,18 @@ SHOWN = {
     "coverage_at_10": "coverage@10",
 }
 _POPULAR = "popular"
+# In a comparison; in this order. The rest is about the fit and its cost: MLflow has it.
+_COMPARED = {
+    **SHOWN,
+    "precision_at_10": "precision@10",
+    "map_at_10": "MAP@10",
+    "mrr_at_10": "MRR@10",
+    "novelty_at_10": "novelty@10",
+    "diversity_at_10": "diversity@10",
+    "popularity_lift_at_10": "popularity lift@10",
+    "rmse": "RMSE",
+    "mae": "MAE",
+}
 
 
 class Figure(NamedTuple):
@@ -36,7 +48,12 @@ def figures(metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, f
     return [Figure(name, value, popular.get(key)) for name, value, key in values if value is not None]
 
 
-def shown_name(name: str) -> str:
-    """``NDCG@10`` for ``holdout/ndcg_at_10``; others as they are."""
-    short = name.removeprefix("holdout/")
-    return SHOWN.get(short, short.replace("_at_", "@").replace("_", " "))
+def compared(difference: Mapping[str, Mapping[str, float | None]]) -> list[dict[str, object]]:
+    """The rows of a comparison: each metric once, with the interval where there is one."""
+    rows = []
+    for key, name in _COMPARED.items():
+        values = difference.get(f"holdout/{key}") if key in ("rmse", "mae") else None
+        values = difference.get(key, difference.get(f"holdout/{key}")) if values is None else values
+        if values is not None:
+            rows.append({"name": name, **values})
+    return rows

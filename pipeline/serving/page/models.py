@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from pipeline.serving.page.answers import form, html, parameter
 from pipeline.serving.page.charts import history_chart
-from pipeline.serving.page.figures import figures, shown_name
+from pipeline.serving.page.figures import compared, figures
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.routes.job_bodies import ActivateRequest, RollbackRequest
 from pipeline.serving.routes.jobs import job_table
@@ -25,17 +25,14 @@ __all__ = ["activate", "compare", "job", "rollback", "show"]
 async def show(request: Request, service: Service) -> Response:
     """All versions."""
     values = _versions(service)
-    return html(request, "models.html.j2", **values, chart=history_chart(values["models"]), job=None, compared=None)
+    return html(request, "models.html.j2", **values, chart=history_chart(values["models"]))
 
 
 async def compare(request: Request, service: Service) -> Response:
     """Two versions, metric by metric."""
     a, b = (parameter(request.query_params.get(name), name) for name in "ab")
     found = await comparison(service, a, b)
-    rows = [
-        {"name": shown_name(name), **values}
-        for name, values in sorted(found["difference"].items(), key=lambda entry: entry[1]["low"] is None)
-    ]
+    rows = compared(found["difference"])
     return html(request, "compared.html.j2", a=found["a"], b=found["b"], rows=rows, reason=found["reason"])
 
 

@@ -31,8 +31,10 @@ function draw(node) {
     width: node.clientWidth,
     height: 230,
     scales: { x: { time: false } },
+    legend: { live: false },
+    cursor: { drag: { x: false, y: false } },
     axes: [
-      { ...axis, values: (plot, at) => at.map((value) => (Number.isInteger(value) ? value : "")) },
+      { ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
       { ...axis, size: 64, values: (plot, at) => at.map(short) },
     ],
     series: [
@@ -44,7 +46,6 @@ function draw(node) {
         dash: n ? [5, 4] : undefined,
         points: { show: of.x.length < 30 },
         spanGaps: true,
-        value: (plot, value) => (value == null ? "–" : short(value)),
       })),
     ],
   }, [of.x, ...of.lines.map((line) => line.values)], node));
