@@ -50,7 +50,7 @@ def figures(metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, f
 
 def compared(difference: Mapping[str, Mapping[str, float | None]]) -> list[dict[str, object]]:
     """The rows of a comparison: each metric once, with the interval where there is one."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for key, name in _COMPARED.items():
         values = difference.get(f"holdout/{key}") if key in ("rmse", "mae") else None
         values = difference.get(key, difference.get(f"holdout/{key}")) if values is None else values

@@ -25,7 +25,10 @@ __all__ = ["activate", "compare", "job", "rollback", "show"]
 async def show(request: Request, service: Service) -> Response:
     """All versions."""
     values = _versions(service)
-    return html(request, "models.html.j2", **values, chart=history_chart(values["models"]))
+    older = values["models"][1:]
+    against = next((model for model in older if model["champion"]), older[0] if older else {"version": ""})
+    chart = history_chart(values["models"])
+    return html(request, "models.html.j2", **values, chart=chart, compare_a=against["version"])
 
 
 async def compare(request: Request, service: Service) -> Response:
