@@ -67,7 +67,11 @@ class ItemSnapshot:
     @classmethod
     def of(cls, items: IdMap, seen: sparse.csr_matrix, texts: ItemTexts | None = None) -> ItemSnapshot:
         """The items with their numbers of interactions and their texts."""
-        popularity = np.bincount(seen.indices, minlength=len(items)).astype(np.int64)
+        return cls.of_counts(items, np.bincount(seen.indices, minlength=len(items)).astype(np.int64), texts)
+
+    @classmethod
+    def of_counts(cls, items: IdMap, popularity: NDArray[np.int64], texts: ItemTexts | None = None) -> ItemSnapshot:
+        """The items with these numbers of interactions, (n,)."""
         if texts is None or not (texts.titles or texts.genres):
             return cls(items, popularity)
         ids = [str(value) for value in items.values.tolist()]
@@ -78,6 +82,14 @@ class ItemSnapshot:
         genres = _text([SEPARATOR.join(of_item) for of_item in names])
         # A genre that was cut off does not count: `genres` holds all genres of the item.
         return cls(items, popularity, titles, genres, *_by_genre(genres, popularity))
+
+    @property
+    def texts(self) -> ItemTexts:
+        """Titles and genres by id as text, as far as they were not cut off."""
+        ids = [str(value) for value in self.ids.values.tolist()]
+        titles = {} if self.titles is None else dict(zip(ids, self.titles.tolist(), strict=True))
+        genres = {} if self.genres is None else dict(zip(ids, self.genres.tolist(), strict=True))
+        return ItemTexts(titles, {item: text.split(SEPARATOR) for item, text in genres.items()})
 
     def popular_in(self, genre: str) -> NDArray[np.int32]:
         """Item rows of the genre, most popular first, ties by row; none for a genre that no item has."""

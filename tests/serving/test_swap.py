@@ -13,6 +13,7 @@ from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
+from pipeline.serving.baseline import load_baseline
 
 pytest_plugins = ["support.homes"]
 LIST = "/api/v1/recommendations/100?k=5"
@@ -107,6 +108,8 @@ def test_the_agent_follows_the_champion_and_nothing_bad_replaces_it(home, worker
     assert (store.look(), store.version) == ("", "1")  # the last champion stays
     store.promote("2")
     assert (store.look(), store.version) == ("", "2")
+    kept = load_baseline(workers.folder, "rankline", (), 0)  # for when no version can be loaded
+    assert (kept.scorer.items, kept.snapshot.popularity.sum()) == (models[1].items, models[1].seen.nnz)
     (home.folder / "mlflow.db").rename(home.folder / "away.db")
     # A service that starts without MLflow has its copies.
     workers.folder.current_path.write_text("damaged")
