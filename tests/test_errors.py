@@ -23,6 +23,7 @@ STATUS = {
     "MissingRunError": 3,
     "ArtifactError": 3,
     "EvaluationError": 4,
+    "SignatureError": 3,
     "UnknownUserError": 3,
     "UnknownItemError": 3,
     "RowRangeError": 3,

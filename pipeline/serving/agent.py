@@ -157,7 +157,8 @@ class Agent:
         try:
             with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
                 copy_saved_model(registry.download(version, Path(scratch)), incoming)
-            model = _verify(incoming)
+            with registry.signature_named(version):
+                model = _verify(incoming)
             registry.check_run(model, version)
             watermark = model.meta.get("data_watermark") or {}
             digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
