@@ -140,8 +140,12 @@ def test_with_signing_keys_only_signed_versions_are_served(home, workers, models
     copy = workers.folder.model_folder(workers.folder.current().digest)
     (copy / "metadata.json.sig").unlink()
     late = Workers(workers.config.live, 1)
-    assert late.get(LIST).json()["code"] == "NO_MODEL"
-    assert "is not signed" in late.get(LIST).json()["detail"]
+    assert late.get(LIST).json()["model_version"] == "rankline/baseline"  # what the agent kept, and signed
+    (workers.folder.baseline / "metadata.json.sig").unlink()
+    later = Workers(workers.config.live, 1)
+    assert later.get(LIST).json()["code"] == "NO_MODEL"
+    assert "is not signed" in later.get(LIST).json()["detail"]
+    later.close()
     late.close()
     again = Store(home.env["MLFLOW_TRACKING_URI"], workers)
     assert "signed with the key 'other'" in again.look()
