@@ -30,6 +30,7 @@ from pipeline.serving.metrics import metrics
 from pipeline.serving.model_snapshot import ModelSnapshot
 from pipeline.serving.server_warehouse import keep_in_touch
 from pipeline.serving.service import ServiceConfig
+from pipeline.serving.shared_cache.published import keep_published
 from pipeline.tracking import registry, store
 
 __all__ = ["Agent", "run_agent"]
@@ -212,7 +213,8 @@ class Agent:
             return
         try:
             with InteractionLog.open(path, create=False) as log:
-                log.set_covered(min((copy.watermark.get(log.log_id, 0) for copy in self._folder.copies()), default=0))
+                copies = self._folder.copies_of_all_names  # the log is theirs together
+                log.set_covered(lambda: min((copy.watermark.get(log.log_id, 0) for copy in copies()), default=0))
         except RanklineError as error:
             _LOG.warning(f"{error}")
 
@@ -250,7 +252,13 @@ def run_agent(config: ServiceConfig) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
-    threading.Thread(target=keep_in_touch, args=(config, stopping), daemon=True).start()
+    for one in config.every:
+        threading.Thread(target=keep_in_touch, args=(one, stopping), daemon=True).start()
+        if one.redis is not None:
+            folder = LiveFolder(one.live, one.model)
+            threading.Thread(target=keep_published, args=(folder, one.redis, stopping), daemon=True).start()
+    for other in config.others:
+        threading.Thread(target=Agent(other, stopping).run, daemon=True).start()
     Agent(config, stopping).run()
 
 

@@ -6,6 +6,7 @@ versions. A worker that has nothing else answers from them; health then says tha
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from dataclasses import replace
 
@@ -14,15 +15,16 @@ import numpy as np
 from pipeline.errors import ArtifactError
 from pipeline.models.baseline import BASELINE, popular_baseline
 from pipeline.models.item_snapshot import ItemSnapshot
+from pipeline.models.model_files import METADATA
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.saved_model import load_item_snapshot
+from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.scorer import Scorer
 from pipeline.serving.live_folder import LiveFolder, Pointer
 from pipeline.serving.served_model import ServedModel
 
-__all__ = ["BASELINE_DIGEST", "keep_items", "load_baseline"]
+__all__ = ["keep_items", "load_baseline"]
 
-BASELINE_DIGEST = "0" * 64  # stands for the digest of a version
 _OF = "items_of"  # in metadata: the digest of the version that the items are of
 
 
@@ -46,5 +48,8 @@ def load_baseline(folder: LiveFolder, name: str, fields: tuple[str, ...], cache_
     texts = load_item_snapshot(folder.baseline)
     counts = model.item_scores.astype(np.int64)
     snapshot = ItemSnapshot.of_counts(model.items, counts, None if texts is None else texts.texts)
-    pointer = Pointer(BASELINE_DIGEST, name, BASELINE, "", False, 0)
-    return ServedModel(pointer, Scorer(model), snapshot, fields, cache_bytes)
+    digest = hashlib.sha256((folder.baseline / METADATA).read_bytes()).hexdigest()
+    pointer = Pointer(digest, name, BASELINE, "", False, 0)
+    scorer = Scorer(model)
+    scorer.genre_source = GenreSource(lambda: snapshot)
+    return ServedModel(pointer, scorer, snapshot, fields, cache_bytes)

@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.errors import RanklineError
 from pipeline.models.model_files import METADATA
 from pipeline.ranking.rules import Rules, now_ms
-from pipeline.serving.baseline import BASELINE_DIGEST, load_baseline
+from pipeline.serving.baseline import load_baseline
 from pipeline.serving.live_folder import LiveFolder, Pointer, WorkerReport
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.served_model import ServedModel, load_served
@@ -131,7 +131,7 @@ class CurrentModel:
             _LOG.warning(f"there is no model, and what is popular can't be read either: {error}")
             return
         _LOG.warning("there is no model to answer with: what is popular is served")
-        self._loaded[BASELINE_DIGEST] = loaded
+        self._loaded[loaded.pointer.digest] = loaded
         self._served = self._under_rules(loaded)
 
     async def _load(self, pointer: Pointer) -> None:
