@@ -9,7 +9,14 @@ from pipeline.models.base import Algorithm
 from pipeline.models.registry import algorithms
 
 
-@pytest.fixture(params=algorithms(), ids=lambda one: one.name)
+def parameters() -> list[object]:
+    """Each model; one that JAX fits is slow, since JAX takes seconds to begin."""
+    return [
+        pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.name == "neumf" else []) for one in algorithms()
+    ]
+
+
+@pytest.fixture(params=parameters())
 def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     return request.param
 
