@@ -6,7 +6,9 @@ was chosen, up to the best round.
 
 Weights that were chosen for some users flatter the ensemble on the same users. So it is measured by cross-validation
 over the users: the weights of each fold are chosen on the other folds. The single model that it is compared with is the
-best one on all of the users.
+best one on all of the users. With a split by time it must be surely better than each list for everybody among the
+members, too; else that one is kept. There the validation part is one stretch of time, and what is a little better in it
+is often worse in the next.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ class Selection(NamedTuple):
     """Attributes
     ----------
     counts : how often each member was chosen; the best single one alone where the ensemble is not better
-    best : the best single member
+    best : the member that is trained alone, or that the ensemble is compared with
     better : whether the whole interval of the difference is above 0
     single, ensemble : mean NDCG@10 of the best single member, and of the ensemble by cross-validation
     difference, low, high : mean of the users' differences, with its interval of 95 %
@@ -171,29 +173,45 @@ def pools_of(members: Sequence[SavedModel], part: HeldOut) -> Pools:
     return Pools(standard, hits, n_relevant)
 
 
-def select(pools: Pools, seed: int) -> Selection:
-    """The members and their weights; `seed` deals the users into folds."""
+def select(pools: Pools, seed: int, lists: Sequence[int] = ()) -> Selection:
+    """The members and their weights.
+
+    Parameters
+    ----------
+    seed : deals the users into folds
+    lists : members that are the same list for everybody, one of which is kept where nothing is surely better
+    """
     n_members, n_users = pools.standard.shape[:2]
     values = np.array([pools.ndcg(scores) for scores in pools.standard])
     means = tuple(values.mean(axis=1).tolist()) if n_users else (0.0,) * n_members
     best = int(np.argmax(means))
-    alone = tuple(int(i == best) for i in range(n_members))
+    plain = max(lists, key=lambda member: (means[member], -member)) if lists else None
     if n_members == 1 or n_users < _FEWEST_USERS:
-        return Selection(alone, best, False, means[best], means[best], 0.0, 0.0, 0.0, means, n_users)
+        best = best if plain is None else plain
+        return Selection(_alone(best, n_members), best, False, means[best], means[best], 0.0, 0.0, 0.0, means, n_users)
     fold = np.random.default_rng(seed).permutation(n_users) % _FOLDS
     crossed = np.empty(n_users)
     for i in range(_FOLDS):
         counts = _greedy(pools.part(fold != i))
         held_out = pools.part(fold == i)
         crossed[fold == i] = held_out.ndcg(_total(held_out, counts))
-    difference = crossed - values[best]
-    mean, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(n_users))
-    low, high = mean - 1.96 * error, mean + 1.96 * error
+    over = {member: _difference(crossed - values[member]) for member in {best, *lists}}
     counts = _greedy(pools)
-    better = low > 0 and sum(count > 0 for count in counts) > 1
-    return Selection(
-        counts if better else alone, best, better, means[best], float(crossed.mean()), mean, low, high, means, n_users
-    )
+    better = all(low > 0 for _, low, _ in over.values()) and sum(count > 0 for count in counts) > 1
+    if plain is not None and not better and _difference(values[best] - values[plain])[1] <= 0:
+        best = plain
+    chosen = counts if better else _alone(best, n_members)
+    return Selection(chosen, best, better, means[best], float(crossed.mean()), *over[best], means, n_users)
+
+
+def _alone(member: int, n_members: int) -> tuple[int, ...]:
+    return tuple(int(i == member) for i in range(n_members))
+
+
+def _difference(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """The mean of the users' differences, with its interval of 95 %."""
+    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+    return mean, mean - 1.96 * error, mean + 1.96 * error
 
 
 def _greedy(pools: Pools) -> tuple[int, ...]:

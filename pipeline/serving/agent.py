@@ -26,8 +26,10 @@ from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_sav
 from pipeline.ranking.rules import now_ms
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import metrics
+from pipeline.serving.model_snapshot import ModelSnapshot
 from pipeline.serving.server_warehouse import keep_in_touch
 from pipeline.serving.service import ServiceConfig
+from pipeline.serving.shared_cache.published import keep_published
 from pipeline.tracking import registry, store
 
 __all__ = ["Agent", "run_agent"]
@@ -49,6 +51,7 @@ class Agent:
     def __init__(self, config: ServiceConfig, stopping: threading.Event) -> None:
         self._config, self._stopping = config, stopping
         self._folder = LiveFolder(config.live, config.model)
+        self._snapshot = ModelSnapshot(self._folder, config.model)
         self._opened = self._checked = False
         self._fault = ""
         # (version, run) → when to try it again, the pause before that
@@ -58,6 +61,8 @@ class Agent:
         """Look at MLflow every few seconds until it is to stop."""
         while not self._stopping.is_set():
             self.look()
+            if self._opened:
+                self._snapshot.refresh()
             self._stopping.wait(self._config.options.poll_seconds)
 
     def look(self) -> None:
@@ -150,7 +155,8 @@ class Agent:
         try:
             with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
                 copy_saved_model(registry.download(version, Path(scratch)), incoming)
-            model = _verify(incoming)
+            with registry.signature_named(version):
+                model = _verify(incoming)
             registry.check_run(model, version)
             watermark = model.meta.get("data_watermark") or {}
             digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
@@ -235,6 +241,9 @@ def run_agent(config: ServiceConfig) -> None:
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
     threading.Thread(target=keep_in_touch, args=(config, stopping), daemon=True).start()
+    if config.redis is not None:
+        folder = LiveFolder(config.live, config.model)
+        threading.Thread(target=keep_published, args=(folder, config.redis, stopping), daemon=True).start()
     Agent(config, stopping).run()
 
 

@@ -11,17 +11,22 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from pipeline.serving.gate import Gate, request_id_of
+from pipeline.serving.page.app import page_problem, with_page
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
+from pipeline.serving.routes.embedding import embedding_routes
 from pipeline.serving.routes.explain import explain_routes
 from pipeline.serving.routes.get import Answer, Get
 from pipeline.serving.routes.items import item_routes
+from pipeline.serving.routes.jobs import job_gets
 from pipeline.serving.routes.lists import list_routes
+from pipeline.serving.routes.models import model_gets
 from pipeline.serving.routes.openapi import document
 from pipeline.serving.routes.post import post_routes
 from pipeline.serving.routes.preferences import preference_gets, preference_puts
 from pipeline.serving.routes.state import state_routes
+from pipeline.serving.routes.training import training_gets
 from pipeline.serving.service import Service
 
 __all__ = ["make_app"]
@@ -30,6 +35,7 @@ __all__ = ["make_app"]
 def make_app(service: Service) -> tuple[Gate, FastAPI]:
     """The application, and the part of it that routes."""
     gets = [*list_routes(service), *item_routes(service), *explain_routes(service), *preference_gets(service)]
+    gets += [*embedding_routes(service), *model_gets(service), *training_gets(service), *job_gets(service)]
     gets += state_routes(service)
     made: list[bytes] = []
 
@@ -54,7 +60,7 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
     options = service.config.options
     limit = RateLimit(options.rate_limit, options.workers)
     log = RequestLog(service.config.log_format, enabled=options.access_log == "yes")
-    return Gate(app, service.access, limit, service.metrics, log), app
+    return Gate(with_page(app, service), service.access, limit, service.metrics, log, page_problem), app
 
 
 def _answering(problem_of: Callable[[Any], Problem]) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -11,19 +11,20 @@ import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from pipeline.serving.access import Access
+from pipeline.serving.access import Access, is_of_page
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
 
-__all__ = ["ROUTE", "Gate", "key_of", "may_see_details", "request_id_of"]
+__all__ = ["ROUTE", "Gate", "has_no_keys", "key_of", "may", "may_see_details", "request_id_of", "send_problem"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+SendProblem = Callable[[Scope, Receive, Send, Problem], Awaitable[None]]
 
 _LOG = logging.getLogger("rankline")
 _BODY, _BATCH = 64 << 10, 1 << 20  # bytes
@@ -37,6 +38,19 @@ _ALWAYS = [
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
 ]
+_OF_PAGE = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"same-origin"),
+    (b"vary", b"Accept"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+]
+# Kept by browsers, and asked for anew each time: after an upgrade nobody has the old script beside the new page.
+_STATIC = [(name, b"no-cache" if name == b"cache-control" else value) for name, value in _OF_PAGE]
 
 
 def request_id_of(scope: Scope) -> str:
@@ -46,8 +60,18 @@ def request_id_of(scope: Scope) -> str:
 
 def may_see_details(scope: Scope) -> bool:
     """Whether the request has the scope `read`, or there are no keys."""
+    return may(scope, "read")
+
+
+def may(scope: Scope, name: str) -> bool:
+    """Whether the request has that scope; without keys, everybody who may ask has all but `admin`."""
     key = scope.get(_KEY)
-    return bool(scope.get(_NO_KEYS)) if key is None else "read" in key.scopes
+    return (has_no_keys(scope) and name != "admin") if key is None else name in key.scopes
+
+
+def has_no_keys(scope: Scope) -> bool:
+    """Whether there are no keys."""
+    return bool(scope.get(_NO_KEYS))
 
 
 def key_of(scope: Scope) -> str:
@@ -57,10 +81,19 @@ def key_of(scope: Scope) -> str:
 
 
 class Gate:
-    """Wraps the application."""
+    """Wraps the application. `page_problem` answers with a problem where the page was asked."""
 
-    def __init__(self, app: App, access: Access, limit: RateLimit, metrics: Metrics, log: RequestLog) -> None:
+    def __init__(
+        self,
+        app: App,
+        access: Access,
+        limit: RateLimit,
+        metrics: Metrics,
+        log: RequestLog,
+        page_problem: SendProblem | None = None,
+    ) -> None:
         self._app, self._access, self._limit, self._metrics, self._log = app, access, limit, metrics, log
+        self._page_problem = page_problem
         self.draining = False
         self.in_flight = 0
 
@@ -73,7 +106,7 @@ class Gate:
         request_id, traceparent, length = _headers_of(scope)
         scope[_ID] = request_id
         status, version = 0, ""
-        own = [(b"x-request-id", request_id.encode()), *_ALWAYS]
+        own = [(b"x-request-id", request_id.encode()), *_always(scope["path"])]
         if self.draining:
             own.append((b"connection", b"close"))
 
@@ -100,7 +133,10 @@ class Gate:
         except Problem as problem:
             if status:
                 raise
-            await send_problem(sending, problem, request_id)
+            if self._page_problem is not None and is_of_page(scope["path"]):
+                await self._page_problem(scope, receive, sending, problem)
+            else:
+                await send_problem(sending, problem, request_id)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # whatever it is, the client gets an answer
@@ -117,6 +153,12 @@ class Gate:
             self._metrics.request(scope["method"] if route != "none" else "any", route, str(status)).inc()
             self._metrics.seconds(route).observe(seconds)
             self._log.write(scope["method"], route, status, seconds, request_id, version, traceparent)
+
+
+def _always(path: str) -> list[tuple[bytes, bytes]]:
+    if not is_of_page(path):
+        return _ALWAYS
+    return _STATIC if path.startswith("/static/") else _OF_PAGE
 
 
 def _headers_of(scope: Scope) -> tuple[str, str, int | None]:

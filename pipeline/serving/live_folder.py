@@ -6,8 +6,12 @@ models/<digest>/   verified copies of versions, named by the digest of their met
 models/<digest>.json   the pointer of each copy
 workers/<pid>.json     what each worker has loaded, or could not load, and why
 agent.json         what the agent saw at its last look
+jobs.db            what workers ask of the agent: `JobTable`
+jobs/              what the processes of jobs print
+snapshots/         what the agent has read for the workers: models.json, training.json, comparisons
 interactions.db    new interactions
 keys.json          hashes of API keys
+sessions.db        hashes of the page's sessions
 metrics/           counters of all processes
 """
 
@@ -98,12 +102,15 @@ class LiveFolder:
         self.current_path, self.candidate_path = root / "current.json", root / "candidate.json"
         self.models, self.workers = root / "models", root / "workers"
         self.agent_path, self.metrics = root / "agent.json", root / "metrics"
+        self.jobs_path, self.jobs, self.snapshots = root / "jobs.db", root / "jobs", root / "snapshots"
+        self.models_snapshot, self.training_snapshot = self.snapshots / "models.json", self.snapshots / "training.json"
         self.interactions_path, self.keys_path = host / "interactions.db", host / "keys.json"
+        self.sessions_path = host / "sessions.db"
 
     def make(self) -> None:
         """Make the folders that are missing."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.models, self.workers, self.metrics):
+        for folder in (self.models, self.workers, self.metrics, self.jobs, self.snapshots):
             folder.mkdir(exist_ok=True)
 
     def model_folder(self, digest: str) -> Path:

@@ -19,6 +19,9 @@ class Code(StrEnum):
     UNKNOWN_USER = "UNKNOWN_USER"
     UNKNOWN_ITEM = "UNKNOWN_ITEM"
     UNKNOWN_GENRE = "UNKNOWN_GENRE"
+    NO_EMBEDDINGS = "NO_EMBEDDINGS"
+    UNKNOWN_VERSION = "UNKNOWN_VERSION"
+    UNKNOWN_JOB = "UNKNOWN_JOB"
     INVALID_REQUEST = "INVALID_REQUEST"
     INVALID_JSON = "INVALID_JSON"
     NOT_AUTHENTICATED = "NOT_AUTHENTICATED"
@@ -28,6 +31,10 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
     FORGOTTEN_USER = "FORGOTTEN_USER"
+    JOB_RUNS = "JOB_RUNS"
+    IS_CHAMPION = "IS_CHAMPION"
+    VERSION_IN_USE = "VERSION_IN_USE"
+    NO_FORMER_CHAMPION = "NO_FORMER_CHAMPION"
     REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
@@ -35,6 +42,8 @@ class Code(StrEnum):
     DRAINING = "DRAINING"
     TOO_BUSY = "TOO_BUSY"
     LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
+    JOBS_UNAVAILABLE = "JOBS_UNAVAILABLE"
+    NOT_KNOWN_YET = "NOT_KNOWN_YET"
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
@@ -47,6 +56,9 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.UNKNOWN_USER: _Kind(404, "Unknown user"),
     Code.UNKNOWN_ITEM: _Kind(404, "Unknown item"),
     Code.UNKNOWN_GENRE: _Kind(404, "Unknown genre"),
+    Code.NO_EMBEDDINGS: _Kind(404, "The model has no embeddings"),
+    Code.UNKNOWN_VERSION: _Kind(404, "Unknown version"),
+    Code.UNKNOWN_JOB: _Kind(404, "Unknown job"),
     Code.INVALID_REQUEST: _Kind(422, "Invalid request"),
     Code.INVALID_JSON: _Kind(422, "The body is no JSON"),
     Code.NOT_AUTHENTICATED: _Kind(401, "A key is needed"),
@@ -56,6 +68,10 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.METHOD_NOT_ALLOWED: _Kind(405, "Method not allowed"),
     Code.IDEMPOTENCY_CONFLICT: _Kind(409, "The Idempotency-Key was used for another content"),
     Code.FORGOTTEN_USER: _Kind(409, "The user was forgotten"),
+    Code.JOB_RUNS: _Kind(409, "Another job of this kind runs"),
+    Code.IS_CHAMPION: _Kind(409, "The version is the champion"),
+    Code.VERSION_IN_USE: _Kind(409, "The version is in use"),
+    Code.NO_FORMER_CHAMPION: _Kind(409, "There is no former champion"),
     Code.REQUEST_TIMEOUT: _Kind(408, "The request did not arrive in time"),
     Code.BODY_TOO_LARGE: _Kind(413, "The body is too large"),
     Code.TOO_MANY_REQUESTS: _Kind(429, "Too many requests"),
@@ -63,6 +79,8 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.DRAINING: _Kind(503, "The service is stopping"),
     Code.TOO_BUSY: _Kind(503, "Too busy"),
     Code.LOG_UNAVAILABLE: _Kind(503, "New interactions can't be kept"),
+    Code.JOBS_UNAVAILABLE: _Kind(503, "Jobs can't be taken"),
+    Code.NOT_KNOWN_YET: _Kind(503, "Not known yet"),
     Code.INTERNAL_ERROR: _Kind(500, "A fault of the service"),
 }
 

@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.options.serve import ServeOptions
+from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.access import Access
 from pipeline.serving.current_model import CurrentModel
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
+from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.metrics import Metrics
+from pipeline.serving.sessions import Sessions
+from pipeline.serving.shared_cache.tier import SharedCache
+from pipeline.serving.snapshots import Snapshots
 
 __all__ = ["Service", "ServiceConfig"]
 
@@ -29,6 +34,7 @@ class ServiceConfig:
     tracking_uri : MLflow's store, which the agent alone opens
     rules : the snapshot of the rules about items
     log_format : ``text`` or ``json``
+    redis : where Redis is, as the second cache; None without it
     """
 
     options: ServeOptions
@@ -37,6 +43,7 @@ class ServiceConfig:
     tracking_uri: str
     rules: Path | None = None
     log_format: str = "text"
+    redis: RedisAddress | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -51,6 +58,9 @@ class Service:
     model : the model to answer with
     reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
     access : who may ask
+    shared : the cache in Redis; None without it
+    jobs : what is asked of the agent
+    snapshots : what the agent has read for the workers
     draining : whether the process is about to stop
     """
 
@@ -59,9 +69,12 @@ class Service:
     model: CurrentModel
     access: Access
     metrics: Metrics
+    jobs: JobTable
+    snapshots: Snapshots
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
     log_fault: str = ""
+    shared: SharedCache | None = None
     draining: bool = False
     started: float = field(default_factory=time.time)
 
@@ -72,8 +85,12 @@ class Service:
         folder.make()
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
-        access = Access(KeyFile(folder.keys_path), config.options.host)
-        return cls(config, folder, model, access, metrics)
+        access = Access(KeyFile(folder.keys_path), config.options.host, Sessions(folder.sessions_path))
+        redis, shared = config.redis, None
+        if redis is not None:
+            shared = SharedCache(redis, config.options.redis_timeout_ms / 1000)
+        jobs, snapshots = JobTable(folder.jobs_path), Snapshots(folder)
+        return cls(config, folder, model, access, metrics, jobs, snapshots, shared=shared)
 
     @property
     def uptime(self) -> float:

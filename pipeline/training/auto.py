@@ -5,7 +5,8 @@ Successive halving (Jamieson & Talwalkar 2016) over models and their options tog
 1. Every candidate is tried at its defaults, the fastest first, and then at the other first points of its space. They
    share the time alike, by the estimates.
 2. The better half of the candidates gets more trials by the sampler, then the better half of these, until one is left.
-3. Where the first two steps would take too long, they are made on a sample of the users. The best few models are then
+3. An ensemble of the best few is tried. `pipeline.training.settle` says what it has to show.
+4. Where the first two steps would take too long, they are made on a sample of the users. The best few models are then
    tried on all users, at their best points first.
 
 The search is deterministic for a seed as long as the time budget does not end it: which fits are made depends on the
@@ -25,7 +26,6 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.data.splits import Split
 from pipeline.errors import InputError
 from pipeline.models import registry
 from pipeline.options import TrainOptions, TuneOptions
@@ -33,124 +33,19 @@ from pipeline.runtime.progress import Progress, silent
 from pipeline.training.candidate_search import CandidateSearch, ranked, score_of
 from pipeline.training.candidates import Candidate, Candidates
 from pipeline.training.choice import CandidateScore, Choice
-from pipeline.training.search import Measured, Parts, Task, run_trials, study_name
-from pipeline.training.study import Trial, open_study
+from pipeline.training.chooser import ALWAYS, Chooser, TimeIsUp
+from pipeline.training.search import Parts
+from pipeline.training.settle import Settled, settle
+from pipeline.training.study import Trial
 
 __all__ = ["choose", "shares_of"]
 
-_MORE = 8  # further trials of a candidate in each round
 _FINALISTS = 3  # models of a sample of users that are tried on all users, and points of each that are tried first
 _FEWEST_USERS = 500  # validation users that a sample has at least
 _SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)
 _FIRST_STEPS = 1 / 2  # of the budget, for the first two steps on a sample
-_ALWAYS = ("popular", "recent")  # candidates that are also tried on all users, whatever they reached on a sample
-
-
-class _TimeIsUp(Exception):  # noqa: N818 - no error: the rounds end
-    pass
-
-
-class _Chooser:
-    """The search under way."""
-
-    def __init__(
-        self,
-        parts: Parts,
-        base: TrainOptions,
-        search: TuneOptions,
-        path: Path | None,
-        on_trial: Callable[[Trial], None],
-        progress: Progress,
-    ) -> None:
-        self.parts, self.base, self.search, self.path = parts, base, search, path
-        self.on_trial, self.progress = on_trial, progress
-        self.trials: list[Trial] = []
-        self.n_before = 0
-
-    def open(
-        self, stack: ExitStack, candidates: Sequence[Candidate], share: float, deadline: float
-    ) -> list[CandidateSearch]:
-        """Open a study for each candidate, with the trials that earlier runs left."""
-        inner = self.parts.inner if share == 1 else _sampled(self.parts.inner, share, self.base.random_state)
-        more = {} if share == 1 else {"share": share}
-        entries = []
-        for candidate in candidates:
-            given = [dict(point) for point in candidate.first]
-            name = study_name(
-                candidate.algorithm, candidate.options, self.search.metric, candidate.space, self.parts,
-                {**more, "first": [sorted(point.items()) for point in given]},
-            )  # fmt: skip
-            study = stack.enter_context(
-                open_study(
-                    name, candidate.space, given, self.base.random_state, self.path, resume=self.search.resume == "yes"
-                )
-            )
-            # There is always a result: most popular is measured whatever the time.
-            at_least_one = candidate.algorithm.name == registry.POPULAR
-            task = Task(inner, candidate.options, self.search.metric, deadline, at_least_one)
-            entries.append(CandidateSearch(candidate, study, task, share))
-        earlier = sorted(
-            (self._named(entry, trial) for entry in entries for trial in entry.study.trials()),
-            key=lambda trial: trial.started,
-        )
-        for trial in earlier:
-            self.trials.append(replace(trial, number=len(self.trials)))
-        self.n_before += len(earlier)
-        return entries
-
-    def first_steps(self, entries: list[CandidateSearch], seconds: Callable[[Candidate], Sequence[float]]) -> None:
-        """Try every candidate at its defaults, and then at its other first points.
-
-        Candidates share the time alike, by the estimates: the next point is that of the candidate that has used the
-        least, so a search that is ended early has not spent its time on the slowest model.
-        """
-        order = [
-            (n_trials > 1, float(used), place, n_trials)
-            for place, entry in enumerate(entries)
-            for n_trials, used in enumerate(np.cumsum(seconds(entry.candidate)), start=1)
-            if n_trials <= self.search.trials
-        ]
-        for _, _, place, n_trials in sorted(order):
-            self._until(entries[place], n_trials)
-
-    def halve(self, entries: list[CandidateSearch]) -> None:
-        """Give the better half of the candidates more trials, until one is left, and that one all trials."""
-        field = ranked(entries)
-        while len(field) > 1:
-            field = field[: (len(field) + 1) // 2]
-            for entry in field:
-                self._until(entry, min(self.search.trials, entry.quota + _MORE))
-            field = ranked(field) if len(field) > 1 else field
-        for entry in field:
-            self._until(entry, self.search.trials)
-
-    def _until(self, entry: CandidateSearch, n_trials: int) -> None:
-        """Run trials of a candidate until it has so many. Raises _TimeIsUp."""
-        entry.quota = max(entry.quota, n_trials)
-
-        def ended(trial: Trial, measured: Measured | None) -> None:
-            if measured is not None and trial.state == "complete":
-                entry.keep(trial, measured)
-            self.trials.append(replace(self._named(entry, trial), number=len(self.trials)))
-            self.on_trial(self.trials[-1])
-
-        def show(stage: str, done: int, total: int | None, note: str = "") -> None:
-            self.progress(f"{stage} {entry.name}", done, total, note)
-
-        if run_trials(entry.study, entry.task, entry.quota, ended, show) == "timeout":
-            raise _TimeIsUp
-
-    def trial_of(self, score: CandidateScore) -> Trial:
-        """The trial of a score."""
-        options = {"algorithm": score.algorithm.name, **score.options}
-        return next(
-            trial
-            for trial in self.trials
-            if (trial.state, trial.share, dict(trial.options)) == ("complete", score.share, options)
-        )
-
-    def _named(self, entry: CandidateSearch, trial: Trial) -> Trial:
-        return replace(trial, options={"algorithm": entry.name, **trial.options}, share=entry.share)
+_ENSEMBLE = "ensemble"
+_ROUNDS = 7 / 8  # of the budget, after which the rounds end, and an ensemble is tried
 
 
 def choose(
@@ -179,17 +74,18 @@ def choose(
     InputError, TooLittleDataError
         Where no candidate could be fitted, or no user can be evaluated.
     """
-    chooser = _Chooser(parts, base, search, path, on_trial, progress)
+    chooser = Chooser(parts, base, search, path, on_trial, progress)
     start = time.monotonic()
     budget = candidates.room.seconds
     shares = shares_of(candidates, parts)
     ended: Literal["trials", "timeout", "interrupted"] = "trials"
     rungs: list[list[CandidateSearch]] = []
     able: Sequence[Candidate] = candidates.able
+    combined: CandidateSearch | str = "the search ended before it"
     with ExitStack() as stack:
         try:
             for share in shares:
-                deadline = start + (budget if share == 1 else _FIRST_STEPS * budget)
+                deadline = start + (_ROUNDS if share == 1 else _FIRST_STEPS) * budget
                 entries = chooser.open(stack, able, share, deadline)
                 rungs.append(entries)
                 if len(rungs) == 1:
@@ -198,23 +94,27 @@ def choose(
                     chooser.first_steps(entries, partial(_seconds, candidates, parts, share))
                     if share == 1:
                         chooser.halve(entries)
-                except _TimeIsUp:
+                except TimeIsUp:
                     ended = "timeout" if share == 1 else ended
                 able = _finalists(entries)
+            if len(rungs) == 1 or all(entry.complete for entry in rungs[-1]):
+                combined = chooser.combine(stack, rungs[-1], candidates, start + budget)
         except KeyboardInterrupt:
             if base.on_interrupt != "keep" or not any(entry.complete for entries in rungs for entry in entries):
                 raise
             ended = "interrupted"
         scores, failed = _scores(rungs, progress)
+        settled = _settled(scores, combined, rungs[-1], by_time=base.split == "time")
         return Choice(
             study=_name(rungs[0]),
             metric=search.metric,
-            scores=scores,
-            left_out={**candidates.left_out, **failed},
+            scores=settled.scores,
+            left_out={**candidates.left_out, **failed, **settled.left_out},
             trials=tuple(chooser.trials),
             n_before=chooser.n_before,
-            best=chooser.trial_of(scores[0]),
+            best=chooser.trial_of(settled.scores[0]),
             ended=ended,
+            reason=settled.reason,
         )
 
 
@@ -241,22 +141,29 @@ def _seconds(candidates: Candidates, parts: Parts, share: float, candidate: Cand
     return candidate.seconds(size, candidates.room.cores)
 
 
-def _sampled(split: Split, share: float, seed: int) -> Split:
-    """The split with the training interactions of a share of its users; the others are not evaluated."""
-    rng = np.random.default_rng([seed, round(1 / share)])
-    chosen = rng.random(len(split.train.user_ids)) < share
-    train = split.train.take(chosen[split.train.users])
-    return Split(train, split.test, split.cutoff, split.name, {**split.params, "users": share}, split.fold_in)
-
-
 def _finalists(entries: Sequence[CandidateSearch]) -> list[Candidate]:
     """The candidates of the next step: the best few, and those that are always tried, each at its best points first."""
     best = {entry.name for entry in ranked(entries)[:_FINALISTS]}
     return [
         replace(entry.candidate, first=tuple(entry.best_points(_FINALISTS)))
         for entry in entries
-        if entry.complete and (entry.name in best or entry.name in _ALWAYS)
+        if entry.complete and (entry.name in best or entry.name in ALWAYS)
     ]
+
+
+def _settled(
+    scores: Sequence[CandidateScore],
+    combined: CandidateSearch | str,
+    entries: Sequence[CandidateSearch],
+    *,
+    by_time: bool,
+) -> Settled:
+    """The scores in the order that decides; with that of an ensemble, or why there is none."""
+    if isinstance(combined, str):
+        settled = settle(scores, None, by_time=by_time)
+        return settled._replace(left_out={_ENSEMBLE: combined})
+    popular = next(entry for entry in entries if entry.name == registry.POPULAR)
+    return settle(scores, score_of(combined, popular), by_time=by_time)
 
 
 def _name(entries: Sequence[CandidateSearch]) -> str:

@@ -86,6 +86,7 @@ def score_of(entry: CandidateSearch, popular: CandidateSearch) -> CandidateScore
         spec=entry.spec(best),
         interval=bootstrap_mean(measured.values),
         lift=lift_over_popular(measured.values, popular.best_measured().values),
+        values=measured.values,
         fit_seconds=measured.fit_seconds,
         n_trials=len(entry.trials),
         share=entry.share,

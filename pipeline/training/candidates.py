@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,15 +10,17 @@ from pipeline.errors import UsageError
 from pipeline.models import registry
 from pipeline.models.base import Algorithm
 from pipeline.models.footprint import Plan, Size
-from pipeline.models.search_space import Dimension, IntegerRange
+from pipeline.models.search_space import Choice, Dimension, IntegerRange
 from pipeline.options import TrainOptions
+from pipeline.options.base import as_text
 from pipeline.training.estimate import PROGRAM, estimate, in_bytes, in_time, most_components
 
-__all__ = ["Candidate", "Candidates", "Room", "candidates_for"]
+__all__ = ["Candidate", "Candidates", "Room", "candidates_for", "ensemble_of"]
 
 # Parts of the budget that one fit may take: of a candidate's smallest model, and of its largest in the search. The
 # search fits each candidate many times.
 _SMALLEST, _LARGEST = 1 / 8, 1 / 20
+_ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def candidates_for(base: TrainOptions, size: Size, room: Room) -> Candidates:
     left_out: dict[str, str] = {}
     shape = (max(size.n_users, 2), max(size.n_items, 2))
     for algorithm in registry.algorithms():
+        if algorithm.kind == _ENSEMBLE:  # tried at the end, of the models that did best
+            continue
         options = algorithm.own_options(base)
         if why := _unable(algorithm, options, size):
             left_out[algorithm.name] = why
@@ -114,6 +118,35 @@ def candidates_for(base: TrainOptions, size: Size, room: Room) -> Candidates:
             del able[name]
     fastest_first = tuple(candidate for _, candidate in sorted(able.values(), key=lambda entry: entry[0]))
     return Candidates(fastest_first, left_out, size, room)
+
+
+def ensemble_of(members: Sequence[TrainOptions], base: TrainOptions, size: Size, room: Room) -> Candidate | str:
+    """An ensemble of these models with these options, or of those that the user has named; why not, where it can't be.
+
+    It has one point, whose option is `members`.
+    """
+    algorithm = registry.find(_ENSEMBLE)
+    words = str(base.members) if base.members is not None else ",".join(map(_word, members))
+    options = algorithm.own_options(replace(base, members=words))
+    try:
+        algorithm.check_options(options)
+    except UsageError as error:
+        return str(error)
+    if why := _too_large(algorithm, options, (), size, room):
+        return why
+    return Candidate(algorithm, options, (Choice("members", (words,)),), ({"members": words},))
+
+
+def _word(options: TrainOptions) -> str:
+    """The model as ``--members`` names it, with the options that are not its defaults."""
+    algorithm = registry.find(options.algorithm)
+    usual = algorithm.default_options()
+    changed = [
+        f"{name}={as_text(value)}"
+        for name in sorted(algorithm.options)
+        if (value := getattr(options, name)) != getattr(usual, name)
+    ]
+    return ":".join([algorithm.name, *changed])
 
 
 def _unable(algorithm: Algorithm, options: TrainOptions, size: Size) -> str:

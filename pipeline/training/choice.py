@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.evaluation.significance import Interval, Lift
 from pipeline.models.base import Algorithm
 from pipeline.options import TrainOptions
@@ -23,6 +26,7 @@ class CandidateScore:
     options : searched option → its value
     interval : mean of the metric over the validation users, with its interval
     lift : over most popular, for the same users
+    values : the metric of each validation user, (n_users,), NaN without one; in one order for all candidates of a share
     fit_seconds : of the fit on the validation part's training side
     n_trials : of this candidate in all
     share : of the users whose interactions the fit learned from; below 1 for one that was dropped early
@@ -33,6 +37,7 @@ class CandidateScore:
     spec: TrainOptions
     interval: Interval
     lift: Lift
+    values: NDArray[np.float64]
     fit_seconds: float
     n_trials: int
     share: float = 1.0
@@ -43,12 +48,13 @@ class Choice:
     """Attributes
     ----------
     study : the name of the search; it depends on data, split, options, candidates and metric
-    scores : of the candidates, the best first: the first is the winner; those of a sample of users last
+    scores : of the candidates, the winner first, then by their means; those of a sample of users last
     left_out : name of a model → why it was not tried, or why it has no score
     trials : in the order in which they ended, with the model among the options
     n_before : how many of them earlier runs of the search left
     best : the winner's best trial, one of `trials`
     ended : why the search stopped
+    reason : why the winner is another one than the candidate with the highest mean; "" where it is that one
     """
 
     study: str
@@ -59,10 +65,11 @@ class Choice:
     n_before: int
     best: Trial
     ended: Literal["trials", "timeout", "interrupted"]
+    reason: str = ""
 
     @property
     def winner(self) -> CandidateScore:
-        """The candidate with the highest mean on the validation part."""
+        """The candidate that is trained."""
         return self.scores[0]
 
     @property

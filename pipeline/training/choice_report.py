@@ -57,11 +57,11 @@ def _row(score: CandidateScore) -> CandidateRow:
 
 def how_chosen(choice: Choice) -> str:
     """How the model was chosen, in a sentence."""
-    tried = len(choice.scores)
-    return (
-        f"{choice.winner.algorithm.display_name} has the highest {metric_title(choice.metric)} of {tried} models on "
-        f"the validation part ({len(choice.trials)} trials{_ENDED[choice.ended]})"
-    )
+    winner, tried = choice.winner.algorithm.display_name, len(choice.scores)
+    searched = f"({len(choice.trials)} trials{_ENDED[choice.ended]})"
+    if choice.reason:
+        return f"{winner} is chosen of {tried} models {searched}: {choice.reason}"
+    return f"{winner} has the highest {metric_title(choice.metric)} of {tried} models on the validation part {searched}"
 
 
 def left_out_lines(choice: Choice) -> tuple[str, ...]:

@@ -76,6 +76,30 @@ def test_few_users_tell_nothing():
     assert (select(none, 1).counts, select(none, 1).n_users) == ((1, 0), 0)
 
 
+def test_a_list_for_everybody_is_kept_unless_something_is_surely_better():
+    close = pools([1.0, 0.95], shared=0.8, n=40)
+    means = [float(close.ndcg(scores).mean()) for scores in close.standard]
+    assert means[0] > means[1]
+    assert select(close, 1).counts == (1, 0)
+    kept = select(close, 1, lists=[1])
+    assert (kept.better, kept.best, kept.counts, kept.single) == (False, 1, (0, 1), pytest.approx(means[1]))
+    assert kept.difference == pytest.approx(kept.ensemble - kept.single)
+    # What is surely better is taken all the same: a model, or an ensemble.
+    assert select(pools([1.5, 0.1, 0.0]), 1, lists=[1, 2]).counts == (1, 0, 0)
+    assert select(pools([1.0, 1.0, 0.9]), 1, lists=[0]).better
+    assert select(pools([1.0, 0.9], n=ensemble._FEWEST_USERS - 1), 1, lists=[1]).counts == (0, 1)
+
+
+def test_lists_for_everybody_count_where_the_split_is_by_time(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ensemble, "select", lambda pools, seed, lists: asked.append(list(lists)) or chosen((1, 0, 0)))
+    x = prepare_interactions(make_interactions("int"), "last", None, None, 0).interactions
+    for split in ("time", "latest"):
+        options = TrainOptions(algorithm="ensemble", members="ease,recent,popular", split=split)
+        ALGORITHM.fit(to_matrix(x), options, interactions=x)
+    assert asked == [[1, 2], []]
+
+
 def test_weights_of_a_fold_are_chosen_on_the_others(monkeypatch):
     some, asked = pools([1.0, 0.8], n=50), []
     greedy = ensemble._greedy
@@ -118,7 +142,7 @@ def chosen(counts: tuple[int, ...], better: bool = True) -> Selection:
 @pytest.fixture
 def decided(monkeypatch):
     """The selection is decided: EASE three times, item-kNN once."""
-    monkeypatch.setattr(ensemble, "select", lambda pools, seed: chosen((3, 1)))
+    monkeypatch.setattr(ensemble, "select", lambda pools, seed, lists: chosen((3, 1)))
 
 
 def test_the_final_fit_takes_what_was_decided_before_the_evaluation(decided, monkeypatch):
@@ -143,7 +167,7 @@ def test_the_final_fit_takes_what_was_decided_before_the_evaluation(decided, mon
 
 
 def test_the_best_model_alone_is_trained_and_said(monkeypatch):
-    monkeypatch.setattr(ensemble, "select", lambda pools, seed: chosen((1, 0), better=False))
+    monkeypatch.setattr(ensemble, "select", lambda pools, seed, lists: chosen((1, 0), better=False))
     trained = train(make_interactions("int"), TrainOptions(algorithm="ensemble", members="ease,item-knn"))
     alone = train(make_interactions("int"), TrainOptions(algorithm="ease"))
     assert any(m.startswith("EASE alone is trained: no ensemble is surely better (") for m in trained.report.messages)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import mlflow
 import pytest
-from support.served import Workers, item_texts, listed, put_copy, small_trained
+from support.agent_store import Store
+from support.served import Workers, listed, put_copy, small_trained
+from support.signing import NEW, OLD, OTHER, VARIABLE, keys
 
 from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
-from pipeline.serving.agent import Agent
-from pipeline.serving.live_folder import LiveFolder
 
 pytest_plugins = ["support.homes"]
 LIST = "/api/v1/recommendations/100?k=5"
@@ -87,44 +84,6 @@ def test_rules_hold_for_the_next_list(workers: Workers, models: list[SavedModel]
 # ---- the agent, over a real store ----------------------------------------------------------------
 
 
-class Store:
-    """An MLflow store with versions of `rankline`, and an agent that one worker answers to."""
-
-    def __init__(self, uri: str, workers: Workers) -> None:
-        self.workers = workers
-        self.client = mlflow.MlflowClient(uri)
-        config = replace(workers.config, tracking_uri=uri, options=replace(workers.config.options, workers=1))
-        self.agent = Agent(config, threading.Event())
-
-    def register(self, model: SavedModel, *, run_id: str | None = None, leave_out: str = "") -> str:
-        run = self.client.create_run(self.client.get_experiment_by_name("rankline").experiment_id)
-        folder = Path(run.info.artifact_uri.removeprefix("file://"))
-        meta = {**model.meta, "run_id": run_id or run.info.run_id}
-        replace(model, meta=meta).save(folder, item_texts(model))
-        if leave_out:
-            (folder / leave_out).unlink()
-        if not self.client.search_registered_models("name = 'rankline'"):
-            self.client.create_registered_model("rankline")
-        return str(self.client.create_model_version("rankline", str(folder), run.info.run_id).version)
-
-    def promote(self, version: str) -> None:
-        self.client.set_registered_model_alias("rankline", "champion", version)
-
-    def look(self) -> str:
-        """The agent's fault after a look, while workers load what it proposes."""
-        looking = threading.Thread(target=self.agent.look)
-        looking.start()
-        while looking.is_alive():
-            self.workers.look()
-            looking.join(0.02)
-        return str(self.agent._fault)
-
-    @property
-    def version(self) -> str:
-        pointer = LiveFolder(self.workers.config.live).current()
-        return "" if pointer is None else pointer.version
-
-
 def test_the_agent_follows_the_champion_and_nothing_bad_replaces_it(home, workers, models) -> None:
     uri = home.env["MLFLOW_TRACKING_URI"]
     store = Store(uri, workers)
@@ -160,11 +119,38 @@ def test_the_agent_follows_the_champion_and_nothing_bad_replaces_it(home, worker
     assert [item for item, _ in listed(workers.get(LIST))] == items.tolist()
 
 
-def test_the_agent_fetches_the_members_of_an_ensemble(home, workers, models) -> None:
+def test_with_signing_keys_only_signed_versions_are_served(home, workers, models, monkeypatch) -> None:
+    store = Store(home.env["MLFLOW_TRACKING_URI"], workers)
+    store.register(models[0])
+    assert (store.look(), store.version) == ("", "1")
+    monkeypatch.setenv(VARIABLE, keys(new=NEW, old=OLD))
+    store.register(models[1])
+    assert (store.look(), store.version) == ("", "2")
+    monkeypatch.setenv(VARIABLE, keys(other=OTHER))
+    store.register(models[0])  # signed with `other`
+    monkeypatch.setenv(VARIABLE, keys(new=NEW))
+    assert "rankline/3: " in (said := store.look())
+    assert "signed with the key 'other'" in said
+    assert store.version == "2"
+    assert sources(workers) == ["item-knn", "item-knn"]
+    # Neither the agent nor a worker that starts anew takes a copy that is not signed.
+    copy = workers.folder.model_folder(workers.folder.current().digest)
+    (copy / "metadata.json.sig").unlink()
+    late = Workers(workers.config.live, 1)
+    assert late.get(LIST).json()["code"] == "NO_MODEL"
+    assert "is not signed" in late.get(LIST).json()["detail"]
+    late.close()
+    again = Store(home.env["MLFLOW_TRACKING_URI"], workers)
+    assert "signed with the key 'other'" in again.look()
+    assert again.version == ""
+
+
+def test_the_agent_fetches_the_members_of_an_ensemble(home, workers, models, monkeypatch) -> None:
     members = (models[1], small_trained("ease"))
     users, items, seen = models[1].users, models[1].items, models[1].seen
     ensemble = EnsembleModel(members, (0.25, 0.75), users, items, seen, {**models[1].meta, "model": "ensemble"})
     store = Store(home.env["MLFLOW_TRACKING_URI"], workers)
+    monkeypatch.setenv(VARIABLE, keys(old=OLD))
     store.register(ensemble)
     assert store.look() == ""
     expected = Scorer(ensemble).recommend(100, 5)

@@ -16,7 +16,9 @@ from pipeline.interaction_log import InteractionLog
 from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import ItemTexts, SavedModel
 from pipeline.options import ServeOptions, TrainOptions
+from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.app import make_app
+from pipeline.serving.gate import Gate
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import Metrics
@@ -48,12 +50,14 @@ def item_texts(model: SavedModel) -> ItemTexts:
     return ItemTexts(titles, {item: (GENRES[n % 3], "All") for n, item in enumerate(ids)})
 
 
-def put_copy(folder: LiveFolder, model: SavedModel, version: str = "1", at: int = 1) -> Pointer:
+def put_copy(
+    folder: LiveFolder, model: SavedModel, version: str = "1", at: int = 1, texts: ItemTexts | None = None
+) -> Pointer:
     """A copy of the model in the folder, as the agent makes one."""
     folder.make()
     run_id = version * 32
     saved = replace(model, meta={**model.meta, "run_id": run_id})
-    incoming = saved.save(folder.models / f"incoming-{version}", item_texts(model))
+    incoming = saved.save(folder.models / f"incoming-{version}", texts or item_texts(model))
     digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
     pointer = Pointer(digest, "rankline", version[0], run_id, True, at)
     incoming.rename(folder.model_folder(digest))
@@ -69,14 +73,15 @@ class Workers:
     services : each worker's
     """
 
-    def __init__(self, live: Path, n: int = 2, **options: Any) -> None:
+    def __init__(self, live: Path, n: int = 2, redis: RedisAddress | None = None, **options: Any) -> None:
         self.runner = asyncio.Runner()
         spec = ServeOptions(**{"access_log": "no", "item_fields": "title,genres", **options})
-        self.config = ServiceConfig(spec, live, "rankline", "sqlite:///none", live / "rules.json")
+        self.config = ServiceConfig(spec, live, "rankline", "sqlite:///none", live / "rules.json", redis=redis)
         self.folder = LiveFolder(live)
         self.services: list[Service] = []
         self.logs: list[InteractionLog] = []
         self.clients: list[httpx.AsyncClient] = []
+        self.gates: list[Gate] = []
         for _ in range(n):
             self.runner.run(self._start())
 
@@ -85,7 +90,10 @@ class Workers:
         log = InteractionLog.open(service.folder.interactions_path)
         service.reader, service.writer = InteractionReader(log), InteractionWriter(log)
         await service.model.look()
+        if service.shared is not None:
+            await service.shared.look()
         gate, self.app = make_app(service)
+        self.gates.append(gate)
         self.services.append(service)
         self.logs.append(log)
         self.clients.append(
@@ -110,6 +118,8 @@ class Workers:
 
     def close(self) -> None:
         for service in self.services:
+            if service.shared is not None:
+                self.runner.run(service.shared.close())
             if service.writer is not None:
                 service.writer.close()
         for log in self.logs:

@@ -14,15 +14,18 @@ from pipeline.data.interactions import Interactions
 from pipeline.data.splits import pair_keys
 from pipeline.errors import InputError
 from pipeline.evaluation.report.plots import candidates_with_intervals
+from pipeline.evaluation.significance import Interval
 from pipeline.models import registry
+from pipeline.models.algorithms.members import members_in
 from pipeline.models.footprint import Size
 from pipeline.models.search_space import IntegerRange
 from pipeline.options import TrainOptions, TuneOptions
-from pipeline.training import auto, search
+from pipeline.training import auto, search, settle
 from pipeline.training.auto import choose, shares_of
 from pipeline.training.candidates import Candidate, Candidates, Room, candidates_for
 from pipeline.training.choice import Choice
 from pipeline.training.choice_report import candidate_rows, candidates_csv, choice_page, how_chosen
+from pipeline.training.chooser import sampled
 from pipeline.training.search import fitted_on, parts_of, values_of
 from pipeline.training.train import train
 from pipeline.training.tune import tune
@@ -87,9 +90,44 @@ def test_no_point_is_tried_twice_and_the_better_half_gets_more(choice) -> None:
     points = [tuple(sorted(trial.options.items(), key=str)) for trial in choice.trials]
     assert len(set(points)) == len(points)
     assert [trial.options["algorithm"] for trial in choice.trials[:4]] == ["popular", "recent", "nmf", "item-knn"]
-    counts = {score.algorithm.name: score.n_trials for score in choice.scores}
+    counts = {score.algorithm.name: score.n_trials for score in choice.scores if score.algorithm.name != "ensemble"}
     assert counts == {"popular": 1, "recent": 4, "nmf": 6, "item-knn": 6}
-    assert [trial.number for trial in choice.trials] == list(range(17))
+    assert [trial.number for trial in choice.trials] == list(range(18))
+    assert choice.trials[-1].options["algorithm"] == "ensemble"
+
+
+def test_an_ensemble_of_the_best_is_tried_at_last(x, choice) -> None:
+    best = {score.algorithm.name: score for score in choice.scores}
+    words = choice.trials[-1].options["members"]
+    named = members_in(words, BASE, registry.find, 8)
+    assert {member.algorithm.name for member in named} == {"recent", "nmf", "item-knn"}
+    for member in named:
+        assert member.options == replace(best[member.algorithm.name].spec, min_data=member.options.min_data)
+    assert "is not surely above" in choice.left_out["ensemble"]
+
+
+def test_an_ensemble_that_wins_is_trained_as_any_model(x, monkeypatch) -> None:
+    compare = settle.compare
+    monkeypatch.setattr(settle, "compare", lambda a, b: replace(compare(a, b), difference=Interval(0.2, 0.1, 0.3)))
+    choice = chosen(x)
+    assert choice.spec.algorithm == choice.scores[0].algorithm.name == choice.best.options["algorithm"] == "ensemble"
+    assert choice.best_options == {"algorithm": "ensemble", "members": choice.spec.members}
+    assert "ensemble" not in choice.left_out
+    assert train(x, choice.spec).algorithm.name == "ensemble"
+    # Members that are named are taken as they are.
+    named = chosen(x, replace(BASE, members="nmf,popular"))
+    assert named.spec.members == "nmf,popular"
+
+
+def test_an_ensemble_that_can_not_be_tried_is_named_with_why(x) -> None:
+    few = candidates_of(x)
+    alone = replace(few, able=tuple(one for one in few.able if one.algorithm.name in ("popular", "nmf")))
+    parts = parts_of(x, BASE)
+    assert choose(parts, BASE, alone, SEARCH).left_out["ensemble"].startswith("it takes two models that have a value")
+    small = replace(few, room=Room(seconds=1e6, bytes=1))
+    assert "of memory, and 0 MB are available" in choose(parts, BASE, small, SEARCH).left_out["ensemble"]
+    wrong = choose(parts, replace(BASE, members="nmf"), few, SEARCH)
+    assert "names 2 to 8 different models" in wrong.left_out["ensemble"]
 
 
 def test_quick_models_do_not_wait_for_slow_ones(x, choice, monkeypatch) -> None:
@@ -188,6 +226,7 @@ def test_when_the_time_is_up_at_once_most_popular_is_chosen(x) -> None:
     assert choice.ended == "timeout"
     assert [score.algorithm.name for score in choice.scores] == ["popular"]
     assert choice.left_out["nmf"] == "the time was up before its first fit"
+    assert choice.left_out["ensemble"]
 
 
 def test_a_model_whose_fits_fail_is_named_and_the_others_go_on(x, monkeypatch) -> None:
@@ -214,8 +253,9 @@ def test_large_data_is_searched_on_a_sample_and_the_best_few_on_all_users(x, cho
     monkeypatch.setattr(auto, "shares_of", lambda candidates, parts: (0.5, 1.0))
     halved = chosen(x)
     shares = {share: [trial for trial in halved.trials if trial.share == share] for share in (0.5, 1.0)}
-    assert len(shares[0.5]) > len(shares[1.0]) > 0
-    assert {trial.options["algorithm"] for trial in shares[1.0]} <= {"popular", "recent", "nmf", "item-knn"}
+    singles = [trial for trial in shares[1.0] if trial.options["algorithm"] != "ensemble"]
+    assert len(shares[0.5]) >= len(singles) == len(shares[1.0]) - 1
+    assert {trial.options["algorithm"] for trial in singles} <= {"popular", "recent", "nmf", "item-knn"}
     assert {"popular", "recent"} <= {trial.options["algorithm"] for trial in shares[1.0]}
     # The first points of the last step are the best of the sample.
     for name in ("nmf", "item-knn"):
@@ -230,7 +270,7 @@ def test_large_data_is_searched_on_a_sample_and_the_best_few_on_all_users(x, cho
 
 def test_a_sample_holds_so_many_users_and_all_of_their_interactions(x) -> None:
     inner = parts_of(x, BASE).inner
-    half = auto._sampled(inner, 0.5, 42)
+    half = sampled(inner, 0.5, 42)
     ids = set(half.train.user_ids.values.tolist())
     assert 20 < len(ids) < 40
     assert len(half.train) == sum(int(user) in ids for user in inner.train.user_ids.values[inner.train.users])

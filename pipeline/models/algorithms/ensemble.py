@@ -140,7 +140,8 @@ class EnsembleAlgorithm(Algorithm):
         split = validation_split(x, float(options.holdout) or _SHARE, options.split, options.random_state)
         models = [fit_member(member, split.train, on_iteration).model for member in members]
         pools = pools_of(models, held_out_of(split, options.random_state))
-        return select(pools, options.random_state)
+        lists = [i for i, member in enumerate(members) if member.algorithm.kind == "popularity"]
+        return select(pools, options.random_state, lists if options.split == "time" else ())
 
     def _fitted(
         self,
@@ -195,7 +196,10 @@ class EnsembleAlgorithm(Algorithm):
             f"({selection.low:+.4f} to {selection.high:+.4f})"
         )
         if not selection.better:
-            return f"{best} alone is trained: no ensemble is surely better ({figures})"
+            alone = f"{best} alone is trained: no ensemble is surely better"
+            if selection.single < max(selection.means):
+                alone += ", and by time no model is surely better than a list for everybody"
+            return f"{alone} ({figures})"
         total = sum(selection.counts)
         shares = [
             f"{self._display(member.word)} {count / total:.0%}"

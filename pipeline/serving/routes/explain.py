@@ -22,7 +22,7 @@ from pipeline.serving.routes.schemas import EXPLANATION, SIMILAR_ITEMS, SIMILAR_
 from pipeline.serving.served_model import ServedModel
 from pipeline.serving.service import Service
 
-__all__ = ["explain_routes"]
+__all__ = ["explain_routes", "explanation"]
 
 _ITEM_ID = Parameter("item_id", str, "The item.", None, 1, 256, required=True)
 _PARTS = Parameter("parts", int, "Parts of each sort, at most: the largest.", 3, 1, 100)
@@ -34,7 +34,9 @@ def explain_routes(service: Service) -> list[Get]:
     """The routes, by path and by query, and their aliases."""
 
     def reasons(scope: Scope, values: Mapping[str, Any]) -> Answer:
-        return _explain(service, _asked(scope, values, "user_id"), _asked(scope, values, "item_id"), values["parts"])
+        served = service.model.served()
+        user, item = _asked(scope, values, "user_id"), _asked(scope, values, "item_id")
+        return json_answer(explanation(service, served, user, item, values["parts"]), served.version_header)
 
     def like_item(scope: Scope, values: Mapping[str, Any]) -> Answer:
         served = service.model.served()
@@ -78,8 +80,8 @@ def _item_row(served: ServedModel, text: str) -> int:
 # ---- why -----------------------------------------------------------------------------------------
 
 
-def _explain(service: Service, user_text: str, item_text: str, n_parts: int) -> Answer:
-    served = service.model.served()
+def explanation(service: Service, served: ServedModel, user_text: str, item_text: str, n_parts: int) -> dict[str, Any]:
+    """The answer: the parts of the score, and other reasons. Raises Problem for an unknown item."""
     scorer, model = served.scorer, served.scorer.model
     col, user = _item_row(served, item_text), scorer.users.parse(user_text)
     if service.reader is not None:
@@ -98,7 +100,7 @@ def _explain(service: Service, user_text: str, item_text: str, n_parts: int) -> 
     body = {**head, "run_id": served.pointer.run_id, **_body(service, served, col, source, explained, reasons)}
     if not known.readable:
         body["degraded"] = NOT_READ
-    return json_answer(body, served.version_header)
+    return body
 
 
 def _named(served: ServedModel, col: int) -> dict[str, Any]:

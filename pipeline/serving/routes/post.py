@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Header, Request, Response
 
 from pipeline.errors import ForgottenUserError, IdempotencyConflictError, InvalidInteractionError
-from pipeline.interaction_log import Batch, Interaction, Logged
+from pipeline.interaction_log import Accepted, Batch, Interaction, Logged
 from pipeline.serving.gate import key_of
 from pipeline.serving.lists import ListOptions, as_object, list_of, scores_of, session_list
 from pipeline.serving.problems import Code, Problem
@@ -22,7 +22,7 @@ from pipeline.serving.routes.schemas import ACCEPTED, BATCH, PREDICTIONS
 from pipeline.serving.served_model import ServedModel
 from pipeline.serving.service import Service
 
-__all__ = ["post_routes"]
+__all__ = ["keep", "post_routes"]
 
 MOST_ITEMS, MOST_FOLDED = 5_000, 200  # in the lists of one request; users who are folded in for it
 _LATEST = timedelta(days=1)  # by which clocks may differ
@@ -45,7 +45,9 @@ def post_routes(service: Service) -> APIRouter:
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
     ) -> Response:
         batch = body if isinstance(body, list) else [body]
-        return await _keep(service, batch, key_of(request.scope), idempotency_key or "")
+        accepted = await keep(service, batch, key_of(request.scope), idempotency_key or "")
+        answer = {"accepted": accepted.count, "seq": accepted.last_seq, "duplicate": accepted.duplicate}
+        return _response(answer, 200 if accepted.duplicate else 201)
 
     @router.post(
         "/api/v1/recommendations",
@@ -73,7 +75,8 @@ def post_routes(service: Service) -> APIRouter:
 # ---- interactions --------------------------------------------------------------------------------
 
 
-async def _keep(service: Service, batch: list[NewInteraction], key_id: str, idempotency_key: str) -> Response:
+async def keep(service: Service, batch: list[NewInteraction], key_id: str, idempotency_key: str) -> Accepted:
+    """Keep interactions; they are on disk when this returns. Raises Problem."""
     if service.writer is None:
         raise Problem(Code.LOG_UNAVAILABLE, "Nothing was kept: the log of new interactions can't be opened")
     _check(service, batch)
@@ -88,8 +91,7 @@ async def _keep(service: Service, batch: list[NewInteraction], key_id: str, idem
         raise Problem(Code.IDEMPOTENCY_CONFLICT, str(error)) from None
     if not accepted.duplicate:
         service.metrics.interactions.inc(accepted.count)
-    body = {"accepted": accepted.count, "seq": accepted.last_seq, "duplicate": accepted.duplicate}
-    return _response(body, 200 if accepted.duplicate else 201)
+    return accepted
 
 
 def _check(service: Service, batch: list[NewInteraction]) -> None:
