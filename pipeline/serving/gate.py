@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from pipeline.serving.access import Access, is_of_page
@@ -30,6 +30,7 @@ _LOG = logging.getLogger("rankline")
 _BODY, _BATCH = 64 << 10, 1 << 20  # bytes
 _LARGE = frozenset(("/api/v1/interactions", "/api/v1/recommendations"))
 _BODY_SECONDS = 10.0
+_V1 = "/api/v1/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 ROUTE = "rankline.route"  # the template of the path, as the routes of GET note it
 _ID, _KEY, _NO_KEYS = "rankline.request_id", "rankline.key", "rankline.no_keys"
@@ -81,7 +82,13 @@ def key_of(scope: Scope) -> str:
 
 
 class Gate:
-    """Wraps the application. `page_problem` answers with a problem where the page was asked."""
+    """Wraps the application.
+
+    Parameters
+    ----------
+    page_problem : answers with a problem where the page was asked
+    named : the applications of models by name: ``/api/v1/NAME/…`` is ``/api/v1/…`` of one of them
+    """
 
     def __init__(
         self,
@@ -91,17 +98,30 @@ class Gate:
         metrics: Metrics,
         log: RequestLog,
         page_problem: SendProblem | None = None,
+        named: Mapping[str, App] | None = None,
     ) -> None:
         self._app, self._access, self._limit, self._metrics, self._log = app, access, limit, metrics, log
-        self._page_problem = page_problem
+        self._page_problem, self._named = page_problem, named or {}
         self.draining = False
         self.in_flight = 0
+
+    def _named_app(self, scope: Scope) -> App:
+        """The application that the path names, which sees the path without the name; so do keys and limits."""
+        name, slash, rest = scope["path"].removeprefix(_V1).partition("/")
+        if not (slash and rest and scope["path"].startswith(_V1)):
+            return self._app
+        app = self._named.get(name)
+        if app is None:
+            return self._app
+        scope["path"] = _V1 + rest
+        return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        app = self._named_app(scope) if self._named else self._app
         begun = time.perf_counter()
         request_id, traceparent, length = _headers_of(scope)
         scope[_ID] = request_id
@@ -129,7 +149,7 @@ class Gate:
                 self._limit.take(scope[_KEY].id)
             if scope["method"] not in ("GET", "HEAD"):
                 receive = _bounded(receive, _BATCH if scope["path"] in _LARGE else _BODY, length)
-            await self._app(scope, receive, sending)
+            await app(scope, receive, sending)
         except Problem as problem:
             if status:
                 raise

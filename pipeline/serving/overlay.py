@@ -113,7 +113,7 @@ def _merged(rule: str, events: list[_Event], before: float | None) -> float | No
 
 
 def raw_score(value: float, meta: Mapping[str, Any]) -> float:
-    """The score before the transform; of a binary one 1."""
+    """A cell's score before the transform; of a binary one 1."""
     parameters = meta.get("parameters")
     name = parameters.get("transform", "none") if isinstance(parameters, Mapping) else "none"
     return float(np.expm1(value)) if name == "log1p" else value

@@ -19,7 +19,6 @@ from pipeline.options import ServeOptions, TrainOptions
 from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.app import make_app
 from pipeline.serving.gate import Gate
-from pipeline.serving.interactions import InteractionReader, InteractionWriter
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.service import Service, ServiceConfig
@@ -53,7 +52,7 @@ def item_texts(model: SavedModel) -> ItemTexts:
 def put_copy(
     folder: LiveFolder, model: SavedModel, version: str = "1", at: int = 1, texts: ItemTexts | None = None
 ) -> Pointer:
-    """A copy of the model in the folder, as the agent makes one."""
+    """A copy of the model in the folder, as the agent makes one; `texts`, else those of `item_texts`."""
     folder.make()
     run_id = version * 32
     saved = replace(model, meta={**model.meta, "run_id": run_id})
@@ -68,15 +67,28 @@ def put_copy(
 class Workers:
     """Several workers over one folder.
 
+    others : names of further models besides rankline
+
     Attributes
     ----------
     services : each worker's
     """
 
-    def __init__(self, live: Path, n: int = 2, redis: RedisAddress | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        live: Path,
+        n: int = 2,
+        redis: RedisAddress | None = None,
+        others: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
         self.runner = asyncio.Runner()
         spec = ServeOptions(**{"access_log": "no", "item_fields": "title,genres", **options})
-        self.config = ServiceConfig(spec, live, "rankline", "sqlite:///none", live / "rules.json", redis=redis)
+        first, *more = (
+            ServiceConfig(spec, live, name, "sqlite:///none", live / "rules.json", redis=redis)
+            for name in ("rankline", *others)
+        )
+        self.config = replace(first, others=tuple(more))
         self.folder = LiveFolder(live)
         self.services: list[Service] = []
         self.logs: list[InteractionLog] = []
@@ -88,8 +100,9 @@ class Workers:
     async def _start(self) -> None:
         service = Service.of(self.config, Metrics())
         log = InteractionLog.open(service.folder.interactions_path)
-        service.reader, service.writer = InteractionReader(log), InteractionWriter(log)
-        await service.model.look()
+        service.use(log)
+        for one in service.every:
+            await one.model.look()
         if service.shared is not None:
             await service.shared.look()
         gate, self.app = make_app(service)
@@ -105,7 +118,8 @@ class Workers:
     def look(self) -> None:
         """Let each worker look at the folder."""
         for service in self.services:
-            self.runner.run(service.model.look())
+            for one in service.every:
+                self.runner.run(one.model.look())
 
     def ask(self, method: str, path: str, worker: int = 0, **more: Any) -> httpx.Response:
         return self.runner.run(self.clients[worker].request(method, path, **more))

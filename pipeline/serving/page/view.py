@@ -111,7 +111,8 @@ def user_view(service: Service, user_text: str, genre: str = "", before: Sequenc
         service.reader.look()
     user = served.user(user_text)
     known = known_of(service, served, user)
-    made = list_of(served, user, known.new, ListOptions(PLACES, genre or None), forgotten=known.forgotten)
+    options = ListOptions(PLACES, genre or None)
+    made = list_of(served, user, known.new, options, forgotten=known.forgotten, liked=known.genres)
     row = -1 if known.forgotten else served.scorer.users.row(user)
     model, at = _explained_by(served, row, known)
     cols = made.top.items[0]
