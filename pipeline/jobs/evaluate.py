@@ -190,6 +190,10 @@ def _evaluated(files: EvaluateOptions, split: Split, negatives: Negatives | None
     """The numbers of evaluated users and interactions. All models share them, since all know every training user."""
     users = split.test.user_ids.values[split.test.users] if negatives is None else negatives.users
     users = users[split.train.user_ids.rows(users, missing="negative") >= 0]
+    if not users.size and files.folds is not None:
+        raise InputError(
+            f"Nobody in {files.train_name} has rows in both sides of a fold: --folds needs users with several items"
+        )
     if not users.size:
         raise InputError(
             f"No user of {files.negatives_file or files.test_name} has a row in {files.train_name}: are they of the "
