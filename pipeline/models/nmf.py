@@ -207,7 +207,7 @@ class NMF(FactorEstimator):
         warn_of_idle_start(W, H)
         k = n_features if self.n_components in ("auto", None) else self.n_components
         if self.init == "random" and self._draws is not None:
-            W, H = self._draws(k)
+            W, H = self._draws(int(k))
             size = np.sqrt(X.mean() / k)  # scikit-learn's
             W, H = W.astype(X.dtype, copy=False), H.astype(X.dtype, copy=False)
             W *= size
