@@ -15,6 +15,7 @@ from pipeline.errors import InputError, LeakageError, TooLittleDataError, UsageE
 from pipeline.options import TrainOptions, TuneOptions
 from pipeline.training import search as room
 from pipeline.training import tune as module
+from pipeline.training.ages import user_weights
 from pipeline.training.train import split_interactions, train
 from pipeline.training.tune import tune
 from pipeline.training.tuning_report import command_of, history_picture, page, train_command, trials_table, verdict
