@@ -2,6 +2,7 @@
 
     RanklineError                      1
     ├── UsageError                     2   a wrong option or value
+    │   └── DivergedError                  a fit whose factors grew without end: nothing of it is kept
     ├── InputError                     3   input missing, malformed, or too small
     │   ├── MissingColumnsError
     │   ├── BadRowsError
@@ -11,7 +12,8 @@
     │   ├── NotPromotedError               the gate does not hold: the champion stays
     │   ├── MissingRunError                a run that MLflow does not have, or has no more
     │   ├── ArtifactError                  another format, a wrong checksum, a missing file
-    │   │   └── EvaluationError            4   a run's evaluation is there and can't be read
+    │   │   ├── EvaluationError            4   a run's evaluation is there and can't be read
+    │   │   └── SignatureError                 a model that no signing key vouches for
     │   ├── CheckFailedError               a check of the rows to be published: they are not
     │   ├── DataGateError                  the data is past a limit: nothing is trained on it
     │   ├── DoesNotFitError                it needs more memory than there is
@@ -49,6 +51,7 @@ __all__ = [
     "CheckFailedError",
     "ConnectionLostError",
     "DataGateError",
+    "DivergedError",
     "DoesNotFitError",
     "EvaluationError",
     "ForgottenUserError",
@@ -69,6 +72,7 @@ __all__ = [
     "RefusedError",
     "RowRangeError",
     "ServerError",
+    "SignatureError",
     "SplitError",
     "TimedOutError",
     "TooLittleDataError",
@@ -104,6 +108,10 @@ class UsageError(RanklineError, ValueError):
     """A wrong option or value."""
 
     exit_status = 2
+
+
+class DivergedError(UsageError):
+    """A fit whose loss grew without end, with these options: there is no model, and the one before stays."""
 
 
 class InputError(RanklineError, ValueError):
@@ -179,6 +187,10 @@ class EvaluationError(ArtifactError):
     """
 
     exit_status = 4
+
+
+class SignatureError(ArtifactError):
+    """A model that is not signed, or not with one of the signing keys that are set."""
 
 
 class CheckFailedError(InputError):

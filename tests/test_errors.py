@@ -12,6 +12,7 @@ from pipeline import errors
 STATUS = {
     "RanklineError": 1,
     "UsageError": 2,
+    "DivergedError": 2,
     "InputError": 3,
     "MissingColumnsError": 3,
     "BadRowsError": 3,
@@ -22,6 +23,7 @@ STATUS = {
     "MissingRunError": 3,
     "ArtifactError": 3,
     "EvaluationError": 4,
+    "SignatureError": 3,
     "UnknownUserError": 3,
     "UnknownItemError": 3,
     "RowRangeError": 3,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -196,6 +196,12 @@ class InteractionLog(LogFile):
         with self._reads() as database:
             name = self._keyed("user", str(user_id))
             return database.execute("SELECT 1 FROM forgotten WHERE digest = ?", (name,)).fetchone() is not None
+
+    def forgotten_among(self, users: Iterable[int | str]) -> set[int | str]:
+        """Those of many users who were forgotten."""
+        with self._reads() as database:
+            names = {name for (name,) in database.execute("SELECT digest FROM forgotten")}
+        return {user for user in users if self._keyed("user", str(user)) in names} if names else set()
 
     def erase(self) -> bool:
         """Write the -wal file back and empty it: deleted rows are then off the disk. False while another reads."""

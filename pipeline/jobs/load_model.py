@@ -25,7 +25,8 @@ def loaded(
     """
     version = registry.resolve(model, name)
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
-        scorer = Scorer.load(registry.download(version, Path(scratch)), mapped=mapped)
+        with registry.signature_named(version):
+            scorer = Scorer.load(registry.download(version, Path(scratch)), mapped=mapped)
         registry.check_run(scorer.model, version)
         if not version.run_id:
             version = replace(version, run_id=str(scorer.model.meta.get("run_id") or ""))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.sources.warehouse import MART, interactions_query
 from pipeline.errors import CheckFailedError, InputError, ServerError
@@ -45,6 +49,10 @@ class ScoreResult:
     max_per_genre: int | None = None
 
 
+# Told after publishing: the scorer under the rules, the version, and which of some ids are users who were forgotten.
+Then = Callable[[Scorer, ModelVersion, Callable[[NDArray[Any]], NDArray[np.bool_]]], None]
+
+
 class _Job(NamedTuple):
     """What a scoring goes by, and the run that tells of it, if any."""
 
@@ -61,9 +69,12 @@ class _Batch(NamedTuple):
     rules: Rules
     summary: BatchSummary
     outcome: PublishResult
+    forgotten: Callable[[NDArray[Any]], NDArray[np.bool_]]
 
 
-def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> ScoreResult:
+def score_job(
+    spec: ScoreOptions, settings: Settings, reporter: Reporter, then: Then = lambda _scorer, _version, _forgotten: None
+) -> ScoreResult:
     """Rank items for every user of the model and publish the table. If anything fails, the old table stays."""
     start, names = time.perf_counter(), settings.names
     tracking.open_store(settings.tracking_uri)
@@ -91,6 +102,7 @@ def score_job(spec: ScoreOptions, settings: Settings, reporter: Reporter) -> Sco
             run.tags({"accepted_changes": "; ".join(batch.outcome.accepted) or None})
             counts = {"n_users": batch.summary.n_users, "n_rows": batch.summary.n_rows}
             run.metrics({**counts, "cost/seconds_total": result.seconds})
+        then(batch.scorer.limited(None), version, batch.forgotten)
         return result
 
 
@@ -101,6 +113,7 @@ def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVers
     kinds = scorer.users.kind, scorer.items.kind
     source_name = str(scorer.model.meta.get("source_name") or "")
     table = RecommendationsTable(warehouse, *kinds, version.number_of(names.model), version.run_id, names, source_name)
+    forgotten = read_suppressed_users(warehouse).mask
     try:
         rules = read_rules(warehouse, names)
         scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre)
@@ -112,7 +125,7 @@ def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVers
             spec.k,
             seen_now=() if seen is None else table.seen_now(seen, lambda: logged_pairs(settings, *kinds)),
             unknown_popular=spec.unknown == "popular",
-            forgotten=read_suppressed_users(warehouse).mask,
+            forgotten=forgotten,
             progress=lambda done, total: reporter.progress("score", done, total, "users"),
         )
         reporter.progress("publish", 0, None)
@@ -124,7 +137,7 @@ def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVers
     except BaseException:  # Ctrl-C, too: drop the staged table
         _discard(table, reporter)
         raise
-    return _Batch(scorer, rules, summary, outcome)
+    return _Batch(scorer, rules, summary, outcome, forgotten)
 
 
 def _say(batch: _Batch, reporter: Reporter) -> None:

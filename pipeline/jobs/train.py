@@ -28,6 +28,7 @@ from pipeline.jobs.ship import drain
 from pipeline.models import registry
 from pipeline.models.base import Algorithm
 from pipeline.models.saved_model import ItemTexts
+from pipeline.models.signatures import SigningKeys
 from pipeline.options import ReadOptions, TrainOptions
 from pipeline.options.base import as_text
 from pipeline.runtime.progress import Reporter
@@ -91,6 +92,7 @@ def train_job(
 ) -> TrainResult:
     """Read the data, train, and log everything to one MLflow run. The last step registers the model."""
     start = time.perf_counter()
+    SigningKeys.of_environment()  # keys that are written wrongly are said now, not after the training
     label = "auto" if spec.is_auto else checked_algorithm(spec).label(spec)
     if spec.is_auto:
         check_optuna()

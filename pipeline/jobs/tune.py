@@ -17,6 +17,7 @@ from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.preflight import TrainingRequest, find_candidates
 from pipeline.jobs.run_texts import source_label
 from pipeline.jobs.train import TrainingJob, TrainResult, as_asked, read_for, tag_source, train_in
+from pipeline.models.signatures import SigningKeys
 from pipeline.options import ReadOptions, TrainOptions, TuneOptions
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import CHECKOUT, Settings
@@ -53,6 +54,7 @@ def tune_job(
 ) -> TuneResult:
     """Search on the data, then train the winner on all of it in a nested run, as `train_job` does."""
     start, stages, uri = time.perf_counter(), Stages(), settings.tracking_uri
+    SigningKeys.of_environment()  # keys that are written wrongly are said now, not after the search
     check_optuna()
     if spec.is_auto:
         _check_search(tune_spec)

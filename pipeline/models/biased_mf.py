@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UsageError
+from pipeline.errors import DivergedError
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import RatedCells, RatingRows
 from pipeline.models.fold_in.rating import RatingTerms
@@ -60,7 +60,7 @@ class BiasedFactors(NamedTuple):
 def fit_by_sgd(ratings: Ratings, settings: Settings, iterations: Iterations) -> BiasedFactors:
     """One epoch is an iteration; the cells are in another order in each. One thread: the steps depend on their order.
 
-    Raises UsageError where the steps are too long and the factors grow without end.
+    Raises DivergedError where the steps are too long and the factors grow without end.
     """
     rng = np.random.default_rng(settings.seed)
     P, Q = _start(ratings, settings, rng)
@@ -79,7 +79,7 @@ def fit_by_sgd(ratings: Ratings, settings: Settings, iterations: Iterations) -> 
             kernel(RatedCells(order, users, cells.indices, cells.data), P, Q, step, *shrink)
             loss = loss_of(ratings, BiasedFactors(P, Q), settings)
             if not np.isfinite(loss):
-                raise UsageError(
+                raise DivergedError(
                     f"The factors grow without end: --learning-rate {settings.learning_rate:g} is too large, try "
                     f"{settings.learning_rate / 4:g}"
                 )

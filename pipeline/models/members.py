@@ -1,6 +1,8 @@
 """Models that another saved model is made of: each in a folder of its own, ``members/0``, ``members/1``, …
 
-The metadata of the whole lists the sha256 of each member's metadata, which lists those of the member's files.
+The metadata of the whole lists the sha256 of each member's metadata, which lists those of the member's files. So the
+signature of the whole holds for its members. They have none of their own: nobody can pass a member off as a model that
+was signed.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pipeline.errors import ArtifactError
 from pipeline.models import safe_files
 from pipeline.models.model_files import ALL_FILES, METADATA, OWN_FILES, ModelFolder
 from pipeline.models.protocols import SavedModel
+from pipeline.models.signatures import SIGNATURE
 
 __all__ = ["MEMBERS", "MOST_MEMBERS", "copy_saved_model", "read_member", "save_members"]
 
@@ -29,6 +32,7 @@ def save_members(members: Sequence[SavedModel], folder: str | Path) -> list[str]
     digests = []
     for i, member in enumerate(members):
         own = member.save(Path(folder) / MEMBERS / str(i))
+        (own / SIGNATURE).unlink(missing_ok=True)
         with safe_files.opened(own, METADATA) as file:
             digests.append(safe_files.sha256(file))
     return digests
@@ -54,17 +58,13 @@ def _copy_files(source: Path, target: Path) -> None:
 
 
 def read_member(source: ModelFolder, i: int, digest: Any, load: Callable[..., SavedModel], mapped: bool) -> SavedModel:
-    """Member i, whose metadata has the given sha256, by `load(folder, mapped=…)`. Raises ArtifactError."""
-    name = f"{MEMBERS}/{i}/{METADATA}"
-    with safe_files.opened(source.folder, name) as file:
-        if safe_files.sha256(file) != digest:
-            raise ArtifactError(
-                f"{source.folder / name} has a wrong checksum: it is damaged or was changed after training"
-            )
-    own = ModelFolder(source.folder / MEMBERS / str(i))
+    """Member i, whose metadata has the given sha256, by `load(its folder, mapped=…)`. Raises ArtifactError."""
+    with safe_files.opened(source.folder, f"{MEMBERS}/{i}/{METADATA}"):
+        pass  # a member's folder may be no link out of the whole's
+    own = ModelFolder(source.folder / MEMBERS / str(i), listed=str(digest))
     if own.kind in _MADE_OF_MEMBERS:
         raise ArtifactError(f"{own.folder}: a member can't be of kind {own.kind}")
-    member = load(own.folder, mapped=mapped)
+    member = load(own, mapped=mapped)
     if member.users != source.users or member.items != source.items:
         raise ArtifactError(f"{own.folder} is for other users or items than {source.folder}")
     # The same ids are kept once.

@@ -1,11 +1,13 @@
 """The files of a saved model: their names, and reading the files that all kinds have.
 
-All have ids, seen items with their scores, and ``metadata.json``, which holds the sha256 of each other file. numpy and
-a JSON reader open all of them without Rankline; none can run code. `pipeline.models.model_writer` writes them.
+All have ids, seen items with their scores, and ``metadata.json``, which holds the sha256 of each other file and may be
+signed. numpy and a JSON reader open all of them without Rankline; none can run code. `pipeline.models.model_writer`
+writes them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -22,7 +24,8 @@ from pipeline.data.id_map import MAX_ID_LENGTH, IdMap, as_ids
 from pipeline.errors import ArtifactError, InputError
 from pipeline.models import safe_files
 from pipeline.models.item_snapshot import ItemSnapshot, most_bytes, read_snapshot
-from pipeline.models.pattern import Pattern, read_pattern
+from pipeline.models.pattern import read_seen
+from pipeline.models.signatures import SIGNATURE, SigningKeys
 
 __all__ = [
     "ALL_FILES",
@@ -69,9 +72,14 @@ DEFAULT_NAMES: Mapping[Kind, str] = {
     "factors": "nmf", "item_item": "item-knn", "popularity": "popular", "neural": "neumf", "ensemble": "ensemble",
     "rerank": "rerank",
 }  # fmt: skip
-ALL_FILES = (*dict.fromkeys(name for names in _SETS_OF_FILES for name in names), SEEN, SCORES, ITEMS, METADATA)
-# Members of a sparse matrix, in the order that they are written.
-_SEEN_MEMBERS = ("indptr.npy", "indices.npy", "shape.npy")
+ALL_FILES = (
+    *dict.fromkeys(name for names in _SETS_OF_FILES for name in names),
+    SEEN,
+    SCORES,
+    ITEMS,
+    METADATA,
+    SIGNATURE,
+)
 # metadata.json: parameters, metrics and the like; and a line for each id, whose characters may be escaped.
 _FACTS_BYTES, _ID_BYTES, _METADATA_BYTES = 1 << 24, 6 * MAX_ID_LENGTH + 4, 1 << 30
 # Bytes of headers and a zip's table of contents, besides the numbers.
@@ -84,12 +92,14 @@ _NO_FACTS = ("format", "kind", "files", "id_digests", "user_ids", "movie_ids")
 class ModelFolder:
     """A folder that holds a saved model: its metadata and ids are read and verified, its arrays on request.
 
+    listed : sha256 of the metadata as another model's metadata lists it, which takes the place of a signature
+
     Raises ArtifactError, which names the file and what is wrong with it.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, listed: str | None = None) -> None:
         self.folder = Path(folder)
-        self.metadata = _read_metadata(self.folder)
+        self.metadata = _read_metadata(self.folder, listed)
         self.kind: Kind = self.metadata.get("kind", "factors")
         self.users, self.items = _both_ids(self.folder, self.metadata)
         self.shape = (len(self.users), len(self.items))
@@ -141,7 +151,7 @@ class ModelFolder:
         # Each item once for each user, at most.
         most = 8 * (self.shape[0] + 1) + 4 * self.shape[0] * self.shape[1]
         with self.verified(SEEN, most) as file:
-            pattern = _read_seen(file, mapped, self.shape)
+            pattern = read_seen(file, mapped, self.shape)
         n = int(pattern.indices.size)
         # For a pattern all cells share one byte.
         data: NDArray[Any] = np.broadcast_to(np.int8(1), n)
@@ -205,20 +215,29 @@ def load_ids(folder: str | Path) -> tuple[IdMap, IdMap, dict[str, Any]]:
     return users, items, {key: value for key, value in metadata.items() if key not in ("user_ids", "movie_ids")}
 
 
-def _read_metadata(folder: Path) -> dict[str, Any]:
+def _read_metadata(folder: Path, listed: str | None = None) -> dict[str, Any]:
     path = folder / METADATA
     # A user and an item have four bytes at least in the other files, so these tell how many there may be.
     n_most = 0
     for name in ALL_FILES:
-        if name not in (METADATA, SCORES, ITEMS):
+        if name not in (METADATA, SIGNATURE, SCORES, ITEMS):
             with suppress(OSError):
                 n_most += (folder / name).stat().st_size // (8 if name.endswith(".npz") else 4)
     limit = min(_FACTS_BYTES + _ID_BYTES * n_most, _METADATA_BYTES)
     with safe_files.opened(folder, METADATA) as file:
         try:
-            metadata = safe_files.read_json(file, limit)
+            content = safe_files.read_bytes(file, limit)
         except ArtifactError as error:
             raise ArtifactError(f"{path} can't be read ({error})") from None
+    # The bytes that are verified are those that are parsed, and nothing is parsed before.
+    if listed is None:
+        SigningKeys.of_environment().verify(folder, content)
+    elif hashlib.sha256(content).hexdigest() != listed:
+        raise ArtifactError(f"{path} has a wrong checksum: it is damaged or was changed after training")
+    try:
+        metadata = safe_files.parse_json(content)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path} can't be read ({error})") from None
     number = metadata.get("format") if isinstance(metadata, dict) else None
     # 1.0 and true equal 1 but are never written.
     if not isinstance(metadata, dict) or type(number) is not int or number not in FORMATS:
@@ -283,11 +302,3 @@ def _ids(metadata: dict[str, Any], key: str) -> IdMap:
     if ids.values.size and (not isinstance(digests, dict) or digests.get(key) != ids.digest):
         raise ArtifactError(f"{key} have a wrong checksum: they are damaged or were changed after training")
     return ids
-
-
-def _read_seen(file: BufferedReader, mapped: bool, shape: tuple[int, int]) -> Pattern:
-    parts = safe_files.members(file, _SEEN_MEMBERS)
-    stored_shape = tuple(safe_files.read_array(file, parts["shape.npy"], "<i8", 1).tolist())
-    if stored_shape != shape:
-        raise ArtifactError(f"it is for {str(stored_shape)[:60]}, the ids for {shape}")
-    return read_pattern(file, parts, shape, mapped=mapped)

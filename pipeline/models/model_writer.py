@@ -1,4 +1,4 @@
-"""Writes a saved model: the arrays of its kind, then the files that all kinds have, metadata last."""
+"""Writes a saved model: the arrays of its kind, the files that all kinds have, metadata, and last its signature."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pipeline.models import safe_files
 from pipeline.models.item_snapshot import ItemSnapshot, ItemTexts, write_snapshot
 from pipeline.models.model_files import ALL_FILES, DEFAULT_NAMES, FORMAT, ITEMS, METADATA, SCORES, SEEN
 from pipeline.models.protocols import SavedModel
+from pipeline.models.signatures import SIGNATURE, SigningKeys
 
 __all__ = ["Write", "array_writer", "sparse_writer", "write_model"]
 
@@ -47,7 +48,7 @@ def write_model(
     texts: ItemTexts | None,
     folders: Collection[str] = (),
 ) -> Path:
-    """Write a model's files into `folder` (made if missing), metadata last.
+    """Write a model's files into `folder` (made if missing), metadata last; signed, where there are signing keys.
 
     Each file is written under another name and then moved into place. So a model can be saved into the folder that it
     is mapped from.
@@ -90,9 +91,15 @@ def write_model(
         "movie_ids": items.values.tolist(),
     }
     text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, indent=None, sort_keys=False)
+    content = (text + "\n").encode("utf-8")
     with _replacing(folder / METADATA) as file:
-        file.write((text + "\n").encode("utf-8"))
-    for name in set(ALL_FILES) - {*digests, *folders, METADATA}:  # files of a model that was saved here before
+        file.write(content)
+    signature = SigningKeys.of_environment().signature(content)
+    if signature is not None:
+        with _replacing(folder / SIGNATURE) as file:
+            file.write(signature)
+    kept = {*digests, *folders, METADATA, *([SIGNATURE] if signature is not None else [])}
+    for name in set(ALL_FILES) - kept:  # files of a model that was saved here before
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
         else:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.data.matrix import UserItems
-from pipeline.errors import UsageError
+from pipeline.errors import DivergedError
 from pipeline.models.als import fit_als
 from pipeline.models.neural_model import NeuralModel
 from pipeline.models.neural_network import Network, weight_shapes
@@ -88,7 +88,7 @@ def fit_neumf(
 
 
 def _trained(network: Network, user_factors: Floats, pairs: Pairs, iterations: Iterations) -> Network:
-    """The network after the iterations. Raises UsageError where its weights grow without end."""
+    """The network after the iterations. Raises DivergedError where its weights grow without end."""
     settings, scale = pairs.settings, network.weights["user_scale"]
     embeddings = network.embeddings(user_factors)
     learned = {name: array for name, array in network.weights.items() if name != "user_scale"}
@@ -100,7 +100,7 @@ def _trained(network: Network, user_factors: Floats, pairs: Pairs, iterations: I
             loss = float(np.mean([float(loss) for loss in losses]))
             learned = steps.weights() if np.isfinite(loss) else {}
             if not all(np.isfinite(array).all() for array in learned.values()) or not learned:
-                raise UsageError(
+                raise DivergedError(
                     f"The network's weights grow without end: --learning-rate {settings.learning_rate:g} is too large, "
                     f"try {settings.learning_rate / 10:g}"
                 )

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtifactError
 from pipeline.models import safe_files
 
-__all__ = ["Pattern", "read_pattern"]
+__all__ = ["Pattern", "read_pattern", "read_seen"]
+
+# Members of the file of seen items, in the order that they are written.
+_SEEN_MEMBERS = ("indptr.npy", "indices.npy", "shape.npy")
 
 
 class Pattern(NamedTuple):
@@ -34,3 +37,12 @@ def read_pattern(
     if indices.size and (indices.min() < 0 or indices.max() >= shape[1]):
         raise ArtifactError(f"item rows must be in range [0, {shape[1]})")
     return Pattern(indptr, indices)
+
+
+def read_seen(file: BufferedReader, mapped: bool, shape: tuple[int, int]) -> Pattern:
+    """The pattern of the seen items, for so many users and items. Raises ArtifactError."""
+    parts = safe_files.members(file, _SEEN_MEMBERS)
+    stored_shape = tuple(safe_files.read_array(file, parts["shape.npy"], "<i8", 1).tolist())
+    if stored_shape != shape:
+        raise ArtifactError(f"it is for {str(stored_shape)[:60]}, the ids for {shape}")
+    return read_pattern(file, parts, shape, mapped=mapped)

@@ -26,7 +26,18 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtifactError
 
-__all__ = ["Part", "members", "opened", "read_array", "read_json", "read_text_array", "sha256", "whole"]
+__all__ = [
+    "Part",
+    "members",
+    "opened",
+    "parse_json",
+    "read_array",
+    "read_bytes",
+    "read_json",
+    "read_text_array",
+    "sha256",
+    "whole",
+]
 
 # numpy pads a header to a multiple of 64 bytes; of plain arrays none passes 192.
 _LONGEST_HEADER = 4096
@@ -87,21 +98,33 @@ def sha256(file: BufferedReader) -> str:
 
 
 def read_json(file: BufferedReader, limit: int) -> Any:
-    """The JSON value of a UTF-8 file of at most `limit` bytes; parsing takes up to 25 times its size.
+    """The JSON value of a UTF-8 file of at most `limit` bytes. Raises ArtifactError as those below."""
+    return parse_json(read_bytes(file, limit))
 
-    Raises ArtifactError for anything else: NaN and Infinity, which JSON has not, numbers too large to be finite,
-    text that UTF-8 can't hold, and what is nested too deep to be read.
-    """
+
+def read_bytes(file: BufferedReader, limit: int) -> bytes:
+    """All of a file of at most `limit` bytes. Raises ArtifactError for a longer one."""
     size = whole(file).length
     if size > limit:
         raise ArtifactError(f"it has {size:,} bytes, and the model's other files account for {limit:,} at most")
     try:
         file.seek(0)
-        text = file.read(size + 1).decode("utf-8")
-        return json.loads(text, parse_constant=_not_json, parse_float=_finite)
+        return file.read(size + 1)
+    except OSError as error:
+        raise ArtifactError(" ".join(str(error).split())[:200]) from None
+
+
+def parse_json(content: bytes) -> Any:
+    """The JSON value of UTF-8 text; parsing takes up to 25 times its size.
+
+    Raises ArtifactError for anything else: NaN and Infinity, which JSON has not, numbers too large to be finite,
+    text that UTF-8 can't hold, and what is nested too deep to be read.
+    """
+    try:
+        return json.loads(content.decode("utf-8"), parse_constant=_not_json, parse_float=_finite)
     except RecursionError:
         raise ArtifactError("it is nested too deep") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ArtifactError(" ".join(str(error).split())[:200]) from None
 
 

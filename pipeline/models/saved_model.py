@@ -20,13 +20,15 @@ from pipeline.models.rerank_model import RerankModel
 __all__ = ["ItemTexts", "SavedModel", "load_item_snapshot", "load_saved_model", "model_name", "with_meta"]
 
 
-def load_saved_model(folder: str | Path, *, mapped: bool = False) -> SavedModel:
+def load_saved_model(folder: str | Path | ModelFolder, *, mapped: bool = False) -> SavedModel:
     """The model in the folder, verified, of the kind that its ``metadata.json`` names.
+
+    Where there are signing keys (`pipeline.models.signatures`), a model that is not signed with one is refused.
 
     `mapped=True` leaves the arrays that grow with the users on disk, so that a walk over all users in blocks needs the
     memory of one block. Raises ArtifactError, which names the file and the fault.
     """
-    source = ModelFolder(folder)
+    source = folder if isinstance(folder, ModelFolder) else ModelFolder(folder)
     if source.kind == "item_item":
         return ItemItemModel.read(source, mapped=mapped)
     if source.kind == "popularity":

@@ -50,6 +50,19 @@ class ServeOptions(Options):
     cache_mb: Annotated[int, Ge(0), Le(1 << 20)] = option(
         64, "Megabytes of ready answers that each worker keeps.", advanced=True
     )
+    redis_url: str | None = option(
+        None,
+        "Redis as a second cache, such as redis://cache:6379/0; rediss:// with TLS. Default: REDIS_URL, else none.",
+        details="A password belongs into REDIS_PASSWORD, since a list of processes shows options. "
+        "[serving.md](serving.md#redis) says what is kept there.",
+        advanced=True,
+    )
+    redis_db: Annotated[int, Ge(0), Le(65535)] | None = option(
+        None, "The database in Redis. Default: REDIS_DB, else that of the address, else 0.", advanced=True
+    )
+    redis_timeout_ms: Annotated[int, Ge(1), Le(10_000)] = option(
+        50, "Milliseconds that a request waits for Redis, at most.", advanced=True
+    )
     rate_limit: Annotated[int, Ge(0), Le(1_000_000)] = option(
         0, "Requests a second that a key may make, for some seconds twice as many; 0: no limit.", advanced=True
     )

@@ -22,6 +22,7 @@ from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn, ScoreParts
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.neural_model import NeuralModel
+from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.rerank_model import RerankModel
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.candidates import CandidateFinder
@@ -156,6 +157,8 @@ def factors_have_meaning(model: FactorModel) -> bool:
 
 def interactions_with(model: SavedModel, item_row: int) -> int:
     """How many of the model's users have interacted with the item."""
+    if isinstance(model, PopularityModel) and not len(model.users):  # of a snapshot of items alone
+        return int(model.item_scores[item_row])
     return int(np.count_nonzero(model.seen.indices == item_row))
 
 

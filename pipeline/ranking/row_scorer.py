@@ -17,6 +17,7 @@ from pipeline.errors import InputError, UsageError
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
 from pipeline.models.neural_model import NeuralModel
+from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.saved_model import SavedModel, model_name
 from pipeline.models.validation import check_columns, check_rows
 from pipeline.ranking.diversity import Find, GenreLimit, find_limited
@@ -179,6 +180,8 @@ class RowScorer:
 
     @cached_property
     def _most_popular(self) -> PopularityFinder:
+        if isinstance(self.model, PopularityModel) and not len(self.users):  # of a snapshot of items alone
+            return PopularityFinder(self.model.item_scores)
         return PopularityFinder(np.bincount(self.model.seen.indices, minlength=len(self.items)))
 
     # ---- by factors, for users who need not be in the model ----------------------------------

@@ -54,7 +54,7 @@ class Ranking(_Pair):
 class Scorer(RowScorer):
     """Ranks items for users of one model, and for users it was not trained on. Parameters as `RowScorer`."""
 
-    _folder: Path | None = None
+    folder: Path | None = None  # that it was read from
 
     @classmethod
     def load(cls, folder: str | Path, *, mapped: bool = False) -> Scorer:
@@ -63,7 +63,7 @@ class Scorer(RowScorer):
         Raises ArtifactError.
         """
         scorer = cls(load_saved_model(folder, mapped=mapped))
-        scorer._folder = Path(folder)
+        scorer.folder = Path(folder)
         scorer.genre_source = GenreSource(lambda: scorer.snapshot)
         return scorer
 
@@ -73,7 +73,7 @@ class Scorer(RowScorer):
 
         Raises ArtifactError.
         """
-        return None if self._folder is None else load_item_snapshot(self._folder)
+        return None if self.folder is None else load_item_snapshot(self.folder)
 
     # ---- by external id ---------------------------------------------------------------------
 

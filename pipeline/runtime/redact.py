@@ -14,6 +14,8 @@ __all__ = ["Mask", "address_of_store", "store_shown", "without_secrets"]
 
 # Names of variables whose whole value is a secret, and of variables with an address that may hold one before the @.
 _SECRET = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
+# id:key,id:key
+_KEYS = re.compile(r"SIGNING_KEYS$", re.IGNORECASE)
 _ADDRESS = re.compile(r"URI|URL|DSN|WAREHOUSE|PROXY|ENDPOINT|DATABASE", re.IGNORECASE)
 _USERINFO = re.compile(r"://(?!user:password@)[^/\s@'\"]*@")  # user:password@ is the example in messages
 # A password in a query string, or in an option on another program's command line.
@@ -31,6 +33,8 @@ class Mask:
         for name, value in environ.items():
             if _SECRET.search(name):
                 secrets.add(value)
+            elif _KEYS.search(name):
+                secrets |= {part.rpartition(":")[2] for part in re.split(r"[,\s]+", value)}
             elif _ADDRESS.search(name):
                 before, separator, _ = value.rpartition("@")
                 if separator:

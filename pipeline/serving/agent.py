@@ -29,6 +29,7 @@ from pipeline.serving.metrics import metrics
 from pipeline.serving.model_snapshot import ModelSnapshot
 from pipeline.serving.server_warehouse import keep_in_touch
 from pipeline.serving.service import ServiceConfig
+from pipeline.serving.shared_cache.published import keep_published
 from pipeline.tracking import registry, store
 
 __all__ = ["Agent", "run_agent"]
@@ -154,7 +155,8 @@ class Agent:
         try:
             with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
                 copy_saved_model(registry.download(version, Path(scratch)), incoming)
-            model = _verify(incoming)
+            with registry.signature_named(version):
+                model = _verify(incoming)
             registry.check_run(model, version)
             watermark = model.meta.get("data_watermark") or {}
             digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
@@ -239,6 +241,9 @@ def run_agent(config: ServiceConfig) -> None:
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
     threading.Thread(target=keep_in_touch, args=(config, stopping), daemon=True).start()
+    if config.redis is not None:
+        folder = LiveFolder(config.live, config.model)
+        threading.Thread(target=keep_published, args=(folder, config.redis, stopping), daemon=True).start()
     Agent(config, stopping).run()
 
 

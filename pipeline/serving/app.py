@@ -14,6 +14,7 @@ from pipeline.serving.gate import Gate, request_id_of
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
+from pipeline.serving.routes.embedding import embedding_routes
 from pipeline.serving.routes.explain import explain_routes
 from pipeline.serving.routes.get import Answer, Get
 from pipeline.serving.routes.items import item_routes
@@ -33,7 +34,8 @@ __all__ = ["make_app"]
 def make_app(service: Service) -> tuple[Gate, FastAPI]:
     """The application, and the part of it that routes."""
     gets = [*list_routes(service), *item_routes(service), *explain_routes(service), *preference_gets(service)]
-    gets += [*model_gets(service), *training_gets(service), *job_gets(service), *state_routes(service)]
+    gets += [*embedding_routes(service), *model_gets(service), *training_gets(service), *job_gets(service)]
+    gets += state_routes(service)
     made: list[bytes] = []
 
     def openapi(scope: object, values: object) -> Answer:

@@ -44,7 +44,7 @@ class Metrics:
             "rankline_request_duration_seconds", "Time of a request.", ["route"], buckets=_BUCKETS, registry=own
         )
         hits = Counter("rankline_cache_hits", "Answers from a cache.", ["tier"], registry=own)
-        self.process_hit = hits.labels("process")
+        self.process_hit, self.redis_hit = hits.labels("process"), hits.labels("redis")
         self.miss = Counter("rankline_cache_misses", "Answers that were made anew.", registry=own)
         self._fallbacks = Counter("rankline_fallback", "Lists that no model's row made.", ["source"], registry=own)
         self.interactions = Counter("rankline_interactions", "Interactions that were stored.", registry=own)

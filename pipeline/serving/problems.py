@@ -19,6 +19,7 @@ class Code(StrEnum):
     UNKNOWN_USER = "UNKNOWN_USER"
     UNKNOWN_ITEM = "UNKNOWN_ITEM"
     UNKNOWN_GENRE = "UNKNOWN_GENRE"
+    NO_EMBEDDINGS = "NO_EMBEDDINGS"
     UNKNOWN_VERSION = "UNKNOWN_VERSION"
     UNKNOWN_JOB = "UNKNOWN_JOB"
     INVALID_REQUEST = "INVALID_REQUEST"
@@ -55,6 +56,7 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.UNKNOWN_USER: _Kind(404, "Unknown user"),
     Code.UNKNOWN_ITEM: _Kind(404, "Unknown item"),
     Code.UNKNOWN_GENRE: _Kind(404, "Unknown genre"),
+    Code.NO_EMBEDDINGS: _Kind(404, "The model has no embeddings"),
     Code.UNKNOWN_VERSION: _Kind(404, "Unknown version"),
     Code.UNKNOWN_JOB: _Kind(404, "Unknown job"),
     Code.INVALID_REQUEST: _Kind(422, "Invalid request"),

@@ -6,6 +6,7 @@ empty, so that nothing is ever cleared.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Mapping, MutableMapping
 from functools import cached_property
 from pathlib import Path
@@ -57,13 +58,14 @@ class ServedModel:
     snapshot : titles, genres and popularity of the items
     cache : ready answers by path and query
     version_header : the value of ``X-Model-Version``
+    fields : of items in answers
     """
 
     def __init__(
         self, pointer: Pointer, scorer: Scorer, snapshot: ItemSnapshot, fields: tuple[str, ...], cache_bytes: int
     ) -> None:
         self.pointer, self.scorer, self.snapshot = pointer, scorer, snapshot
-        self._fields, self._cache_bytes = fields, cache_bytes
+        self.fields, self._cache_bytes = fields, cache_bytes
         self.cache: MutableMapping[Hashable, CachedAnswer] = LRUCache(
             max(1, cache_bytes), getsizeof=lambda answer: len(answer.body) + _ENTRY_BYTES
         )
@@ -74,7 +76,7 @@ class ServedModel:
 
     def under(self, rules: Rules) -> ServedModel:
         """The same model under other rules, with a cache of its own. Raises InputError."""
-        return ServedModel(self.pointer, self.scorer.under(rules), self.snapshot, self._fields, self._cache_bytes)
+        return ServedModel(self.pointer, self.scorer.under(rules), self.snapshot, self.fields, self._cache_bytes)
 
     def store(self, key: Hashable, answer: CachedAnswer) -> None:
         """Keep an answer, if it is not larger than the cache."""
@@ -86,6 +88,21 @@ class ServedModel:
         parsed = self.scorer.users.parse(given)
         # JSON is written with 64 bits.
         return str(given) if isinstance(parsed, int) and not -(2**63) <= parsed < 2**63 else parsed
+
+    @property
+    def identity(self) -> bytes:
+        """Tells models apart whose lists may differ: by their files, their label, or the rules in force."""
+        pointer = self.pointer
+        return b"|".join((pointer.digest.encode(), pointer.label.encode(), self._under_rules))
+
+    @cached_property
+    def _under_rules(self) -> bytes:
+        scorer, digest = self.scorer, hashlib.blake2b(repr(self.fields).encode(), digest_size=16)
+        if scorer.hidden is not None:
+            digest.update(scorer.hidden.tobytes())
+        for promotion in scorer.promotions:
+            digest.update(repr((promotion.label, promotion.quota)).encode() + promotion.items.tobytes())
+        return digest.digest()
 
     @cached_property
     def search(self) -> ItemSearch:
@@ -115,7 +132,7 @@ class ServedModel:
         """What answers say of the items in `rows`, (n,), without rank and score."""
         snapshot = self.snapshot
         made: list[dict[str, Any]] = [{"item_id": value} for value in snapshot.ids.values[rows].tolist()]
-        for name in self._fields:
+        for name in self.fields:
             values: list[Any]
             if name == "popularity":
                 values = snapshot.popularity[rows].tolist()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.options.serve import ServeOptions
+from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.access import Access
 from pipeline.serving.current_model import CurrentModel
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
@@ -15,6 +16,7 @@ from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.metrics import Metrics
+from pipeline.serving.shared_cache.tier import SharedCache
 from pipeline.serving.snapshots import Snapshots
 
 __all__ = ["Service", "ServiceConfig"]
@@ -31,6 +33,7 @@ class ServiceConfig:
     tracking_uri : MLflow's store, which the agent alone opens
     rules : the snapshot of the rules about items
     log_format : ``text`` or ``json``
+    redis : where Redis is, as the second cache; None without it
     """
 
     options: ServeOptions
@@ -39,6 +42,7 @@ class ServiceConfig:
     tracking_uri: str
     rules: Path | None = None
     log_format: str = "text"
+    redis: RedisAddress | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -53,6 +57,7 @@ class Service:
     model : the model to answer with
     reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
     access : who may ask
+    shared : the cache in Redis; None without it
     jobs : what is asked of the agent
     snapshots : what the agent has read for the workers
     draining : whether the process is about to stop
@@ -68,6 +73,7 @@ class Service:
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
     log_fault: str = ""
+    shared: SharedCache | None = None
     draining: bool = False
     started: float = field(default_factory=time.time)
 
@@ -79,7 +85,11 @@ class Service:
         cache_bytes = config.options.cache_mb << 20
         model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
         access = Access(KeyFile(folder.keys_path), config.options.host)
-        return cls(config, folder, model, access, metrics, JobTable(folder.jobs_path), Snapshots(folder))
+        redis, shared = config.redis, None
+        if redis is not None:
+            shared = SharedCache(redis, config.options.redis_timeout_ms / 1000)
+        jobs, snapshots = JobTable(folder.jobs_path), Snapshots(folder)
+        return cls(config, folder, model, access, metrics, jobs, snapshots, shared=shared)
 
     @property
     def uptime(self) -> float:

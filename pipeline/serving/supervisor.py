@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline.errors import LockedError, ServerError, UsageError
+from pipeline.models.signatures import SigningKeys
 from pipeline.runtime.file_lock import FileLock
 from pipeline.serving import metrics
 from pipeline.serving.access import is_loopback
@@ -71,13 +72,14 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
     Raises
     ------
     UsageError
-        For an address that others can reach while there are no keys.
+        For an address that others can reach while there are no keys, or for signing keys that are none.
     ServerError
         Where the address is taken, or the folder is another service's.
     """
     options = config.options
     if options.min_rating > options.max_rating:
         raise UsageError("min_rating must not be above max_rating")
+    signing = SigningKeys.of_environment()
     folder = LiveFolder(config.live, config.model)
     folder.make()
     if not is_loopback(options.host) and not KeyFile(folder.keys_path).keys():
@@ -91,6 +93,8 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
         folder.withdraw()
         metrics.prepare(folder.metrics)
         address = _address(listening)
+        if signing:
+            say(f"only models signed with {', '.join(signing.keys)} are served ({signing.where})")
         say(f"serving at {address} with {options.workers} worker(s); the folder is {folder.root}")
         _supervise(config, folder, listening)
 

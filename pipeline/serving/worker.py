@@ -91,11 +91,15 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
         gate,
     )
     watching = [asyncio.create_task(service.model.watch()), asyncio.create_task(_with_supervisor(server))]
+    if service.shared is not None:
+        watching.append(asyncio.create_task(service.shared.watch()))
     try:
         await server.serve([listening])
     finally:
         for task in watching:
             task.cancel()
+        if service.shared is not None:
+            await service.shared.close()
         service.folder.forget_worker(os.getpid())
         if service.writer is not None:
             await asyncio.to_thread(service.writer.close)

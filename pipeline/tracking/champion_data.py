@@ -39,7 +39,8 @@ def champion_data(model: str = registry.MODEL_NAME) -> ReferenceData | None:
             raise
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
         try:
-            users, items, meta = load_ids(registry.download(version, Path(scratch), (METADATA,)))
+            with registry.signature_named(version):
+                users, items, meta = load_ids(registry.download(version, Path(scratch), (METADATA,)))
         except OSError as error:
             raise ArtifactError(f"the {METADATA} of {version.label} can't be read ({error.strerror})") from None
     new = cold_rows(meta, len(items), "new_rows")

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -15,14 +16,25 @@ import mlflow
 import requests
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import ArtifactError, InputError, MissingRunError
+from pipeline.errors import ArtifactError, InputError, MissingRunError, SignatureError
 from pipeline.models.model_files import ALL_FILES, missing_files
 from pipeline.models.protocols import SavedModel
+from pipeline.models.signatures import SIGNATURE
 from pipeline.options.names import DEFAULT_NAME
 from pipeline.tracking.champion_log import champion_in
 from pipeline.tracking.store import as_server_error, store_in_use
 
-__all__ = ["CHAMPION", "MODEL_NAME", "ModelVersion", "check_run", "download", "is_number", "register", "resolve"]
+__all__ = [
+    "CHAMPION",
+    "MODEL_NAME",
+    "ModelVersion",
+    "check_run",
+    "download",
+    "is_number",
+    "register",
+    "resolve",
+    "signature_named",
+]
 
 MODEL_NAME = DEFAULT_NAME
 CHAMPION = "champion"
@@ -182,7 +194,7 @@ def _no_run(version: ModelVersion) -> str:
 def download(version: ModelVersion, into: Path, names: Sequence[str] | None = None) -> Path:
     """The folder with the saved model: the original one if it is on this machine, else a download in `into`.
 
-    names : the files to download; default, all files of the saved model
+    names : the files to download, and the signature if there is one; default, all files of the saved model
 
     Raises MissingRunError where the run does not exist, ArtifactError where it lacks a file.
     """
@@ -194,9 +206,11 @@ def download(version: ModelVersion, into: Path, names: Sequence[str] | None = No
             here = Path(unquote(urlsplit(uri).path)) if uri.startswith("file:") else None
             if here is not None and here.is_dir():
                 return here
+            paths = {str(file.path) for file in mlflow.MlflowClient().list_artifacts(version.run_id)}
             if names is None:
-                paths = {str(file.path) for file in mlflow.MlflowClient().list_artifacts(version.run_id)}
                 names = (*(name for name in ALL_FILES if name in paths), *missing_files(paths))
+            elif SIGNATURE in paths:
+                names = (*names, SIGNATURE)
             for name in names:
                 mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=name, dst_path=str(into))
         except MlflowException as error:
@@ -208,6 +222,15 @@ def download(version: ModelVersion, into: Path, names: Sequence[str] | None = No
                 raise  # not of the files: the store does not answer, or this machine can't take them
             raise ArtifactError(f"The artifacts of run {version.run_id} could not be fetched ({error})") from None
     return into
+
+
+@contextmanager
+def signature_named(version: ModelVersion) -> Iterator[None]:
+    """Say in a SignatureError which version it is about: its files may be in a folder that is soon gone."""
+    try:
+        yield
+    except SignatureError as error:
+        raise SignatureError(f"{version.label}: {error}" if version.folder is None else str(error)) from None
 
 
 def check_run(model: SavedModel, version: ModelVersion) -> None:

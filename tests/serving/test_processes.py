@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from support.processes import Home, free_port
+from support.redis_server import RedisServer
 from support.served import put_copy, small_trained
 
 from pipeline.errors import LockedError
@@ -32,7 +34,7 @@ LIST = "/api/v1/recommendations/100?k=5"
 class Served:
     """The service in a home that has no MLflow store: it begins with its own copy."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
         live = LiveFolder(folder / "live")
         live.make()
         put_copy(live, small_trained("item-knn"))
@@ -42,7 +44,7 @@ class Served:
         command = [sys.executable, "-m", "pipeline", "serve", "--port", str(self.port), "--drain-seconds", "1"]
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [*command, "--log-format", "json"], cwd=folder, env={**home.env, **PATHS}, stderr=errors
+                [*command, "--log-format", "json"], cwd=folder, env={**home.env, **PATHS, **env}, stderr=errors
             )
         until = time.monotonic() + 240
         while self.ask("/api/v1/ready")[0] != 200:
@@ -78,8 +80,19 @@ PATHS = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    made = Served(tmp_path_factory.mktemp("home"))
+def redis() -> Iterator[RedisServer | None]:
+    """A Redis for the service; None where redis-server is not installed."""
+    made = None if shutil.which("redis-server") is None else RedisServer()
+    yield made
+    if made is not None:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer | None) -> Iterator[Served]:
+    # A busy machine is no Redis that hangs.
+    env = {} if redis is None else {"REDIS_URL": redis.url, "RANKLINE_REDIS_TIMEOUT_MS": "10000"}
+    made = Served(tmp_path_factory.mktemp("home"), env)
     yield made
     made.process.kill()
     made.process.wait()
@@ -101,13 +114,36 @@ def test_two_workers_answer_as_one_and_count_as_one(served: Served) -> None:
         time.sleep(0.05)
     assert _seen(served) == (40, 40, 40, 40)
     assert served.counted("rankline_active_models") == 1  # the most of a worker, not their sum
-    rate = served.counted("rankline_cache_hits_total") / (
-        served.counted("rankline_cache_hits_total") + served.counted("rankline_cache_misses_total")
-    )
-    assert served.counted("rankline_cache_hit_rate") == pytest.approx(rate)
+    _check_rate(served)
     lines = [json.loads(line) for line in served.errors.read_text().splitlines() if '"request"' in line]
     assert {"timestamp", "level", "service", "message", "metadata"} == set(lines[-1])
     assert not any("1001" in json.dumps(line["metadata"]["route"]) for line in lines)
+
+
+def _check_rate(served: Served) -> None:
+    hits, misses = served.counted("rankline_cache_hits_total"), served.counted("rankline_cache_misses_total")
+    assert served.counted("rankline_cache_hit_rate") == pytest.approx(hits / (hits + misses))
+
+
+def test_what_one_worker_made_the_other_has_from_redis(served: Served, redis: RedisServer | None) -> None:
+    if redis is None:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    path, (first, second) = "/api/v1/recommendations/100?k=9", sorted(served.workers())
+    redis.client().flushall()
+    lists, before = [], served.counted("rankline_cache_hits_total")
+    for stopped in (first, second):  # so that the other one answers
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            lists += [served.ask(path)[1] for _ in range(3)]
+            until = time.monotonic() + 60
+            while not redis.client().dbsize() and time.monotonic() < until:  # it is sent there a moment later
+                time.sleep(0.02)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+    assert len(set(lists)) == 1
+    assert served.counted("rankline_cache_hits_total", 'tier="redis"') == 1
+    assert served.counted("rankline_cache_hits_total") == before + 5
+    _check_rate(served)
 
 
 def _seen(served: Served) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.agent_store import Store
 from support.served import Workers, listed, put_copy, small_trained
+from support.signing import NEW, OLD, OTHER, VARIABLE, keys
 
 from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.saved_model import SavedModel
@@ -118,11 +119,38 @@ def test_the_agent_follows_the_champion_and_nothing_bad_replaces_it(home, worker
     assert [item for item, _ in listed(workers.get(LIST))] == items.tolist()
 
 
-def test_the_agent_fetches_the_members_of_an_ensemble(home, workers, models) -> None:
+def test_with_signing_keys_only_signed_versions_are_served(home, workers, models, monkeypatch) -> None:
+    store = Store(home.env["MLFLOW_TRACKING_URI"], workers)
+    store.register(models[0])
+    assert (store.look(), store.version) == ("", "1")
+    monkeypatch.setenv(VARIABLE, keys(new=NEW, old=OLD))
+    store.register(models[1])
+    assert (store.look(), store.version) == ("", "2")
+    monkeypatch.setenv(VARIABLE, keys(other=OTHER))
+    store.register(models[0])  # signed with `other`
+    monkeypatch.setenv(VARIABLE, keys(new=NEW))
+    assert "rankline/3: " in (said := store.look())
+    assert "signed with the key 'other'" in said
+    assert store.version == "2"
+    assert sources(workers) == ["item-knn", "item-knn"]
+    # Neither the agent nor a worker that starts anew takes a copy that is not signed.
+    copy = workers.folder.model_folder(workers.folder.current().digest)
+    (copy / "metadata.json.sig").unlink()
+    late = Workers(workers.config.live, 1)
+    assert late.get(LIST).json()["code"] == "NO_MODEL"
+    assert "is not signed" in late.get(LIST).json()["detail"]
+    late.close()
+    again = Store(home.env["MLFLOW_TRACKING_URI"], workers)
+    assert "signed with the key 'other'" in again.look()
+    assert again.version == ""
+
+
+def test_the_agent_fetches_the_members_of_an_ensemble(home, workers, models, monkeypatch) -> None:
     members = (models[1], small_trained("ease"))
     users, items, seen = models[1].users, models[1].items, models[1].seen
     ensemble = EnsembleModel(members, (0.25, 0.75), users, items, seen, {**models[1].meta, "model": "ensemble"})
     store = Store(home.env["MLFLOW_TRACKING_URI"], workers)
+    monkeypatch.setenv(VARIABLE, keys(old=OLD))
     store.register(ensemble)
     assert store.look() == ""
     expected = Scorer(ensemble).recommend(100, 5)

@@ -36,7 +36,7 @@ class Home:
     env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        keep = {k: v for k, v in os.environ.items() if not k.startswith(("RANKLINE_", "MLFLOW_"))}
+        keep = {k: v for k, v in os.environ.items() if not k.startswith(("RANKLINE_", "MLFLOW_", "REDIS_"))}
         self.env = {
             **keep,
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",

@@ -16,6 +16,7 @@ from pipeline.interaction_log import InteractionLog
 from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import ItemTexts, SavedModel
 from pipeline.options import ServeOptions, TrainOptions
+from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.app import make_app
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
@@ -69,10 +70,10 @@ class Workers:
     services : each worker's
     """
 
-    def __init__(self, live: Path, n: int = 2, **options: Any) -> None:
+    def __init__(self, live: Path, n: int = 2, redis: RedisAddress | None = None, **options: Any) -> None:
         self.runner = asyncio.Runner()
         spec = ServeOptions(**{"access_log": "no", "item_fields": "title,genres", **options})
-        self.config = ServiceConfig(spec, live, "rankline", "sqlite:///none", live / "rules.json")
+        self.config = ServiceConfig(spec, live, "rankline", "sqlite:///none", live / "rules.json", redis=redis)
         self.folder = LiveFolder(live)
         self.services: list[Service] = []
         self.logs: list[InteractionLog] = []
@@ -85,6 +86,8 @@ class Workers:
         log = InteractionLog.open(service.folder.interactions_path)
         service.reader, service.writer = InteractionReader(log), InteractionWriter(log)
         await service.model.look()
+        if service.shared is not None:
+            await service.shared.look()
         gate, self.app = make_app(service)
         self.services.append(service)
         self.logs.append(log)
@@ -110,6 +113,8 @@ class Workers:
 
     def close(self) -> None:
         for service in self.services:
+            if service.shared is not None:
+                self.runner.run(service.shared.close())
             if service.writer is not None:
                 service.writer.close()
         for log in self.logs:

@@ -53,6 +53,7 @@ def _forget(
     if not (yes or dry_run or lift or asks):
         raise UsageError("No terminal to ask on: --yes says that rows are to be deleted, --dry-run counts them")
     from pipeline.cli.output.forgetting import forget_output, lift_output
+    from pipeline.cli.redis_cache import forget_in_cache
     from pipeline.jobs.forget import count_job, forget_again_job, forget_job, lift_job
 
     if lift and user is not None:
@@ -64,4 +65,7 @@ def _forget(
             raise UsageError("Not confirmed: nothing was deleted")
     if user is None:
         return forget_output(forget_again_job(run.settings, run.reporter, dry_run))
-    return forget_output(forget_job(user, run.settings, run.reporter, dry_run))
+    result = forget_job(user, run.settings, run.reporter, dry_run)
+    if not dry_run:
+        forget_in_cache(user, run)
+    return forget_output(result)

@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from pipeline.cli.command import RECOMMENDATIONS, Invocation, Outputs, command
+from pipeline.cli.redis_cache import cache_address
 from pipeline.errors import UsageError
 from pipeline.options.base import types_of
 from pipeline.options.serve import ServeOptions
+from pipeline.runtime.redis_address import RedisAddress
 
 __all__: list[str] = []
 
@@ -46,10 +48,19 @@ def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
     options = _with_other_names(spec, run)
     live = (options.live_dir or settings.live_path).absolute()
     config = ServiceConfig(
-        options, live, settings.names.model, settings.tracking_uri, settings.rules_path, run.log_format
+        options, live, settings.names.model, settings.tracking_uri, settings.rules_path, run.log_format, _redis(spec)
     )
+    if config.redis is not None:
+        run.reporter.say(f"the second cache is {config.redis.shown}")
     serve(config, run.reporter.say)
     return []
+
+
+def _redis(spec: ServeOptions) -> RedisAddress | None:
+    """Where Redis is; None without it. Raises UsageError."""
+    if "@" in (spec.redis_url or "") and spec.redis_url != os.environ.get("RANKLINE_REDIS_URL"):
+        raise UsageError("--redis-url takes no user and password, which a list of processes would show: REDIS_PASSWORD")
+    return cache_address(spec.redis_url, spec.redis_db)
 
 
 def _with_other_names(spec: ServeOptions, run: Invocation) -> ServeOptions:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.serving.gate import ROUTE, Receive, Scope, Send
 from pipeline.serving.interactions import Known
 from pipeline.serving.lists import FOLD_IN, POPULAR, ListOptions, as_json, list_of
 from pipeline.serving.problems import Code
 from pipeline.serving.routes.get import Answer, Get, send_answer
-from pipeline.serving.routes.parameters import Parameter
+from pipeline.serving.routes.parameters import Parameter, parse
 from pipeline.serving.routes.schemas import USER_LIST
 from pipeline.serving.served_model import CachedAnswer, ServedModel
 from pipeline.serving.service import Service
+from pipeline.serving.shared_cache.lists import key_of, source_of
+from pipeline.serving.shared_cache.tier import SharedCache
 
 __all__ = ["NOT_READ", "known_of", "list_routes"]
 
@@ -30,6 +32,20 @@ PARAMETERS = (
 USER_ID = Parameter("user_id", str, "The user.", None, 1, 256, required=True)
 
 
+class _Asked(NamedTuple):
+    """A list that is asked for, and what was known when it was.
+
+    `served` and `known` are those of one moment: the list may be made later, and is then that moment's.
+    """
+
+    served: ServedModel
+    user: int | str
+    options: ListOptions
+    known: Known
+    state: int
+    place: tuple[str, bytes]
+
+
 class _Recommendations(Get):
     """Looks into the cache before anything is parsed: its key is the path and the query as they came."""
 
@@ -40,48 +56,50 @@ class _Recommendations(Get):
         service, scope[ROUTE] = self.service, self.path
         served = service.model.served()
         state = service.reader.look() if service.reader is not None else 0
-        key = (scope["path"], scope["query_string"])
-        cached = served.cache.get(key) if state >= 0 else None
-        if cached is not None:
-            if cached.state != state:
-                cached = self._confirmed(served, key, cached, state)
-            if cached is not None:
-                service.metrics.process_hit.inc()
-                if cached.source.startswith((FOLD_IN, POPULAR)):
-                    service.metrics.fallback(cached.source.partition(":")[0]).inc()
-                await send_answer(send, Answer(cached.body, served.version_header))
-                return
-        service.metrics.miss.inc()
-        await super().__call__(scope, receive, send)
+        place = (scope["path"], scope["query_string"])
+        answer = served.cache.get(place) if state >= 0 else None
+        if answer is not None and answer.state != state:
+            answer = self._confirmed(served, place, answer, state)
+        if answer is not None:
+            service.metrics.process_hit.inc()
+        else:
+            values = parse(place[1], self.parameters)
+            text = values["user_id"] if "user_id" in values else scope["path_params"]["user_id"]
+            asked = _asked(service, served, text, values, place)
+            shared = service.shared
+            if shared is None or not shared.usable or not _is_shared(asked):
+                answer = _made(service, asked)
+            else:
+                answer = await _of_all(service, shared, asked)
+        if answer.source.startswith((FOLD_IN, POPULAR)):
+            service.metrics.fallback(answer.source.partition(":")[0]).inc()
+        await send_answer(send, Answer(answer.body, served.version_header))
 
     def _confirmed(
-        self, served: ServedModel, key: tuple[str, bytes], cached: CachedAnswer, state: int
+        self, served: ServedModel, place: tuple[str, bytes], cached: CachedAnswer, state: int
     ) -> CachedAnswer | None:
         """The answer, if what the log has got since is not of its user."""
         reader = self.service.reader
         if reader is None or not reader.is_unchanged(cached.user, cached.seen_to, cached.forgotten, cached.genres):
             return None
         confirmed = cached._replace(state=state)
-        served.store(key, confirmed)
+        served.store(place, confirmed)
         return confirmed
 
 
 def list_routes(service: Service) -> list[Get]:
     """The routes of lists by user, by path and by query, and their aliases."""
 
-    def by_path(scope: Scope, values: Mapping[str, Any]) -> Answer:
-        return _answer(service, scope, scope["path_params"]["user_id"], values)
-
-    def by_query(scope: Scope, values: Mapping[str, Any]) -> Answer:
-        return _answer(service, scope, values["user_id"], values)
+    def unused(scope: Scope, values: Mapping[str, Any]) -> Answer:
+        raise NotImplementedError  # these routes answer by themselves
 
     routes = [
-        _Recommendations(path, "The best unseen items of a user, now.", answer, USER_LIST, parameters,
+        _Recommendations(path, "The best unseen items of a user, now.", unused, USER_LIST, parameters,
                          (Code.UNKNOWN_USER, Code.UNKNOWN_GENRE, Code.NO_MODEL), path_parameters=in_path)
-        for path, answer, parameters, in_path in (
-            ("/api/v1/recommendations/{user_id}", by_path, PARAMETERS, {"user_id": "The user."}),
-            ("/api/ml/recommendations/{user_id}", by_path, PARAMETERS, {"user_id": "The user."}),
-            ("/api/v1/recommendations", by_query, (USER_ID, *PARAMETERS), {}),
+        for path, parameters, in_path in (
+            ("/api/v1/recommendations/{user_id}", PARAMETERS, {"user_id": "The user."}),
+            ("/api/ml/recommendations/{user_id}", PARAMETERS, {"user_id": "The user."}),
+            ("/api/v1/recommendations", (USER_ID, *PARAMETERS), {}),
         )
     ]  # fmt: skip
     for route in routes:
@@ -89,24 +107,69 @@ def list_routes(service: Service) -> list[Get]:
     return list(routes)
 
 
-def _answer(service: Service, scope: Scope, text: str, values: Mapping[str, Any]) -> Answer:
-    served = service.model.served()
+def _asked(
+    service: Service, served: ServedModel, text: str, values: Mapping[str, Any], place: tuple[str, bytes]
+) -> _Asked:
     user = served.user(text)
     state = service.reader.state if service.reader is not None else 0
-    known = known_of(service, served, user)
-    head: dict[str, Any] = {"user_id": user}
+    options = ListOptions(values["k"], values["genre"], values["exclude_seen"], values["unknown"])
+    return _Asked(served, user, options, known_of(service, served, user), state, place)
+
+
+def _made(service: Service, asked: _Asked) -> CachedAnswer:
+    """The list, made now. Raises Problem."""
+    service.metrics.miss.inc()
+    served, known = asked.served, asked.known
+    head: dict[str, Any] = {"user_id": asked.user}
     if not known.readable:
         head["degraded"] = NOT_READ
-    options = ListOptions(values["k"], values["genre"], values["exclude_seen"], values["unknown"])
-    made = list_of(served, user, known.new, options, forgotten=known.forgotten, liked=known.genres)
-    body = as_json(served, made, head)
-    key = (scope["path"], scope["query_string"])
+    made = list_of(served, asked.user, known.new, asked.options, forgotten=known.forgotten, liked=known.genres)
+    return _stored(asked, as_json(served, made, head), made.source)
+
+
+def _stored(asked: _Asked, body: bytes, source: str) -> CachedAnswer:
+    known = asked.known
+    genres = known.genres if source.startswith(POPULAR) else None
+    answer = CachedAnswer(body, source, asked.user, known.seen_to, asked.state, known.forgotten, genres)
     if known.readable:
-        genres = known.genres if made.source.startswith(POPULAR) else None
-        served.store(key, CachedAnswer(body, made.source, user, known.seen_to, state, known.forgotten, genres))
-    if made.source.startswith((FOLD_IN, POPULAR)):
-        service.metrics.fallback(made.source.partition(":")[0]).inc()
-    return Answer(body, served.version_header)
+        asked.served.store(asked.place, answer)
+    return answer
+
+
+# ---- the cache of all hosts ----------------------------------------------------------------------
+
+
+def _is_shared(asked: _Asked) -> bool:
+    """Not for strangers: there are as many of them as somebody cares to invent, and their list is a cheap one."""
+    known = asked.known
+    return known.readable and (
+        bool(known.new) or (not known.forgotten and asked.served.scorer.users.row(asked.user) >= 0)
+    )
+
+
+async def _of_all(service: Service, shared: SharedCache, asked: _Asked) -> CachedAnswer:
+    """The list from Redis, else made now and stored there. Raises Problem."""
+    key = key_of(asked.served, asked.user, asked.options, asked.known)
+
+    async def found_or_made() -> CachedAnswer:
+        body = await shared.get(key)
+        source = None if body is None else source_of(body, asked.served, asked.user, asked.options)
+        if body is not None and source is not None:
+            service.metrics.redis_hit.inc()
+            return _stored(asked, body, source)
+        answer = _made(service, asked)
+        if answer.source in (FOLD_IN, asked.served.scorer.source):
+            shared.put(key, answer.body)
+        return answer
+
+    def found_by_another() -> CachedAnswer | None:
+        answer = asked.served.cache.get(asked.place)
+        if answer is None or answer.seen_to != asked.known.seen_to:
+            return None
+        service.metrics.process_hit.inc()
+        return answer
+
+    return await shared.once(key, found_or_made, found_by_another)
 
 
 def known_of(service: Service, served: ServedModel, user: int | str) -> Known:

@@ -7,6 +7,7 @@ from typing import Any
 __all__ = [
     "ACCEPTED",
     "BATCH",
+    "EMBEDDING",
     "EXPLANATION",
     "HEALTH",
     "ID",
@@ -93,6 +94,14 @@ BATCH = _object(
     ["model_version", "run_id", "lists"],
     **_VERSION,
     lists={"type": "array", "items": _object(["source", "recommendations"], **_ONE_OF_SEVERAL)},
+)
+EMBEDDING = _object(
+    ["user_id", "model_version", "run_id", "source", "embedding"],
+    user_id=ID,
+    **_VERSION,
+    source={"type": "string", "description": "the model's name, or fold_in"},
+    embedding={"type": "array", "items": {"type": "number"}},
+    degraded={"type": "string", "description": "there where new interactions can't be read"},
 )
 _NUMBER = {"type": ["number", "null"]}
 PREDICTIONS = _object(

@@ -76,10 +76,17 @@ def _details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]
             "items": len(served.scorer.items),
             "fault": service.model.fault or service.model.rules_fault,
         },
-        "cache": {"answers": len(served.cache), "fault": ""},
+        "cache": {"answers": len(served.cache), **_shared_details(service)},
         "interaction_log": _log_details(service),
         "system": _system_details(service),
     }
+
+
+def _shared_details(service: Service) -> dict[str, Any]:
+    shared = service.shared
+    if shared is None:
+        return {"fault": ""}
+    return {"redis": shared.address.shown, "fault": shared.fault}
 
 
 def _agent_fault(service: Service) -> str:
