@@ -7,7 +7,7 @@ Routes are counted by their template, never by the path.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -52,10 +52,20 @@ class Metrics:
         self.active_models = Gauge(
             "rankline_active_models", "Models in a worker's memory.", registry=own, multiprocess_mode="livemax"
         )
+        self._loaded: dict[str, int] = {}
         self.request = cache(self._requests.labels)
         self.seconds = cache(self._seconds.labels)
         self.fallback = cache(self._fallbacks.labels)
         self.swap = cache(self._swaps.labels)
+
+    def loaded(self, name: str) -> Callable[[int], None]:
+        """Is to be told how many versions of a model are in memory."""
+
+        def say(n: int) -> None:
+            self._loaded[name] = n
+            self.active_models.set(sum(self._loaded.values()))
+
+        return say
 
 
 @cache
@@ -64,13 +74,13 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def exposition(extra: dict[str, tuple[str, float]], info: dict[str, str]) -> bytes:
+def exposition(extra: Mapping[str, tuple[str, float]], infos: Sequence[Mapping[str, str]]) -> bytes:
     """All processes' metrics as Prometheus text.
 
     Parameters
     ----------
     extra : name → help and value of gauges that are read at the scrape
-    info : labels of ``rankline_model_info``
+    infos : labels of ``rankline_model_info``, of each model
     """
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.core import GaugeMetricFamily, Metric
@@ -94,9 +104,10 @@ def exposition(extra: dict[str, tuple[str, float]], info: dict[str, str]) -> byt
             yield GaugeMetricFamily("rankline_cache_hit_rate", "Share of answers from a cache.", rate)
             for name, (text, value) in extra.items():
                 yield GaugeMetricFamily(name, text, value)
-            if info:
-                family = GaugeMetricFamily("rankline_model_info", "The served model.", labels=list(info))
-                family.add_metric(list(info.values()), 1.0)
+            if infos:
+                family = GaugeMetricFamily("rankline_model_info", "The served model.", labels=list(infos[0]))
+                for info in infos:
+                    family.add_metric(list(info.values()), 1.0)
                 yield family
 
     registry = CollectorRegistry()

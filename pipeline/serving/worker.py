@@ -16,12 +16,11 @@ from pipeline.errors import RanklineError
 from pipeline.interaction_log import InteractionLog
 from pipeline.serving.app import make_app
 from pipeline.serving.gate import Gate
-from pipeline.serving.interactions import InteractionReader, InteractionWriter
 from pipeline.serving.metrics import metrics
 from pipeline.serving.protocol import PatientProtocol
 from pipeline.serving.service import Service, ServiceConfig
 
-__all__ = ["run_worker"]
+__all__ = ["run_worker", "server_config"]
 
 _LOG = logging.getLogger("rankline")
 _KEEP_ALIVE = 75  # seconds; more than a proxy's usual 60, so that it is not the one to find a closed connection
@@ -48,7 +47,9 @@ class _Server(uvicorn.Server):
         if self._ending is not None:
             self.should_exit = True
             return
-        self._service.draining = self._gate.draining = True
+        self._gate.draining = True
+        for service in self._service.every:
+            service.draining = True
         self._ending = self._loop.create_task(self._end())
 
     async def _end(self) -> None:
@@ -70,27 +71,12 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
     logging.getLogger("uvicorn.error").handlers = _LOG.handlers  # what it says of clients, in the same form
     service = Service.of(config, metrics())
     log = _open_log(service)
-    await service.model.look()
+    for one in service.every:
+        await one.model.look()
     gate, _ = make_app(service)
-    server = _Server(
-        uvicorn.Config(
-            gate,
-            http=PatientProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=_LAST_ANSWERS,
-            limit_concurrency=_AT_ONCE,
-            h11_max_incomplete_event_size=16 << 10,
-        ),
-        service,
-        gate,
-    )
-    watching = [asyncio.create_task(service.model.watch()), asyncio.create_task(_with_supervisor(server))]
+    server = _Server(server_config(gate), service, gate)
+    watching = [asyncio.create_task(one.model.watch()) for one in service.every]
+    watching.append(asyncio.create_task(_with_supervisor(server)))
     if service.shared is not None:
         watching.append(asyncio.create_task(service.shared.watch()))
     try:
@@ -100,11 +86,29 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
             task.cancel()
         if service.shared is not None:
             await service.shared.close()
-        service.folder.forget_worker(os.getpid())
+        for one in service.every:
+            one.folder.forget_worker(os.getpid())
         if service.writer is not None:
             await asyncio.to_thread(service.writer.close)
         if log is not None:
             log.close()
+
+
+def server_config(gate: Gate) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        gate,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_LAST_ANSWERS,
+        limit_concurrency=_AT_ONCE,
+    )
 
 
 def _open_log(service: Service) -> InteractionLog | None:
@@ -112,10 +116,11 @@ def _open_log(service: Service) -> InteractionLog | None:
     try:
         log = InteractionLog.open(service.folder.interactions_path)
     except (RanklineError, OSError) as error:
-        service.log_fault = str(error)
+        for one in service.every:
+            one.log_fault = str(error)
         _LOG.error(f"no new interactions can be kept: {error}")
         return None
-    service.reader, service.writer = InteractionReader(log), InteractionWriter(log)
+    service.use(log)
     return log
 
 

@@ -21,6 +21,7 @@ from pipeline.serving.service import Service
 __all__ = ["state_routes"]
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_NO_MODEL = "no model can be loaded: what is popular is served"
 _AGENT_SILENT = 60.0  # seconds, besides those between two looks
 
 
@@ -74,7 +75,7 @@ def _details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]
             "champion": served.pointer.champion,
             "users": len(served.scorer.users),
             "items": len(served.scorer.items),
-            "fault": service.model.fault or service.model.rules_fault,
+            "fault": _NO_MODEL * served.is_baseline or service.model.fault or service.model.rules_fault,
         },
         "cache": {"answers": len(served.cache), **_shared_details(service)},
         "interaction_log": _log_details(service),
@@ -124,19 +125,19 @@ def _system_details(service: Service) -> dict[str, Any]:
 
 def _exposition(service: Service) -> bytes:
     extra: dict[str, tuple[str, float]] = {}
-    info: dict[str, str] = {}
-    try:
-        served = service.model.served()
-    except Problem:
-        pass
-    else:
+    infos = []
+    for one in service.every:
+        try:
+            served = one.model.served()
+        except Problem:
+            continue
         pointer = served.pointer
-        info = {"version": pointer.label, "run_id": pointer.run_id, "kind": served.scorer.model.kind}
+        infos.append({"version": pointer.label, "run_id": pointer.run_id, "kind": served.scorer.model.kind})
         rmse = (served.scorer.model.meta.get("metrics") or {}).get("rating/rmse")
-        if isinstance(rmse, int | float):
+        if one is service and isinstance(rmse, int | float):
             extra["rankline_model_rmse"] = ("Held-out rmse of the served model of ratings.", float(rmse))
     details = _log_details(service)
     if "pending" in details:
         extra["rankline_interactions_pending"] = ("Interactions that wait to be shipped.", details["pending"])
         extra["rankline_interactions_oldest_seconds"] = ("Age of the oldest of them.", details["oldest_seconds"])
-    return exposition(extra, info)
+    return exposition(extra, infos)
