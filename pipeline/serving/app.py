@@ -17,16 +17,17 @@ from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
 from pipeline.serving.routes.embedding import embedding_routes
 from pipeline.serving.routes.explain import explain_routes
+from pipeline.serving.routes.forget import forget_routes
 from pipeline.serving.routes.get import Answer, Get
 from pipeline.serving.routes.items import item_routes
 from pipeline.serving.routes.jobs import job_gets
 from pipeline.serving.routes.lists import list_routes
-from pipeline.serving.routes.models import model_gets
+from pipeline.serving.routes.models import model_changes, model_gets
 from pipeline.serving.routes.openapi import document
 from pipeline.serving.routes.post import post_routes
 from pipeline.serving.routes.preferences import preference_gets, preference_puts
 from pipeline.serving.routes.state import state_routes
-from pipeline.serving.routes.training import training_gets
+from pipeline.serving.routes.training import training_gets, training_posts
 from pipeline.serving.service import Service
 
 __all__ = ["make_app"]
@@ -65,7 +66,8 @@ def _routes_of(service: Service, names: Sequence[str]) -> FastAPI:
         routes=[get.route for get in gets],
     )
     app.include_router(post_routes(service))
-    app.include_router(preference_puts(service))
+    for make in (preference_puts, training_posts, model_changes, forget_routes):
+        app.include_router(make(service))
     app.add_exception_handler(Problem, _answering(_same))
     app.add_exception_handler(RequestValidationError, _answering(_invalid))
     app.add_exception_handler(HTTPException, _answering(_http))

@@ -17,6 +17,7 @@ metrics/           counters of all processes
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -117,6 +118,10 @@ class LiveFolder:
     def model_folder(self, digest: str) -> Path:
         """The folder of a version's copy."""
         return self.models / digest
+
+    def comparison(self, run_a: str, run_b: str) -> Path:
+        """The file of a comparison of two runs, whose evaluations never change."""
+        return self.snapshots / f"comparison-{hashlib.sha256(f'{run_a} {run_b}'.encode()).hexdigest()[:32]}.json"
 
     def current(self) -> Pointer | None:
         """The version that is served; None before the first. Raises ArtifactError for a file that is damaged."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,8 @@ class ServiceConfig:
     tracking_uri : MLflow's store, which the agent alone opens
     rules : the snapshot of the rules about items
     log_format : ``text`` or ``json``
+    config_file : the rankline.yaml that the service was started with
+    environment : the variables that it was started with; it may hold passwords
     redis : where Redis is, as the second cache; None without it
     others : of further models, which the same processes serve
     """
@@ -47,6 +49,8 @@ class ServiceConfig:
     tracking_uri: str
     rules: Path | None = None
     log_format: str = "text"
+    config_file: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     redis: RedisAddress | None = None
     others: tuple[ServiceConfig, ...] = ()
 

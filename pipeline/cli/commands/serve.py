@@ -36,6 +36,7 @@ def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
     missing = [name for name in _NEEDS if find_spec(name) is None]
     if missing:
         raise UsageError(f"serve needs {', '.join(missing)}: pip install 'rankline[serve]'")
+    environment = dict(os.environ)  # a training may use all cores
     # Each request is short and runs on one core: threads of BLAS would only be in one another's way.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
@@ -48,7 +49,17 @@ def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
     live, redis = (spec.live_dir or settings.live_path).absolute(), _redis(spec)
     also = [Names(name.strip()) for name in (spec.also or "").split(",") if name.strip()]
     config, *others = (
-        ServiceConfig(spec, live, named.names.model, named.tracking_uri, named.rules_path, run.log_format, redis)
+        ServiceConfig(
+            spec,
+            live,
+            named.names.model,
+            named.tracking_uri,
+            named.rules_path,
+            run.log_format,
+            None if settings.config is None else settings.config.path.absolute(),
+            environment,
+            redis,
+        )
         for named in map(settings.named, (settings.names, *also))
     )
     if redis is not None:

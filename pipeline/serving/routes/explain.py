@@ -212,11 +212,16 @@ def _near_users(service: Service, text: str, k: int) -> Answer:
         of, at = scorer.with_cells(history.cells), 0
     if at < 0:
         raise Problem(Code.UNKNOWN_USER, f"Nothing is known of user {text[:80]!r}")
-    near = similar_users(of, at, k, among=model, itself=row)
-    similar = [
-        {"user_id": other, "similarity": value}
-        for other, value in zip(scorer.users.ids(near.rows).tolist(), near.similarities.tolist(), strict=True)
-        if not known_of(service, served, other).forgotten
-    ]
+    similar: list[dict[str, Any]] = []
+    asked = k
+    while True:  # the forgotten are nobody's neighbours, so that more may have to be asked for
+        near = similar_users(of, at, asked, among=model, itself=row)
+        ids = scorer.users.ids(near.rows).tolist()
+        gone = service.reader.forgotten(ids) if service.reader is not None else set()
+        pairs = zip(ids, near.similarities.tolist(), strict=True)
+        similar = [{"user_id": other, "similarity": value} for other, value in pairs if other not in gone][:k]
+        if len(similar) == k or len(ids) < asked:
+            break
+        asked *= 2
     body = {"user_id": user, "model_version": served.pointer.label, "run_id": served.pointer.run_id, "users": similar}
     return json_answer(body, served.version_header)

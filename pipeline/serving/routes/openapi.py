@@ -45,7 +45,7 @@ def document(app: FastAPI, gets: Sequence[Get], names: Sequence[str] = ()) -> di
             operation["security"] = [{}] if needed is None else [{"key": []}, {}]
             operation["x-scope"] = needed
             operation["responses"].update({str(s): a for s, a in _bad(_ALWAYS).items()} | operation["responses"])
-            if method in ("post", "put"):  # FastAPI describes a body of its own, which is not what is answered
+            if method != "get":  # FastAPI describes a body of its own, which is not what is answered
                 operation["responses"]["422"] = _bad((Code.INVALID_REQUEST, Code.INVALID_JSON))[422]
     for name in names:
         made["paths"] |= _named(made["paths"], name, names)
