@@ -69,5 +69,5 @@ def test_a_limit_on_series_is_checked_too(embedded, scorer):
     )
     (note,) = embedded.rows("SELECT note FROM analytics.publications WHERE action = 'published'")
     assert note["note"] == "at most 3 of a genre and 2 of a series"
-    with pytest.raises(CheckFailedError, match="check genre_limit .*genre=series: "):
+    with pytest.raises(CheckFailedError, match=r"check genre_limit .*genre=series: "):
         staged(embedded, scorer.limited(3), "run-b").publish(scorer.model, PublishLimits(K, genres=limited.limit))
