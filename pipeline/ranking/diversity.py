@@ -64,11 +64,11 @@ class GenreLimit:
                 return None
             return cls(genres, np.full(len(genres.names), max_per_genre, np.int32), max_per_genre)
         named = replace(series, names=tuple(f"{SERIES}{name}" for name in series.names))
-        most = np.full(len(named.names), max_per_series, np.int32)
+        of_each = np.full(len(named.names), max_per_series, np.int32)
         if genres is not None:
-            most = np.append(np.full(len(genres.names), max_per_genre, np.int32), most)
+            of_each = np.append(np.full(len(genres.names), max_per_genre, np.int32), of_each)
             named = genres.beside(named)
-        return cls(named, most, max_per_genre, max_per_series)
+        return cls(named, of_each, max_per_genre, max_per_series)
 
     @property
     def sentence(self) -> str:
