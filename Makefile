@@ -56,8 +56,8 @@ test-failed: $(STAMP)  ## the tests that failed last, once more, one at a time
 	@python -m pytest --last-failed --last-failed-no-failures none --durations=20
 
 test-fast: $(STAMP)  ## the tests of the inner loop: no servers, no processes, few examples; about a minute
-	@HYPOTHESIS_PROFILE=quick python -m pytest -n 2 --dist loadgroup -m "not slow" \
-	  tests/data tests/evaluation tests/kernels tests/models tests/ranking tests/runtime tests/training tests/test_*.py $(ARGS)
+	@HYPOTHESIS_PROFILE=quick python -m pytest -n 2 --dist loadgroup --durations=10 -m "not slow" \
+	  tests/data tests/evaluation tests/interaction_log tests/kernels tests/models tests/ranking tests/runtime tests/training tests/test_*.py $(ARGS)
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 
@@ -20,7 +21,7 @@ from pipeline.serving.metrics import metrics
 from pipeline.serving.protocol import PatientProtocol
 from pipeline.serving.service import Service, ServiceConfig
 
-__all__ = ["run_worker"]
+__all__ = ["run_worker", "server_config"]
 
 _LOG = logging.getLogger("rankline")
 _KEEP_ALIVE = 75  # seconds; more than a proxy's usual 60, so that it is not the one to find a closed connection
@@ -60,44 +61,27 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run_worker(config: ServiceConfig, listening: socket.socket) -> None:
-    """Answer requests on the socket until SIGTERM, or until the supervisor is gone."""
+def run_worker(config: ServiceConfig, listening: Sequence[socket.socket]) -> None:
+    """Answer requests on the sockets until SIGTERM, or until the supervisor is gone."""
     import uvloop
 
     uvloop.run(_run(config, listening))
 
 
-async def _run(config: ServiceConfig, listening: socket.socket) -> None:
+async def _run(config: ServiceConfig, listening: Sequence[socket.socket]) -> None:
     logging.getLogger("uvicorn.error").handlers = _LOG.handlers  # what it says of clients, in the same form
     service = Service.of(config, metrics())
     log = _open_log(service)
     for one in service.every:
         await one.model.look()
     gate, _ = make_app(service)
-    server = _Server(
-        uvicorn.Config(
-            gate,
-            http=PatientProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=_LAST_ANSWERS,
-            limit_concurrency=_AT_ONCE,
-            h11_max_incomplete_event_size=16 << 10,
-        ),
-        service,
-        gate,
-    )
+    server = _Server(server_config(gate), service, gate)
     watching = [asyncio.create_task(one.model.watch()) for one in service.every]
     watching.append(asyncio.create_task(_with_supervisor(server)))
     if service.shared is not None:
         watching.append(asyncio.create_task(service.shared.watch()))
     try:
-        await server.serve([listening])
+        await server.serve(list(listening))
     finally:
         for task in watching:
             task.cancel()
@@ -109,6 +93,23 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
             await asyncio.to_thread(service.writer.close)
         if log is not None:
             log.close()
+
+
+def server_config(gate: Gate) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        gate,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_LAST_ANSWERS,
+        limit_concurrency=_AT_ONCE,
+    )
 
 
 def _open_log(service: Service) -> InteractionLog | None:
