@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.interaction_log import InteractionLog
 from pipeline.options.serve import ServeOptions
 from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.access import Access
@@ -55,7 +56,7 @@ class Service:
     """Attributes
     ----------
     model : the model to answer with
-    reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
+    log, reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
     access : who may ask
     shared : the cache in Redis; None without it
     jobs : what is asked of the agent
@@ -70,6 +71,7 @@ class Service:
     metrics: Metrics
     jobs: JobTable
     snapshots: Snapshots
+    log: InteractionLog | None = None
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
     log_fault: str = ""

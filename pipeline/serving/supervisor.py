@@ -96,7 +96,10 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
         if signing:
             say(f"only models signed with {', '.join(signing.keys)} are served ({signing.where})")
         say(f"serving at {address} with {options.workers} worker(s); the folder is {folder.root}")
-        _supervise(config, folder, listening)
+        try:
+            _supervise(config, folder, listening)
+        finally:
+            metrics.remove()
 
 
 def _only_service(folder: LiveFolder) -> FileLock:

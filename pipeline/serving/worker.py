@@ -26,6 +26,7 @@ __all__ = ["run_worker"]
 _LOG = logging.getLogger("rankline")
 _KEEP_ALIVE = 75  # seconds; more than a proxy's usual 60, so that it is not the one to find a closed connection
 _AT_ONCE = 512  # connections of one worker
+_LOG_AGAIN = 5.0  # seconds until a log that could not be opened is tried again
 _LAST_ANSWERS = 5  # seconds that a request has after the drain
 
 
@@ -69,7 +70,7 @@ def run_worker(config: ServiceConfig, listening: socket.socket) -> None:
 async def _run(config: ServiceConfig, listening: socket.socket) -> None:
     logging.getLogger("uvicorn.error").handlers = _LOG.handlers  # what it says of clients, in the same form
     service = Service.of(config, metrics())
-    log = _open_log(service)
+    _open_log(service)
     await service.model.look()
     gate, _ = make_app(service)
     server = _Server(
@@ -91,6 +92,7 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
         gate,
     )
     watching = [asyncio.create_task(service.model.watch()), asyncio.create_task(_with_supervisor(server))]
+    watching.append(asyncio.create_task(_open_log_later(service)))
     if service.shared is not None:
         watching.append(asyncio.create_task(service.shared.watch()))
     try:
@@ -103,20 +105,30 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
         service.folder.forget_worker(os.getpid())
         if service.writer is not None:
             await asyncio.to_thread(service.writer.close)
-        if log is not None:
-            log.close()
+        if service.log is not None:
+            service.log.close()
 
 
-def _open_log(service: Service) -> InteractionLog | None:
+def _open_log(service: Service) -> None:
     """Open the log of new interactions; without it lists are served all the same."""
     try:
         log = InteractionLog.open(service.folder.interactions_path)
     except (RanklineError, OSError) as error:
+        if str(error) != service.log_fault:
+            _LOG.error(f"no new interactions can be kept: {error}")
         service.log_fault = str(error)
-        _LOG.error(f"no new interactions can be kept: {error}")
-        return None
-    service.reader, service.writer = InteractionReader(log), InteractionWriter(log)
-    return log
+        return
+    service.log, service.reader, service.writer = log, InteractionReader(log), InteractionWriter(log)
+    if service.log_fault:
+        _LOG.info("new interactions are kept again")
+    service.log_fault = ""
+
+
+async def _open_log_later(service: Service) -> None:
+    """Try again while the log can't be opened: a disk that was full may have room by now."""
+    while service.log is None:
+        await asyncio.sleep(_LOG_AGAIN)
+        _open_log(service)
 
 
 async def _with_supervisor(server: _Server) -> None:

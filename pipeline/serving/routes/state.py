@@ -74,10 +74,11 @@ def _details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]
             "champion": served.pointer.champion,
             "users": len(served.scorer.users),
             "items": len(served.scorer.items),
-            "fault": service.model.fault or service.model.rules_fault,
+            "fault": service.model.fault or service.model.rules_fault or service.model.report_fault,
         },
         "cache": {"answers": len(served.cache), **_shared_details(service)},
         "interaction_log": _log_details(service),
+        "warehouse": _warehouse_details(service),
         "system": _system_details(service),
     }
 
@@ -110,6 +111,14 @@ def _log_details(service: Service) -> dict[str, Any]:
         return {"fault": str(error)}
     writing = service.writer.failed if service.writer is not None else ""
     return {"pending": count, "oldest_seconds": round(seconds, 1), "fault": writing}
+
+
+def _warehouse_details(service: Service) -> dict[str, Any]:
+    """What the agent's last visit to the warehouse came to; an embedded one is never visited."""
+    try:
+        return {"fault": str(read_json(service.folder.warehouse_path)["fault"])}
+    except (FileNotFoundError, RanklineError, KeyError, TypeError):
+        return {"fault": ""}
 
 
 def _system_details(service: Service) -> dict[str, Any]:
