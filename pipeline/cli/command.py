@@ -18,7 +18,7 @@ import typer
 
 from pipeline.cli.app import app
 from pipeline.cli.help import GroupedCommand
-from pipeline.cli.options import Debug, LogFormat, options_of, settings_here
+from pipeline.cli.options import Debug, LogFormat, options_of, said_by_other_names, settings_here
 from pipeline.cli.output.console import Console
 from pipeline.cli.output.model import Output
 from pipeline.options import Names, Options
@@ -90,6 +90,8 @@ def command(
             console = Console(log_format, as_json)
             names, *given = made if named else (DEFAULT, *made)
             with console.working() as reporter:
+                for line in said_by_other_names():
+                    reporter.say(line)
                 outputs = function(Invocation(reporter, debug, names, log_format), *given, **own)
             for output in [outputs] if isinstance(outputs, Output) else outputs:
                 console.show(output)

@@ -16,6 +16,7 @@ import typer
 
 from pipeline.cli.commands import app
 from pipeline.cli.options import forget_config
+from pipeline.cli.other_names import is_debug
 from pipeline.cli.output.console import Console
 from pipeline.errors import RanklineError, ServerError
 from pipeline.runtime.files import advice_for, reason_of
@@ -98,4 +99,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _debugging(arguments: list[str]) -> bool:
-    return "--debug" in arguments or os.environ.get("RANKLINE_DEBUG", "").lower() in ("1", "true", "yes")
+    ours = os.environ.get("RANKLINE_DEBUG", "").lower()
+    return "--debug" in arguments or (ours in ("1", "true", "yes") if ours else is_debug(arguments))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import Field, fields
 from pathlib import Path
@@ -16,6 +16,7 @@ from typer.models import ArgumentInfo
 
 from pipeline.cli.first_use import first_use
 from pipeline.cli.help import HELP_ALL, show_all
+from pipeline.cli.other_names import with_other_names
 from pipeline.cli.repeated import SEPARATOR
 from pipeline.errors import UsageError
 from pipeline.options.base import Options, OptionType, as_text, types_of
@@ -36,16 +37,20 @@ __all__ = [
     "forget_config",
     "options_of",
     "read_config",
+    "said_by_other_names",
     "settings_here",
     "writable",
 ]
 
 
 _config: ContextVar[ConfigFile | None] = ContextVar("_config", default=None)
+_context: ContextVar[typer.Context | None] = ContextVar("_context", default=None)
+_said: ContextVar[Sequence[str]] = ContextVar("_said", default=())
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Read the file of --config and make its values the defaults of the command. Raises UsageError."""
+    _context.set(context)
     if path is None:
         _config.set(None)
         return None
@@ -65,8 +70,9 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 
 def forget_config() -> None:
-    """Forget the file of an earlier command in this process."""
+    """Forget the file of an earlier command in this process, and what was said of its variables."""
     _config.set(None)
+    _said.set(())
 
 
 Config = Annotated[
@@ -118,10 +124,12 @@ def options_of(
         def command(**values: Any) -> None:
             values.pop("config")  # its callback has read the file
             values.pop("help_all", None)
+            said: list[str] = []
             made = [
-                spec(**_below_mlflow_run(spec, {entry.name: values.pop(entry.name) for entry in offered[spec]}))
+                _made(spec, {entry.name: values.pop(entry.name) for entry in offered[spec]}, said.append)
                 for spec in specs
             ]
+            _said.set(said)
             function(*made, **values)
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__
@@ -144,6 +152,29 @@ def options_of(
         return command
 
     return decorate
+
+
+def _made(spec: type[Options], values: dict[str, Any], say: Callable[[str], None]) -> Options:
+    """One class of options, of what was typed, the file of --config, and variables by other names."""
+    values = _below_mlflow_run(spec, values)
+    return spec(**with_other_names(spec, values, _unsaid(spec, values), say))
+
+
+def _unsaid(spec: type[Options], values: Mapping[str, Any]) -> set[str]:
+    """Options that nothing says: neither typed, nor in a variable of ours, nor in the file."""
+    context, config = _context.get(), _config.get()
+    if not os.environ.get("MLFLOW_RUN_ID"):
+        sources = {} if context is None else {name: context.get_parameter_source(name) for name in values}
+        return {name for name, source in sources.items() if source is not None and source.name == "DEFAULT"}
+    from_file = {} if config is None else config.values_of(spec)
+    defaults = {entry.name: entry.default for entry in fields(spec)}
+    ours = {name for name in values if os.environ.get(f"RANKLINE_{name.upper()}")}
+    return {name for name, value in values.items() if value == defaults[name]} - ours - from_file.keys()
+
+
+def said_by_other_names() -> Sequence[str]:
+    """What is to be said of variables by other names that count in this command."""
+    return _said.get()
 
 
 def _below_mlflow_run(spec: type[Options], values: dict[str, Any]) -> dict[str, Any]:

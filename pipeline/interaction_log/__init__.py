@@ -6,6 +6,7 @@ from pipeline.interaction_log.events import Accepted, Batch, Interaction, Logged
 from pipeline.interaction_log.log import Forgotten, InteractionLog
 from pipeline.interaction_log.preferences import Preference
 from pipeline.interaction_log.shipments import Shipment
+from pipeline.interaction_log.tombstones import Tombstones
 
 __all__ = [
     "Accepted",
@@ -21,4 +22,5 @@ __all__ = [
     "Logged",
     "Preference",
     "Shipment",
+    "Tombstones",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from pipeline.errors import ForgottenUserError, IdempotencyConflictError, InputError
-from pipeline.interaction_log.columns import Columns, Row
+from pipeline.interaction_log.columns import AHEAD_MS, Columns, Row
 from pipeline.interaction_log.events import Accepted, Batch
 from pipeline.interaction_log.shipments import KEPT_MS
 
@@ -37,7 +37,7 @@ class Appending:
         """Take a batch, to be stored by `flush`. Raises InputError, and takes nothing of it."""
         if not batch.interactions:
             raise InputError("A batch holds one interaction at least")
-        rows = self._columns.rows(batch.interactions)
+        rows = self._columns.rows(batch.interactions, self._now_ms + AHEAD_MS)
         name = content = b""
         if batch.idempotency_key:
             name, content = self._keyed("request", batch.key_id, batch.idempotency_key), self._keyed(repr(rows))

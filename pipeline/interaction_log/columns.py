@@ -15,7 +15,7 @@ from functools import cache
 from pipeline.errors import InputError, InvalidInteractionError
 from pipeline.interaction_log.events import Interaction
 
-__all__ = ["Columns", "Row", "as_id"]
+__all__ = ["AHEAD_MS", "Columns", "Row", "as_id"]
 
 # user, item, rating, milliseconds since 1970 (None: not given)
 Row = tuple[int | str, int | str, float | None, int | None]
@@ -29,6 +29,8 @@ _DIGITS = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # DateTime64(3): the days that ClickHouse has.
 _FIRST_MS, _LAST_MS = -2_208_988_800_000, 10_413_791_999_999
+# Clocks may differ by as much. A later time would make a rating the latest for years.
+AHEAD_MS = 24 * 3600 * 1000
 _SHOWN = 60
 
 
@@ -65,11 +67,14 @@ class Columns:
         """The types of `text`."""
         return cls(**json.loads(text))
 
-    def rows(self, interactions: Sequence[Interaction]) -> list[Row]:
+    def rows(self, interactions: Sequence[Interaction], latest_ms: int | None = None) -> list[Row]:
         """The interactions as the columns hold them: ids of the column's kind, ratings rounded, times in ms.
 
-        Raises InvalidInteractionError for the first that a column can't hold.
+        latest_ms : the latest time that is taken; default, the column's
+
+        Raises InvalidInteractionError for the first that a column can't hold, or that is later.
         """
+        last = _LAST_MS if latest_ms is None else min(latest_ms, _LAST_MS)
         rows = []
         for position, (user, item, rating, at) in enumerate(interactions):
             try:
@@ -78,7 +83,7 @@ class Columns:
                         as_id("user", user, self.user),
                         as_id("item", item, self.item),
                         None if rating is None else _as_rating(rating, self.rating),
-                        None if at is None else _as_ms(at),
+                        None if at is None else _as_ms(at, last),
                     )
                 )
             except ValueError as error:
@@ -164,13 +169,15 @@ def _as_rating(value: object, kind: str) -> float:
     return rating
 
 
-def _as_ms(at: object) -> int:
+def _as_ms(at: object, last: int) -> int:
     if not isinstance(at, datetime):
         raise ValueError(f"at must be a time, got {type(at).__name__}")
     since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
     ms = since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
     if not _FIRST_MS <= ms <= _LAST_MS:
         raise ValueError("at must be a time from 1900 to 2299, which the warehouse's column holds")
+    if ms > last:
+        raise ValueError("at has not come yet: it is more than a day from now")
     return ms
 
 

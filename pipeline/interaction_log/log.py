@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from pipeline.errors import InputError
 from pipeline.interaction_log import preferences, shipments
 from pipeline.interaction_log.appending import Appending
-from pipeline.interaction_log.columns import Columns
+from pipeline.interaction_log.columns import AHEAD_MS, Columns
 from pipeline.interaction_log.database import wrap_errors
 from pipeline.interaction_log.events import Accepted, Batch, Interaction, Logged
 from pipeline.interaction_log.log_file import LogFile, spellings
@@ -54,7 +54,7 @@ class InteractionLog(LogFile):
         Raises
         ------
         InvalidInteractionError
-            An id or a rating that the warehouse's column can't hold.
+            An id or a rating that the warehouse's column can't hold, or a time more than a day from now.
         IdempotencyConflictError
             The sender's idempotency key came with other interactions within the last 7 days.
         ForgottenUserError
@@ -183,13 +183,17 @@ class InteractionLog(LogFile):
             ids = spellings(user_id)
             n_rows = database.execute("DELETE FROM interactions WHERE user_id IN (?, ?)", (ids[0], ids[-1])).rowcount
             database.execute("DELETE FROM preferences WHERE user_id IN (?, ?)", (ids[0], ids[-1]))
+            self._copy_tombstones(database)
         return Forgotten(n_rows, not added, self.erase())
 
     def lift(self, user_id: int | str) -> bool:
         """The user came back of their own will; returns whether they had been forgotten."""
         with self._writes() as database:
             name = self._keyed("user", str(user_id))
-            return database.execute("DELETE FROM forgotten WHERE digest = ?", (name,)).rowcount > 0
+            lifted = database.execute("DELETE FROM forgotten WHERE digest = ?", (name,)).rowcount > 0
+        with self._writes() as database:  # after that is on disk: the copy never has fewer
+            self._copy_tombstones(database)
+        return lifted
 
     def is_forgotten(self, user_id: int | str) -> bool:
         """Whether the user was forgotten."""
@@ -221,10 +225,13 @@ class InteractionLog(LogFile):
         with self._writes() as database:
             shipments.mark_shipped(database, shipment, _now_ms())
 
-    def set_covered(self, seq: int | None) -> None:
-        """Keep interactions above `seq`, however long ago they were shipped: a served model has not read them."""
+    def set_covered(self, seq: int | Callable[[], int] | None) -> None:
+        """Keep interactions above `seq`, however long ago they were shipped: a served model has not read them.
+
+        seq : or what finds it out, while no other process can set another
+        """
         with self._writes() as database:
-            database.execute("UPDATE log SET covered_seq = ?", (seq,))
+            database.execute("UPDATE log SET covered_seq = ?", (seq() if callable(seq) else seq,))
 
     def trim(self, now: datetime | None = None) -> int:
         """Delete what was shipped 7 days ago and is covered (`set_covered`); returns the number of interactions."""
@@ -242,4 +249,5 @@ def _time(ms: int) -> datetime:
 
 def _logged(row: tuple[int, int | str, int | str, float | None, int, int]) -> Logged:
     seq, user, item, rating, at, received = row
-    return Logged(seq, user, item, rating, _time(at), _time(received))
+    # Logs of before took times up to 2299.
+    return Logged(seq, user, item, rating, _time(min(at, received + AHEAD_MS)), _time(received))

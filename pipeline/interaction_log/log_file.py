@@ -12,6 +12,7 @@ from typing import Self
 from pipeline.interaction_log.appending import digest
 from pipeline.interaction_log.columns import Columns, as_id
 from pipeline.interaction_log.database import connect, wrap_errors, write
+from pipeline.interaction_log.tombstones import Tombstones
 
 __all__ = ["LogFile", "spellings"]
 
@@ -44,8 +45,14 @@ class LogFile:
         except BaseException:
             writer.close()
             raise
-        if columns is not None:
-            log.set_columns(columns)
+        try:
+            if columns is not None:
+                log.set_columns(columns)
+            if create:
+                log.check_tombstones()
+        except BaseException:
+            log.close()
+            raise
         return log
 
     def __enter__(self) -> Self:
@@ -73,6 +80,21 @@ class LogFile:
     def _keyed(self, *parts: str) -> bytes:
         """A digest of the texts that tells nothing to who does not have the log."""
         return digest(self._salt, parts)
+
+    # ---- the copy of who was forgotten -----------------------------------------------------------
+
+    def check_tombstones(self) -> None:
+        """Copy who was forgotten into the file beside the log, if it lacks somebody: of before there was a copy."""
+        with self._reads() as database:
+            there = {digest for (digest,) in database.execute("SELECT digest FROM forgotten")}
+        if Tombstones(self.path).lack(there, self._salt):
+            with self._writes() as database:
+                self._copy_tombstones(database)
+
+    def _copy_tombstones(self, database: sqlite3.Connection) -> None:
+        """Needs a transaction, so that no other process copies at the same time."""
+        digests = [digest for (digest,) in database.execute("SELECT digest FROM forgotten ORDER BY digest")]
+        Tombstones(self.path).write(digests, self._salt)
 
     def _data_version(self) -> int:
         # It does not change for a connection's own writes, so the reader asks about the writer's.

@@ -10,6 +10,7 @@ from pipeline.data.sources.item_files import read_item_files
 from pipeline.data.sources.warehouse import QueryColumns, catalogue, describe
 from pipeline.errors import InputError, RanklineError
 from pipeline.jobs.inputs import LoadedInput, open_warehouse
+from pipeline.models.item_snapshot import MOST_OTHERS
 from pipeline.models.saved_model import ItemTexts
 from pipeline.options import RowOptions
 from pipeline.runtime.progress import Reporter
@@ -22,6 +23,8 @@ __all__ = ["catalogue_texts", "item_texts", "texts_of_files"]
 def item_texts(items: IdMap, chosen: LoadedInput, settings: Settings, reporter: Reporter) -> ItemTexts | None:
     """Those that were read before; else read them from the warehouse if the training read its mart; else None.
 
+    There may be some of items that had no interaction, too.
+
     The ids of a file or of the user's own query may mean other items in the warehouse. If the warehouse fails, the
     training continues without titles.
     """
@@ -31,7 +34,7 @@ def item_texts(items: IdMap, chosen: LoadedInput, settings: Settings, reporter: 
         return None
     try:
         with open_warehouse(settings) as warehouse:
-            return _texts(describe(warehouse, items.values.tolist()))
+            return _texts(describe(warehouse, items.values.tolist(), MOST_OTHERS))
     except RanklineError as error:
         reporter.say(f"no titles in items.npz: {error}")
         return None

@@ -33,6 +33,11 @@ class ServeOptions(Options):
     )
     port: Annotated[int, Ge(0), Le(65535)] = option(8001, "The port to listen on; 0: a free one.")
     workers: Annotated[int, Ge(1), Le(64)] = option(2, "Processes that answer requests.")
+    also: str | None = option(
+        None,
+        "Further registered models to serve, separated by commas: each under /api/v1/NAME/….",
+        details="The model of --name has the paths without a name, and those with it besides.",
+    )
     live_dir: Path | None = option(
         None, "The folder of the service: models, new interactions, keys. Default: live, beside MLflow's store."
     )

@@ -16,7 +16,7 @@ from pipeline.models.factor_model import FactorModel
 from pipeline.models.neural_model import NeuralModel
 from pipeline.models.saved_model import SavedModel
 
-__all__ = ["Neighbours", "similar_items", "similar_users", "similarities_of_items"]
+__all__ = ["Neighbours", "nearest", "similar_items", "similar_users", "similarities_of_items"]
 
 _ROWS = 1 << 16  # rows of factors in float64 at the same time
 
@@ -30,7 +30,7 @@ class Neighbours(NamedTuple):
 
 def similar_items(model: SavedModel, item_row: int, n: int = 10) -> Neighbours:
     """The items most similar to an item, without itself and without those of similarity 0 or below."""
-    return _best(similarities_of_items(model, item_row), item_row, n)
+    return nearest(similarities_of_items(model, item_row), n, item_row)
 
 
 def similar_users(
@@ -47,13 +47,13 @@ def similar_users(
         among, itself = model, user_row
     if isinstance(model, FactorModel) and isinstance(among, FactorModel):
         w = among.user_factors
-        return _best(_cosines(model.user_factors[user_row], w.shape[0], lambda lo, hi: w[lo:hi]), itself, n)
+        return nearest(_cosines(model.user_factors[user_row], w.shape[0], lambda lo, hi: w[lo:hi]), n, itself)
     seen = among.seen
     own, mine = np.zeros(seen.shape[1]), model.seen
     own[mine.indices[mine.indptr[user_row] : mine.indptr[user_row + 1]]] = 1
     sizes = np.diff(seen.indptr)
     common = np.add.reduceat(np.append(own[seen.indices], 0.0), seen.indptr[:-1]) * (sizes > 0)
-    return _best(_shared(common, sizes, int(own.sum())), itself, n)
+    return nearest(_shared(common, sizes, int(own.sum())), n, itself)
 
 
 def similarities_of_items(model: SavedModel, item_row: int) -> NDArray[np.float64]:
@@ -84,7 +84,8 @@ def _shared(common: NDArray[np.number], sizes: NDArray[np.number], own: int) -> 
     return shared
 
 
-def _best(similarities: NDArray[np.float64], itself: int, n: int) -> Neighbours:
+def nearest(similarities: NDArray[np.float64], n: int, itself: int = -1) -> Neighbours:
+    """The rows of the n largest similarities above 0, without `itself`."""
     left = np.flatnonzero(similarities > 0)
     left = left[left != itself]
     if left.size > n:  # only those that can be among the n best are sorted

@@ -11,7 +11,7 @@ from pipeline.models.item_snapshot import SEPARATOR, ItemSnapshot
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.neighbours import similar_users, similarities_of_items
 
-__all__ = ["GenreMatch", "OtherUsers", "Reasons", "SimilarItem", "genre_match", "reasons_for"]
+__all__ = ["GenreMatch", "OtherUsers", "Reasons", "SimilarItem", "genre_match", "genres_match", "reasons_for"]
 
 # Users that count as similar to a user.
 N_SIMILAR_USERS = 50
@@ -100,7 +100,15 @@ def genre_match(
     snapshot: ItemSnapshot, rows: NDArray[np.integer], scores: NDArray[np.floating], item_row: int
 ) -> GenreMatch | None:
     """The match of an item with a history: rows (n,) of its items, and their scores (n,) ≥ 0."""
-    if snapshot.genres is None or not (own := _genres(snapshot.genres, item_row)):
+    own = frozenset() if snapshot.genres is None else _genres(snapshot.genres, item_row)
+    return genres_match(snapshot, rows, scores, own)
+
+
+def genres_match(
+    snapshot: ItemSnapshot, rows: NDArray[np.integer], scores: NDArray[np.floating], own: frozenset[str]
+) -> GenreMatch | None:
+    """`genre_match` of an item that has the genres `own`, and may be none of the model's."""
+    if snapshot.genres is None or not own:
         return None
     weights = scores.astype(np.float64) if scores.any() else np.ones(rows.size)
     total = float(weights.sum())

@@ -29,7 +29,12 @@ class ProcessIdentity:
     @classmethod
     def me(cls) -> ProcessIdentity:
         """This process."""
-        return cls(_host(), os.getpid(), _started(os.getpid()) or "")
+        return cls.with_pid(os.getpid())
+
+    @classmethod
+    def with_pid(cls, pid: int) -> ProcessIdentity:
+        """The process of this number on this machine."""
+        return cls(_host(), pid, _started(pid) or "")
 
     @classmethod
     def of(cls, text: str) -> ProcessIdentity | None:

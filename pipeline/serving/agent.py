@@ -25,6 +25,7 @@ from pipeline.models.members import copy_saved_model
 from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
+from pipeline.serving.job_runner import JobRunner
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import metrics
 from pipeline.serving.model_snapshot import ModelSnapshot
@@ -38,6 +39,8 @@ __all__ = ["Agent", "run_agent"]
 _LOG = logging.getLogger("rankline")
 _WORKER_SECONDS = 180.0  # for the workers to load a version; compiling the kernels takes some 15 s
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds until a version that was refused is tried again
+_JOB_SECONDS = 0.2  # between two looks at the table of jobs
+_JOBS_END_SECONDS = 9.0  # the supervisor waits for a second more
 _KEPT = 3  # copies besides the current one
 
 
@@ -53,18 +56,30 @@ class Agent:
         self._config, self._stopping = config, stopping
         self._folder = LiveFolder(config.live, config.model)
         self._snapshot = ModelSnapshot(self._folder, config.model)
+        self._jobs = JobRunner(config, self._folder, self._look_again, self._snapshot, stopping)
         self._opened = self._checked = False
         self._fault = ""
         # (version, run) → when to try it again, the pause before that
         self._refused: dict[tuple[str, str], tuple[float, float]] = {}
 
     def run(self) -> None:
-        """Look at MLflow every few seconds until it is to stop."""
+        """Look at MLflow every few seconds, and for jobs more often, until it is to stop."""
+        self._jobs.begin()
         while not self._stopping.is_set():
             self.look()
             if self._opened:
                 self._snapshot.refresh()
-            self._stopping.wait(self._config.options.poll_seconds)
+            until = time.monotonic() + self._config.options.poll_seconds
+            self._jobs.visit()
+            while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(_JOB_SECONDS, left)):
+                self._jobs.visit()
+        self._jobs.close()
+
+    def _look_again(self) -> str:
+        """A look after a change of the champion; what it could not do."""
+        self._refused.clear()  # whoever asks for a version again has a reason
+        self.look()
+        return self._fault
 
     def look(self) -> None:
         """One look at the champion, and a swap if it is another one than is served. Never raises."""
@@ -204,7 +219,8 @@ class Agent:
             return
         try:
             with InteractionLog.open(path, create=False) as log:
-                log.set_covered(min((copy.watermark.get(log.log_id, 0) for copy in self._folder.copies()), default=0))
+                copies = self._folder.copies_of_all_names  # the log is theirs together
+                log.set_covered(lambda: min((copy.watermark.get(log.log_id, 0) for copy in copies()), default=0))
         except RanklineError as error:
             _LOG.warning(f"{error}")
 
@@ -242,11 +258,17 @@ def run_agent(config: ServiceConfig) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
-    threading.Thread(target=keep_in_touch, args=(config, stopping), daemon=True).start()
-    if config.redis is not None:
-        folder = LiveFolder(config.live, config.model)
-        threading.Thread(target=keep_published, args=(folder, config.redis, stopping), daemon=True).start()
+    for one in config.every:
+        threading.Thread(target=keep_in_touch, args=(one, stopping), daemon=True).start()
+        if one.redis is not None:
+            folder = LiveFolder(one.live, one.model)
+            threading.Thread(target=keep_published, args=(folder, one.redis, stopping), daemon=True).start()
+    others = [threading.Thread(target=Agent(other, stopping).run, daemon=True) for other in config.others]
+    for thread in others:
+        thread.start()
     Agent(config, stopping).run()
+    for thread in others:  # they end their trainings
+        thread.join(_JOBS_END_SECONDS)
 
 
 def _end_with(stopping: threading.Event) -> None:

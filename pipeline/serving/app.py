@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -11,28 +11,42 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from pipeline.serving.gate import Gate, request_id_of
+from pipeline.serving.page.app import page_problem, with_page
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
 from pipeline.serving.routes.embedding import embedding_routes
 from pipeline.serving.routes.explain import explain_routes
+from pipeline.serving.routes.forget import forget_routes
 from pipeline.serving.routes.get import Answer, Get
 from pipeline.serving.routes.items import item_routes
 from pipeline.serving.routes.jobs import job_gets
 from pipeline.serving.routes.lists import list_routes
-from pipeline.serving.routes.models import model_gets
+from pipeline.serving.routes.models import model_changes, model_gets
 from pipeline.serving.routes.openapi import document
 from pipeline.serving.routes.post import post_routes
 from pipeline.serving.routes.preferences import preference_gets, preference_puts
 from pipeline.serving.routes.state import state_routes
-from pipeline.serving.routes.training import training_gets
+from pipeline.serving.routes.training import training_gets, training_posts
 from pipeline.serving.service import Service
 
 __all__ = ["make_app"]
 
 
 def make_app(service: Service) -> tuple[Gate, FastAPI]:
-    """The application, and the part of it that routes."""
+    """The application of all models, and the part of it that routes for the first."""
+    names = service.config.names
+    apps = [_routes_of(one, names if one is service else ()) for one in service.every]
+    options = service.config.options
+    limit = RateLimit(options.rate_limit, options.workers)
+    log = RequestLog(service.config.log_format, enabled=options.access_log == "yes")
+    named = dict(zip(names, apps, strict=True)) if names else {}
+    page = with_page(apps[0], service)
+    return Gate(page, service.access, limit, service.metrics, log, page_problem, named), apps[0]
+
+
+def _routes_of(service: Service, names: Sequence[str]) -> FastAPI:
+    """The routes of one model; its document has those under `names` besides."""
     gets = [*list_routes(service), *item_routes(service), *explain_routes(service), *preference_gets(service)]
     gets += [*embedding_routes(service), *model_gets(service), *training_gets(service), *job_gets(service)]
     gets += state_routes(service)
@@ -40,7 +54,7 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
 
     def openapi(scope: object, values: object) -> Answer:
         if not made:
-            made.append(orjson.dumps(document(app, gets)))
+            made.append(orjson.dumps(document(app, gets, names)))
         return Answer(made[0])
 
     gets.append(Get("/openapi.json", "This document.", openapi, {"type": "object"}))
@@ -52,14 +66,12 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
         routes=[get.route for get in gets],
     )
     app.include_router(post_routes(service))
-    app.include_router(preference_puts(service))
+    for make in (preference_puts, training_posts, model_changes, forget_routes):
+        app.include_router(make(service))
     app.add_exception_handler(Problem, _answering(_same))
     app.add_exception_handler(RequestValidationError, _answering(_invalid))
     app.add_exception_handler(HTTPException, _answering(_http))
-    options = service.config.options
-    limit = RateLimit(options.rate_limit, options.workers)
-    log = RequestLog(service.config.log_format, enabled=options.access_log == "yes")
-    return Gate(app, service.access, limit, service.metrics, log), app
+    return app
 
 
 def _answering(problem_of: Callable[[Any], Problem]) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -8,27 +8,29 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from pipeline.serving.access import Access
+from pipeline.serving.access import Access, is_of_page
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
 
-__all__ = ["ROUTE", "Gate", "key_of", "may_see_details", "request_id_of"]
+__all__ = ["ROUTE", "Gate", "has_no_keys", "key_of", "may", "may_see_details", "request_id_of", "send_problem"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+SendProblem = Callable[[Scope, Receive, Send, Problem], Awaitable[None]]
 
 _LOG = logging.getLogger("rankline")
 _BODY, _BATCH = 64 << 10, 1 << 20  # bytes
 _LARGE = frozenset(("/api/v1/interactions", "/api/v1/recommendations"))
 _BODY_SECONDS = 10.0
+_V1 = "/api/v1/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 ROUTE = "rankline.route"  # the template of the path, as the routes of GET note it
 _ID, _KEY, _NO_KEYS = "rankline.request_id", "rankline.key", "rankline.no_keys"
@@ -37,6 +39,19 @@ _ALWAYS = [
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
 ]
+_OF_PAGE = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"same-origin"),
+    (b"vary", b"Accept"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+]
+# Kept by browsers, and asked for anew each time: after an upgrade nobody has the old script beside the new page.
+_STATIC = [(name, b"no-cache" if name == b"cache-control" else value) for name, value in _OF_PAGE]
 
 
 def request_id_of(scope: Scope) -> str:
@@ -46,8 +61,18 @@ def request_id_of(scope: Scope) -> str:
 
 def may_see_details(scope: Scope) -> bool:
     """Whether the request has the scope `read`, or there are no keys."""
+    return may(scope, "read")
+
+
+def may(scope: Scope, name: str) -> bool:
+    """Whether the request has that scope; without keys, everybody who may ask has all but `admin`."""
     key = scope.get(_KEY)
-    return bool(scope.get(_NO_KEYS)) if key is None else "read" in key.scopes
+    return (has_no_keys(scope) and name != "admin") if key is None else name in key.scopes
+
+
+def has_no_keys(scope: Scope) -> bool:
+    """Whether there are no keys."""
+    return bool(scope.get(_NO_KEYS))
 
 
 def key_of(scope: Scope) -> str:
@@ -57,23 +82,51 @@ def key_of(scope: Scope) -> str:
 
 
 class Gate:
-    """Wraps the application."""
+    """Wraps the application.
 
-    def __init__(self, app: App, access: Access, limit: RateLimit, metrics: Metrics, log: RequestLog) -> None:
+    Parameters
+    ----------
+    page_problem : answers with a problem where the page was asked
+    named : the applications of models by name: ``/api/v1/NAME/…`` is ``/api/v1/…`` of one of them
+    """
+
+    def __init__(
+        self,
+        app: App,
+        access: Access,
+        limit: RateLimit,
+        metrics: Metrics,
+        log: RequestLog,
+        page_problem: SendProblem | None = None,
+        named: Mapping[str, App] | None = None,
+    ) -> None:
         self._app, self._access, self._limit, self._metrics, self._log = app, access, limit, metrics, log
+        self._page_problem, self._named = page_problem, named or {}
         self.draining = False
         self.in_flight = 0
+
+    def _named_app(self, scope: Scope) -> App:
+        """The application that the path names, which sees the path without the name; so do keys and limits."""
+        name, slash, rest = scope["path"].removeprefix(_V1).partition("/")
+        if not (slash and rest and scope["path"].startswith(_V1)):
+            return self._app
+        app = self._named.get(name)
+        if app is None:
+            return self._app
+        scope["path"] = _V1 + rest
+        return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        app = self._named_app(scope) if self._named else self._app
         begun = time.perf_counter()
         request_id, traceparent, length = _headers_of(scope)
         scope[_ID] = request_id
         status, version = 0, ""
-        own = [(b"x-request-id", request_id.encode()), *_ALWAYS]
+        own = [(b"x-request-id", request_id.encode()), *_always(scope["path"])]
         if self.draining:
             own.append((b"connection", b"close"))
 
@@ -96,11 +149,14 @@ class Gate:
                 self._limit.take(scope[_KEY].id)
             if scope["method"] not in ("GET", "HEAD"):
                 receive = _bounded(receive, _BATCH if scope["path"] in _LARGE else _BODY, length)
-            await self._app(scope, receive, sending)
+            await app(scope, receive, sending)
         except Problem as problem:
             if status:
                 raise
-            await send_problem(sending, problem, request_id)
+            if self._page_problem is not None and is_of_page(scope["path"]):
+                await self._page_problem(scope, receive, sending, problem)
+            else:
+                await send_problem(sending, problem, request_id)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # whatever it is, the client gets an answer
@@ -117,6 +173,12 @@ class Gate:
             self._metrics.request(scope["method"] if route != "none" else "any", route, str(status)).inc()
             self._metrics.seconds(route).observe(seconds)
             self._log.write(scope["method"], route, status, seconds, request_id, version, traceparent)
+
+
+def _always(path: str) -> list[tuple[bytes, bytes]]:
+    if not is_of_page(path):
+        return _ALWAYS
+    return _STATIC if path.startswith("/static/") else _OF_PAGE
 
 
 def _headers_of(scope: Scope) -> tuple[str, str, int | None]:

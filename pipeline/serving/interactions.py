@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -108,6 +108,14 @@ class InteractionReader:
             self.failed = str(error)
             return False
 
+    def forgotten(self, users: Iterable[int | str]) -> set[int | str]:
+        """Those of the users who were forgotten."""
+        try:
+            return {user for user in users if self._log.is_forgotten(user)}
+        except _UNREADABLE as error:
+            self.failed = str(error)
+            return set()
+
     def pending(self) -> tuple[int, float]:
         """Interactions that wait to be shipped, and seconds since the oldest of them came. Raises the log's errors."""
         count, oldest = self._log.pending()
@@ -150,6 +158,13 @@ class InteractionWriter:
             return await asyncio.to_thread(self._log.set_preference, user, genres)
         except _UNREADABLE as error:
             raise Problem(Code.LOG_UNAVAILABLE, "Nothing was kept: the log can't be written just now") from error
+
+    async def forget(self, user: int | str) -> None:
+        """Take nothing of a user any more, and delete what there is: on disk when this returns. Raises Problem."""
+        try:
+            await asyncio.to_thread(self._log.forget, user)
+        except _UNREADABLE as error:
+            raise Problem(Code.LOG_UNAVAILABLE, "Nobody was forgotten: the log can't be written just now") from error
 
     def close(self) -> None:
         """Write what has queued, then end the thread."""

@@ -75,6 +75,12 @@ class KeyFile:
         same = hmac.compare_digest(digest, key.sha256 if key is not None else "0" * 64)
         return key if same else None
 
+    def of(self, key_id: str, sha256: str) -> Key | None:
+        """The key of that id, if it has this sha256 and is not revoked. Raises ArtifactError."""
+        self._look()
+        key = self._keys.get(key_id)
+        return key if key is not None and hmac.compare_digest(key.sha256, sha256) else None
+
     def add(self, scopes: Sequence[str], name: str | None = None) -> str:
         """Make a key and return it: it can't be shown again. Raises UsageError for a name that is none or taken."""
         key_id = secrets.token_hex(4) if name is None else name

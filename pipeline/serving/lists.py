@@ -10,8 +10,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from pipeline.errors import InputError
 from pipeline.models.item_snapshot import SEPARATOR
 from pipeline.models.saved_model import SavedModel
+from pipeline.ranking.scorer import Scorer
 from pipeline.ranking.topk import TopK
 from pipeline.serving.overlay import History, Interaction, history_of
 from pipeline.serving.problems import Code, Problem
@@ -25,6 +27,7 @@ __all__ = [
     "allowed_rows",
     "as_json",
     "as_object",
+    "limited",
     "list_of",
     "popular_list",
     "scores_of",
@@ -35,7 +38,10 @@ POPULAR, FOLD_IN = "popular", "fold_in"
 
 
 class ListOptions(NamedTuple):
-    """What is asked of a list. `allow` and `deny` are ids; those that the model does not know are ignored."""
+    """What is asked of a list. `allow` and `deny` are ids; those that the model does not know are ignored.
+
+    `max_per_genre` is how many items of one genre it may hold; None for any number.
+    """
 
     k: int = 10
     genre: str | None = None
@@ -43,6 +49,7 @@ class ListOptions(NamedTuple):
     unknown: Literal["popular", "error"] = "popular"
     allow: tuple[int | str, ...] | None = None
     deny: tuple[int | str, ...] = ()
+    max_per_genre: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +98,7 @@ def _list(
     unknown: str,
     liked: Sequence[str] = (),
 ) -> UserList:
-    scorer = served.scorer
+    scorer = limited(served, options)
     k = min(options.k, max(1, len(scorer.items)))
     allow, deny = allowed_rows(served, options)
     if row >= 0 and not new:
@@ -103,19 +110,29 @@ def _list(
             raise Problem(Code.UNKNOWN_USER, unknown)
         left_out = () if history is None else history.unknown
         source, allow = _popular(served, options, allow, liked)
-        return UserList(source, popular_list(served, k, allow, deny), left_out)
-    return UserList(FOLD_IN, _folded(served, row, history, options, allow, deny), history.unknown)
+        return UserList(source, popular_list(scorer, k, allow, deny), left_out)
+    return UserList(FOLD_IN, _folded(scorer, row, history, options, allow, deny), history.unknown)
+
+
+def limited(served: ServedModel, options: ListOptions) -> Scorer:
+    """The scorer, under the limit by genre that is asked for. Raises Problem where the items have no genres."""
+    if options.max_per_genre is None:
+        return served.scorer
+    try:
+        return served.scorer.limited(options.max_per_genre)
+    except InputError as error:
+        raise Problem(Code.INVALID_REQUEST, f"max_per_genre: {error}") from None
 
 
 def _folded(
-    served: ServedModel,
+    scorer: Scorer,
     row: int,
     history: History,
     options: ListOptions,
     allow: NDArray[np.int32] | None,
     deny: NDArray[np.int32] | None,
 ) -> TopK:
-    scorer, k = served.scorer, min(options.k, max(1, len(served.scorer.items)))
+    k = min(options.k, max(1, len(scorer.items)))
     if row >= 0 and scorer.model.seen.dtype != np.float32:
         # Of before scores were saved: the user keeps their row, and sees nothing twice.
         also = history.cells if options.exclude_seen else None
@@ -125,10 +142,10 @@ def _folded(
 
 
 def popular_list(
-    served: ServedModel, k: int, allow: NDArray[np.int32] | None = None, deny: NDArray[np.int32] | None = None
+    scorer: Scorer, k: int, allow: NDArray[np.int32] | None = None, deny: NDArray[np.int32] | None = None
 ) -> TopK:
     """The most popular of the allowed items; their scores are numbers of interactions."""
-    return served.scorer.popular_rows(1, min(k, max(1, len(served.scorer.items))), allow=allow, deny=deny)
+    return scorer.popular_rows(1, min(k, max(1, len(scorer.items))), allow=allow, deny=deny)
 
 
 def _popular(

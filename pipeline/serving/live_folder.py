@@ -10,13 +10,15 @@ warehouse.json     what it saw at its last visit to a warehouse that is a server
 jobs.db            what workers ask of the agent: `JobTable`
 jobs/              what the processes of jobs print
 snapshots/         what the agent has read for the workers: models.json, training.json, comparisons
-interactions.db    new interactions
+interactions.db    new interactions, and beside it a copy of who was forgotten
 keys.json          hashes of API keys
+sessions.db        hashes of the page's sessions
 metrics/           counters of all processes
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -98,6 +100,7 @@ class LiveFolder:
     """
 
     def __init__(self, host: Path, name: str = DEFAULT_NAME) -> None:
+        self._host = host
         self.root = root = host if name == DEFAULT_NAME else host / name
         self.current_path, self.candidate_path = root / "current.json", root / "candidate.json"
         self.models, self.workers = root / "models", root / "workers"
@@ -106,6 +109,7 @@ class LiveFolder:
         self.jobs_path, self.jobs, self.snapshots = root / "jobs.db", root / "jobs", root / "snapshots"
         self.models_snapshot, self.training_snapshot = self.snapshots / "models.json", self.snapshots / "training.json"
         self.interactions_path, self.keys_path = host / "interactions.db", host / "keys.json"
+        self.sessions_path = host / "sessions.db"
 
     def make(self) -> None:
         """Make the folders that are missing."""
@@ -117,6 +121,10 @@ class LiveFolder:
         """The folder of a version's copy."""
         return self.models / digest
 
+    def comparison(self, run_a: str, run_b: str) -> Path:
+        """The file of a comparison of two runs, whose evaluations never change."""
+        return self.snapshots / f"comparison-{hashlib.sha256(f'{run_a} {run_b}'.encode()).hexdigest()[:32]}.json"
+
     def current(self) -> Pointer | None:
         """The version that is served; None before the first. Raises ArtifactError for a file that is damaged."""
         return _pointer(self.current_path)
@@ -127,13 +135,12 @@ class LiveFolder:
 
     def copies(self) -> list[Pointer]:
         """The verified copies that are there, the one fetched last first."""
-        pointers = []
-        for path in self.models.glob("*.json"):
-            with suppress(ArtifactError):
-                pointer = _pointer(path)
-                if pointer is not None and self.model_folder(pointer.digest).is_dir():
-                    pointers.append(pointer)
-        return sorted(pointers, key=lambda pointer: -pointer.at)
+        return sorted(_copies(self.models), key=lambda pointer: -pointer.at)
+
+    def copies_of_all_names(self) -> list[Pointer]:
+        """The copies of this host's models of every name."""
+        folders = [self._host / "models", *self._host.glob("*/models")]
+        return [pointer for folder in folders for pointer in _copies(folder)]
 
     def propose(self, pointer: Pointer) -> None:
         """Ask the workers to load a version."""
@@ -167,6 +174,14 @@ class LiveFolder:
     def forget_worker(self, pid: int) -> None:
         """Remove the report of a worker that has ended."""
         (self.workers / f"{pid}.json").unlink(missing_ok=True)
+
+
+def _copies(folder: Path) -> Iterator[Pointer]:
+    for path in folder.glob("*.json"):
+        with suppress(ArtifactError):
+            pointer = _pointer(path)
+            if pointer is not None and (folder / pointer.digest).is_dir():
+                yield pointer
 
 
 def _pointer(path: Path) -> Pointer | None:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -82,10 +82,20 @@ class Metrics:
         self.active_models = Gauge(
             "rankline_active_models", "Models in a worker's memory.", registry=own, multiprocess_mode="livemax"
         )
+        self._loaded: dict[str, int] = {}
         self.request = cache(self._requests.labels)
         self.seconds = cache(self._seconds.labels)
         self.fallback = cache(self._fallbacks.labels)
         self.swap = cache(self._swaps.labels)
+
+    def loaded(self, name: str) -> Callable[[int], None]:
+        """Is to be told how many versions of a model are in memory."""
+
+        def say(n: int) -> None:
+            self._loaded[name] = n
+            self.active_models.set(sum(self._loaded.values()))
+
+        return say
 
 
 @cache
@@ -94,13 +104,13 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def exposition(extra: dict[str, tuple[str, float]], info: dict[str, str]) -> bytes:
+def exposition(extra: Mapping[str, tuple[str, float]], infos: Sequence[Mapping[str, str]]) -> bytes:
     """All processes' metrics as Prometheus text.
 
     Parameters
     ----------
     extra : name → help and value of gauges that are read at the scrape
-    info : labels of ``rankline_model_info``
+    infos : labels of ``rankline_model_info``, of each model
     """
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.core import GaugeMetricFamily, Metric
@@ -124,9 +134,10 @@ def exposition(extra: dict[str, tuple[str, float]], info: dict[str, str]) -> byt
             yield GaugeMetricFamily("rankline_cache_hit_rate", "Share of answers from a cache.", rate)
             for name, (text, value) in extra.items():
                 yield GaugeMetricFamily(name, text, value)
-            if info:
-                family = GaugeMetricFamily("rankline_model_info", "The served model.", labels=list(info))
-                family.add_metric(list(info.values()), 1.0)
+            if infos:
+                family = GaugeMetricFamily("rankline_model_info", "The served model.", labels=list(infos[0]))
+                for info in infos:
+                    family.add_metric(list(info.values()), 1.0)
                 yield family
 
     registry = CollectorRegistry()

@@ -18,7 +18,7 @@ from scipy import sparse
 from pipeline.models.fold_in import transformed
 from pipeline.models.saved_model import SavedModel
 
-__all__ = ["History", "Interaction", "history_of"]
+__all__ = ["WATCHED", "History", "Interaction", "history_of", "raw_score"]
 
 _Event = tuple[bool, datetime, float]  # whether it is a rating, when, score
 
@@ -76,7 +76,7 @@ def history_of(model: SavedModel, row: int, new: Iterable[Interaction]) -> Histo
             by_item.setdefault(col, []).append(event)
     rule = _rule(model.meta)
     for col, events in by_item.items():
-        merged = _merged(rule, sorted(events), None if col not in cells else _raw(cells[col], model.meta))
+        merged = _merged(rule, sorted(events), None if col not in cells else raw_score(cells[col], model.meta))
         if merged is not None:
             cells[col] = float(transformed(np.array([merged], np.float32), model.meta)[0])
     cols = np.array(sorted(cells), np.int32)
@@ -112,8 +112,8 @@ def _merged(rule: str, events: list[_Event], before: float | None) -> float | No
     return None if known and not is_rating else score
 
 
-def _raw(value: float, meta: Mapping[str, Any]) -> float:
-    """The score before the transform; of a binary one 1."""
+def raw_score(value: float, meta: Mapping[str, Any]) -> float:
+    """A cell's score before the transform; of a binary one 1."""
     parameters = meta.get("parameters")
     name = parameters.get("transform", "none") if isinstance(parameters, Mapping) else "none"
     return float(np.expm1(value)) if name == "log1p" else value

@@ -7,7 +7,7 @@ empty, so that nothing is ever cleared.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, MutableMapping
+from collections.abc import Hashable, Mapping, MutableMapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,10 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from pipeline.models.item_snapshot import SEPARATOR, ItemSnapshot
+from pipeline.models.item_snapshot import ItemSnapshot
 from pipeline.models.saved_model import load_item_snapshot
+from pipeline.ranking.content import ContentScorer, words_of
+from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.rules import Rules
 from pipeline.ranking.scorer import Scorer
 from pipeline.serving.item_search import ItemSearch
@@ -76,7 +78,10 @@ class ServedModel:
 
     def under(self, rules: Rules) -> ServedModel:
         """The same model under other rules, with a cache of its own. Raises InputError."""
-        return ServedModel(self.pointer, self.scorer.under(rules), self.snapshot, self.fields, self._cache_bytes)
+        served = ServedModel(self.pointer, self.scorer.under(rules), self.snapshot, self.fields, self._cache_bytes)
+        if "content" in self.__dict__:
+            served.content = self.content
+        return served
 
     def store(self, key: Hashable, answer: CachedAnswer) -> None:
         """Keep an answer, if it is not larger than the cache."""
@@ -130,17 +135,44 @@ class ServedModel:
 
     def items(self, rows: NDArray[np.int32]) -> list[dict[str, Any]]:
         """What answers say of the items in `rows`, (n,), without rank and score."""
-        snapshot = self.snapshot
-        made: list[dict[str, Any]] = [{"item_id": value} for value in snapshot.ids.values[rows].tolist()]
+        known = self.snapshot
+        return self._described(rows, known.ids.values, known.titles, known.genres, known.popularity)
+
+    def other_row(self, item: int | str) -> int:
+        """The row of an item outside the model among those that are known; -1 for an unknown one."""
+        others = self.snapshot.others
+        return -1 if others is None else others.ids.row(item)
+
+    def other_items(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """`items` of items outside the model."""
+        others = self.snapshot.others
+        if others is None:
+            return []
+        nobody = np.zeros(len(others.ids), np.int64)
+        return self._described(np.array(rows, np.int32), others.ids.values, others.titles, others.genres, nobody)
+
+    @cached_property
+    def content(self) -> ContentScorer:
+        """Scores items outside the model."""
+        return ContentScorer(self.snapshot)
+
+    def _described(
+        self,
+        rows: NDArray[np.int32],
+        ids: NDArray[Any],
+        titles: NDArray[np.str_] | None,
+        genres: NDArray[np.str_] | None,
+        popularity: NDArray[np.int64],
+    ) -> list[dict[str, Any]]:
+        made: list[dict[str, Any]] = [{"item_id": value} for value in ids[rows].tolist()]
         for name in self.fields:
             values: list[Any]
             if name == "popularity":
-                values = snapshot.popularity[rows].tolist()
+                values = popularity[rows].tolist()
             elif name == "genres":
-                texts = [""] * len(made) if snapshot.genres is None else snapshot.genres[rows].tolist()
-                values = [[genre for genre in text.split(SEPARATOR) if genre] for text in texts]
+                values = [words_of(text) for text in ([""] * len(made) if genres is None else genres[rows].tolist())]
             else:
-                values = [""] * len(made) if snapshot.titles is None else snapshot.titles[rows].tolist()
+                values = [""] * len(made) if titles is None else titles[rows].tolist()
             for item, value in zip(made, values, strict=True):
                 item[name] = value
         return made
@@ -152,8 +184,11 @@ def load_served(folder: Path, pointer: Pointer, fields: tuple[str, ...], cache_b
     snapshot = load_item_snapshot(folder)
     if snapshot is None:  # saved before there were snapshots
         snapshot = ItemSnapshot.of(scorer.items, scorer.model.seen)
+    scorer.genre_source = GenreSource(lambda: snapshot)  # not read from the file a second time
     served = ServedModel(pointer, scorer, snapshot, fields, cache_bytes)
     scorer.prepare()
+    if snapshot.others is not None:
+        _ = served.content
     if len(scorer.users) and len(scorer.items):
         scorer.recommend_rows([0], 10)
         scorer.rank_cells(scorer.model.seen[:1].astype(np.float32), 10)

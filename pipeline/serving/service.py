@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.interaction_log import InteractionLog
+from pipeline.interaction_log import InteractionLog, Tombstones
+from pipeline.options.names import DEFAULT_NAME
 from pipeline.options.serve import ServeOptions
 from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.access import Access
@@ -17,6 +19,7 @@ from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.metrics import Metrics
+from pipeline.serving.sessions import Sessions
 from pipeline.serving.shared_cache.tier import SharedCache
 from pipeline.serving.snapshots import Snapshots
 
@@ -34,7 +37,10 @@ class ServiceConfig:
     tracking_uri : MLflow's store, which the agent alone opens
     rules : the snapshot of the rules about items
     log_format : ``text`` or ``json``
+    config_file : the rankline.yaml that the service was started with
+    environment : the variables that it was started with; it may hold passwords
     redis : where Redis is, as the second cache; None without it
+    others : of further models, which the same processes serve
     """
 
     options: ServeOptions
@@ -43,7 +49,22 @@ class ServiceConfig:
     tracking_uri: str
     rules: Path | None = None
     log_format: str = "text"
+    config_file: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     redis: RedisAddress | None = None
+    others: tuple[ServiceConfig, ...] = ()
+
+    @property
+    def every(self) -> tuple[ServiceConfig, ...]:
+        """Of all models, this first."""
+        return (self, *self.others)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models that are served under ``/api/v1/NAME`` besides."""
+        if not self.others and self.model == DEFAULT_NAME:
+            return ()
+        return tuple(config.model for config in self.every)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -61,7 +82,9 @@ class Service:
     shared : the cache in Redis; None without it
     jobs : what is asked of the agent
     snapshots : what the agent has read for the workers
+    tombstones : who was forgotten, for when the log can't be read
     draining : whether the process is about to stop
+    others : those of further models
     """
 
     config: ServiceConfig
@@ -71,6 +94,7 @@ class Service:
     metrics: Metrics
     jobs: JobTable
     snapshots: Snapshots
+    tombstones: Tombstones
     log: InteractionLog | None = None
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
@@ -78,6 +102,7 @@ class Service:
     shared: SharedCache | None = None
     draining: bool = False
     started: float = field(default_factory=time.time)
+    others: Sequence[Service] = ()
 
     @classmethod
     def of(cls, config: ServiceConfig, metrics: Metrics) -> Service:
@@ -85,13 +110,29 @@ class Service:
         folder = LiveFolder(config.live, config.model)
         folder.make()
         cache_bytes = config.options.cache_mb << 20
-        model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.active_models.set)
-        access = Access(KeyFile(folder.keys_path), config.options.host)
+        model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.loaded(config.model))
+        access = Access(KeyFile(folder.keys_path), config.options.host, Sessions(folder.sessions_path))
         redis, shared = config.redis, None
         if redis is not None:
             shared = SharedCache(redis, config.options.redis_timeout_ms / 1000)
+        tombstones = Tombstones(folder.interactions_path)
         jobs, snapshots = JobTable(folder.jobs_path), Snapshots(folder)
-        return cls(config, folder, model, access, metrics, jobs, snapshots, shared=shared)
+        others = [cls.of(other, metrics) for other in config.others]
+        for other in others:
+            other.shared = shared  # keys name the version
+        return cls(config, folder, model, access, metrics, jobs, snapshots, tombstones, shared=shared, others=others)
+
+    @property
+    def every(self) -> list[Service]:
+        """Those of all models, this first."""
+        return [self, *self.others]
+
+    def use(self, log: InteractionLog) -> None:
+        """Read and write the log, which is one for all models. Needs a running event loop."""
+        reader, writer = InteractionReader(log), InteractionWriter(log)
+        for service in self.every:
+            service.log, service.reader, service.writer = log, reader, writer
+            service.log_fault = ""
 
     @property
     def uptime(self) -> float:

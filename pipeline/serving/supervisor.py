@@ -9,8 +9,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.serving import metrics
 from pipeline.serving.access import is_loopback
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.live_folder import LiveFolder
+from pipeline.serving.names import check_names
 from pipeline.serving.service import ServiceConfig
 
 __all__ = ["serve"]
@@ -80,26 +81,31 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
     if options.min_rating > options.max_rating:
         raise UsageError("min_rating must not be above max_rating")
     signing = SigningKeys.of_environment()
-    folder = LiveFolder(config.live, config.model)
-    folder.make()
+    check_names([one.model for one in config.every])
+    folders = [LiveFolder(one.live, one.model) for one in config.every]
+    for each in folders:
+        each.make()
+    folder = folders[0]
     if not is_loopback(options.host) and not KeyFile(folder.keys_path).keys():
         raise UsageError(
             f"--host {options.host} can be reached from elsewhere, and there are no keys: "
             "make one first (rankline key add --scope read), or serve on 127.0.0.1"
         )
-    with _only_service(folder), _listen(options.host, options.port) as listening:
-        for stale in folder.workers.glob("*.json"):
-            stale.unlink(missing_ok=True)
-        folder.withdraw()
+    with ExitStack() as stack:
+        for each in folders:
+            stack.enter_context(_only_service(each))
+        listening = stack.enter_context(_listen(options.host, options.port))
+        for each in folders:
+            for stale in each.workers.glob("*.json"):
+                stale.unlink(missing_ok=True)
+            each.withdraw()
         metrics.prepare(folder.metrics)
         address = _address(listening)
         if signing:
             say(f"only models signed with {', '.join(signing.keys)} are served ({signing.where})")
         say(f"serving at {address} with {options.workers} worker(s); the folder is {folder.root}")
-        try:
-            _supervise(config, folder, listening)
-        finally:
-            metrics.remove()
+        stack.callback(metrics.remove)
+        _supervise(config, folders, listening)
 
 
 def _only_service(folder: LiveFolder) -> FileLock:
@@ -109,7 +115,7 @@ def _only_service(folder: LiveFolder) -> FileLock:
         raise LockedError(f"{error}: another `rankline serve` uses this folder; --live-dir names another") from None
 
 
-def _supervise(config: ServiceConfig, folder: LiveFolder, listening: socket.socket) -> None:
+def _supervise(config: ServiceConfig, folders: Sequence[LiveFolder], listening: socket.socket) -> None:
     # Imported once, before the processes are forked: they share the memory, and begin at once.
     from pipeline.kernels import available, compiled
     from pipeline.serving import worker
@@ -133,7 +139,8 @@ def _supervise(config: ServiceConfig, folder: LiveFolder, listening: socket.sock
     agent = _Child("agent", _as_child(_run_agent), (config,))
 
     def ended(pid: int) -> None:
-        folder.forget_worker(pid)
+        for folder in folders:
+            folder.forget_worker(pid)
         metrics.process_ended(pid)
 
     while not asked.is_set():

@@ -16,7 +16,6 @@ from pipeline.errors import RanklineError
 from pipeline.interaction_log import InteractionLog
 from pipeline.serving.app import make_app
 from pipeline.serving.gate import Gate
-from pipeline.serving.interactions import InteractionReader, InteractionWriter
 from pipeline.serving.metrics import metrics
 from pipeline.serving.protocol import PatientProtocol
 from pipeline.serving.service import Service, ServiceConfig
@@ -49,7 +48,9 @@ class _Server(uvicorn.Server):
         if self._ending is not None:
             self.should_exit = True
             return
-        self._service.draining = self._gate.draining = True
+        self._gate.draining = True
+        for service in self._service.every:
+            service.draining = True
         self._ending = self._loop.create_task(self._end())
 
     async def _end(self) -> None:
@@ -71,7 +72,8 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
     logging.getLogger("uvicorn.error").handlers = _LOG.handlers  # what it says of clients, in the same form
     service = Service.of(config, metrics())
     _open_log(service)
-    await service.model.look()
+    for one in service.every:
+        await one.model.look()
     gate, _ = make_app(service)
     server = _Server(
         uvicorn.Config(
@@ -91,7 +93,8 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
         service,
         gate,
     )
-    watching = [asyncio.create_task(service.model.watch()), asyncio.create_task(_with_supervisor(server))]
+    watching = [asyncio.create_task(one.model.watch()) for one in service.every]
+    watching.append(asyncio.create_task(_with_supervisor(server)))
     watching.append(asyncio.create_task(_open_log_later(service)))
     if service.shared is not None:
         watching.append(asyncio.create_task(service.shared.watch()))
@@ -102,7 +105,8 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
             task.cancel()
         if service.shared is not None:
             await service.shared.close()
-        service.folder.forget_worker(os.getpid())
+        for one in service.every:
+            one.folder.forget_worker(os.getpid())
         if service.writer is not None:
             await asyncio.to_thread(service.writer.close)
         if service.log is not None:
@@ -116,12 +120,12 @@ def _open_log(service: Service) -> None:
     except (RanklineError, OSError) as error:
         if str(error) != service.log_fault:
             _LOG.error(f"no new interactions can be kept: {error}")
-        service.log_fault = str(error)
+        for one in service.every:
+            one.log_fault = str(error)
         return
-    service.log, service.reader, service.writer = log, InteractionReader(log), InteractionWriter(log)
     if service.log_fault:
         _LOG.info("new interactions are kept again")
-    service.log_fault = ""
+    service.use(log)
 
 
 async def _open_log_later(service: Service) -> None:

@@ -163,6 +163,7 @@ def test_titles_and_genres_of_many_items(warehouse: Warehouse) -> None:
     assert described["0"] == ("It's 0", ("Crime", "Drama"), ())
     assert described["1201"] == ("It's 1201", (), ())
     assert described["1202"] == ("It's 1202", (), ())
+    assert set(describe(warehouse, [0, 7, n - 1], 2)) == {"0", "7", *map(str, range(n - 5, n))}, "and the last of all"
 
 
 @pytest.mark.slow

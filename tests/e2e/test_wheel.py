@@ -107,8 +107,9 @@ def test_the_wheel_has_the_statements_the_page_and_the_licence(installed: Instal
     assert statements == {name for name in names if name.endswith(".sql")}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "pipeline").rglob("*.py")}
     assert modules == {name for name in names if name.endswith(".py")}
-    templates = ROOT / "pipeline" / "evaluation" / "report" / "templates"
-    assert {str(path.relative_to(ROOT)) for path in templates.iterdir()} <= names
+    page = ROOT / "pipeline" / "serving" / "page"
+    for folder in (ROOT / "pipeline" / "evaluation" / "report" / "templates", page / "templates", page / "static"):
+        assert {str(path.relative_to(ROOT)) for path in folder.iterdir()} <= names
     assert "License-Expression: Apache-2.0\n" in metadata
     assert {name.split("/")[0] for name in names} == {"pipeline", about.split("/")[0]}
 

@@ -55,6 +55,26 @@ def test_with_a_broken_log_lists_are_the_models_alone_and_nothing_is_acknowledge
     assert "interactions.db" in health["interaction_log"]["fault"]
 
 
+def test_with_a_broken_log_a_forgotten_user_stays_forgotten(workers: Workers) -> None:
+    workers.logs[0].forget(100)
+    with sqlite3.connect(workers.folder.interactions_path) as database:
+        database.execute("DROP TABLE interactions")
+        database.execute("DROP TABLE forgotten")
+    assert workers.get(LIST).json()["source"] == "popular"
+    assert workers.get("/api/v1/explain/100/1000").json()["source"] == "popular"
+    assert workers.get("/api/v1/users/100/similar").status_code == 404
+    near = {entry["user_id"] for entry in workers.get("/api/v1/users/101/similar?k=100").json()["users"]}
+    assert near
+    assert 100 not in near
+    other = workers.get("/api/v1/recommendations/101").json()
+    assert (other["user_id"], "degraded" in other) == (101, True)
+    workers.services[0].tombstones.path.write_text("")
+    assert (
+        workers.get(f"{LIST}?k=3").json()["recommendations"]
+        == workers.get("/api/v1/recommendations/101?k=3").json()["recommendations"]
+    ), "nobody can tell who was forgotten"
+
+
 def test_a_key_has_so_many_requests_a_second(workers: Workers) -> None:
     head = {"Authorization": f"Bearer {KeyFile(workers.folder.keys_path).add(('read',))}"}
     answers = [workers.get(LIST, headers=head) for _ in range(12)]

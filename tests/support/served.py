@@ -18,7 +18,7 @@ from pipeline.models.saved_model import ItemTexts, SavedModel
 from pipeline.options import ServeOptions, TrainOptions
 from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.app import make_app
-from pipeline.serving.interactions import InteractionReader, InteractionWriter
+from pipeline.serving.gate import Gate
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.service import Service, ServiceConfig
@@ -49,12 +49,14 @@ def item_texts(model: SavedModel) -> ItemTexts:
     return ItemTexts(titles, {item: (GENRES[n % 3], "All") for n, item in enumerate(ids)})
 
 
-def put_copy(folder: LiveFolder, model: SavedModel, version: str = "1", at: int = 1) -> Pointer:
-    """A copy of the model in the folder, as the agent makes one."""
+def put_copy(
+    folder: LiveFolder, model: SavedModel, version: str = "1", at: int = 1, texts: ItemTexts | None = None
+) -> Pointer:
+    """A copy of the model in the folder, as the agent makes one; `texts`, else those of `item_texts`."""
     folder.make()
     run_id = version * 32
     saved = replace(model, meta={**model.meta, "run_id": run_id})
-    incoming = saved.save(folder.models / f"incoming-{version}", item_texts(model))
+    incoming = saved.save(folder.models / f"incoming-{version}", texts or item_texts(model))
     digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
     pointer = Pointer(digest, "rankline", version[0], run_id, True, at)
     incoming.rename(folder.model_folder(digest))
@@ -65,30 +67,46 @@ def put_copy(folder: LiveFolder, model: SavedModel, version: str = "1", at: int 
 class Workers:
     """Several workers over one folder.
 
+    others : names of further models besides rankline
+
     Attributes
     ----------
     services : each worker's
     """
 
-    def __init__(self, live: Path, n: int = 2, redis: RedisAddress | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        live: Path,
+        n: int = 2,
+        redis: RedisAddress | None = None,
+        others: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
         self.runner = asyncio.Runner()
         spec = ServeOptions(**{"access_log": "no", "item_fields": "title,genres", **options})
-        self.config = ServiceConfig(spec, live, "rankline", "sqlite:///none", live / "rules.json", redis=redis)
+        first, *more = (
+            ServiceConfig(spec, live, name, "sqlite:///none", live / "rules.json", redis=redis)
+            for name in ("rankline", *others)
+        )
+        self.config = replace(first, others=tuple(more))
         self.folder = LiveFolder(live)
         self.services: list[Service] = []
         self.logs: list[InteractionLog] = []
         self.clients: list[httpx.AsyncClient] = []
+        self.gates: list[Gate] = []
         for _ in range(n):
             self.runner.run(self._start())
 
     async def _start(self) -> None:
         service = Service.of(self.config, Metrics())
         log = InteractionLog.open(service.folder.interactions_path)
-        service.reader, service.writer = InteractionReader(log), InteractionWriter(log)
-        await service.model.look()
+        service.use(log)
+        for one in service.every:
+            await one.model.look()
         if service.shared is not None:
             await service.shared.look()
         gate, self.app = make_app(service)
+        self.gates.append(gate)
         self.services.append(service)
         self.logs.append(log)
         self.clients.append(
@@ -100,7 +118,8 @@ class Workers:
     def look(self) -> None:
         """Let each worker look at the folder."""
         for service in self.services:
-            self.runner.run(service.model.look())
+            for one in service.every:
+                self.runner.run(one.model.look())
 
     def ask(self, method: str, path: str, worker: int = 0, **more: Any) -> httpx.Response:
         return self.runner.run(self.clients[worker].request(method, path, **more))

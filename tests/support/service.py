@@ -20,22 +20,24 @@ PATHS = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 class Served:
-    """The service in a home that has no MLflow store: it begins with its own copy."""
+    """The service, of two models, in a home that has no MLflow store: it begins with its own copies."""
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         live = LiveFolder(folder / "live")
         live.make()
         put_copy(live, small_trained("item-knn"))
+        put_copy(LiveFolder(folder / "live", "films"), small_trained("popular"))
         self.port = free_port()
         home = Home(folder)
         self.errors = folder / "errors.txt"
         command = [sys.executable, "-m", "pipeline", "serve", "--port", str(self.port), "--drain-seconds", "1"]
+        command += ["--also", "films"]
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
                 [*command, "--log-format", "json"], cwd=folder, env={**home.env, **PATHS, **env}, stderr=errors
             )
         until = time.monotonic() + 240
-        while self.ask("/api/v1/ready")[0] != 200:
+        while {self.ask(f"/api/v1/{name}ready")[0] for name in ("", "films/")} != {200}:
             assert self.process.poll() is None, self.errors.read_text()
             assert time.monotonic() < until, self.errors.read_text()
             time.sleep(0.1)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.output.escape import printable, printable_json
@@ -88,7 +89,12 @@ class Console:
             return
         from pipeline.runtime.progress import Reporter, silent
 
-        yield Reporter(_LOG.info, _log_stages() if self._json_log and not self._as_json else silent)
+        progress = _log_stages() if self._json_log and not self._as_json else silent
+        if path := os.environ.get("RANKLINE_PROGRESS_FILE"):
+            from pipeline.cli.output.progress_file import progress_file
+
+            progress = progress_file(Path(path), progress)
+        yield Reporter(_LOG.info, progress)
 
     def show(self, output: Output) -> None:
         """Print a result: its object with --json or in a JSON log, else its lines and tables."""

@@ -175,11 +175,18 @@ class QueryColumns(NamedTuple):
     tags: tuple[str, ...] = ()
 
 
-def describe(warehouse: Warehouse, items: Sequence[int | str]) -> dict[str, QueryColumns]:
-    """Titles and genres of the items (id as text → both), of those that the warehouse has."""
+def describe(warehouse: Warehouse, items: Sequence[int | str], n_others: int = 0) -> dict[str, QueryColumns]:
+    """Titles and genres of the items (id as text → both), of those that the warehouse has.
+
+    n_others : how many other items may be there besides, those with the last ids
+    """
     if not len(items) or warehouse.engine("raw.movies") is None:
         return {}
     texts = {}
+    if n_others:
+        last = warehouse.rows(sql.load("queries/last_items").text, {"most": len(items) + n_others})
+        texts = {str(row["item_id"]): _described(row) for row in last}
+        items = [item for item in items if str(item) not in texts]
     query = sql.load("queries/titles").text
     for start in range(0, len(items), _IDS):
         ids = [str(item) for item in items[start : start + _IDS]]

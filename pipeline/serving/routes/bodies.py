@@ -55,6 +55,7 @@ class BatchRequest(_Body):
     exclude_seen: StrictBool = True
     allow: Annotated[list[Id], Field(max_length=5000)] | None = None
     deny: Annotated[list[Id], Field(max_length=5000)] | None = None
+    max_per_genre: Annotated[StrictInt, Field(ge=1, le=100)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> BatchRequest:

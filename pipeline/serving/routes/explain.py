@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.models.saved_model import SavedModel
+from pipeline.ranking.content import CONTENT
 from pipeline.ranking.explain import Explanation, explain, interactions_with
-from pipeline.ranking.neighbours import Neighbours, similar_items, similar_users
+from pipeline.ranking.neighbours import Neighbours, nearest, similar_items, similar_users
 from pipeline.ranking.reasons import Reasons, reasons_for
+from pipeline.serving.content import Place, content_explanation, item_place, own_items
 from pipeline.serving.gate import Scope
+from pipeline.serving.interactions import Known
 from pipeline.serving.lists import FOLD_IN, POPULAR
 from pipeline.serving.overlay import history_of
 from pipeline.serving.problems import Code, Problem
@@ -22,7 +25,7 @@ from pipeline.serving.routes.schemas import EXPLANATION, SIMILAR_ITEMS, SIMILAR_
 from pipeline.serving.served_model import ServedModel
 from pipeline.serving.service import Service
 
-__all__ = ["explain_routes"]
+__all__ = ["explain_routes", "explanation"]
 
 _ITEM_ID = Parameter("item_id", str, "The item.", None, 1, 256, required=True)
 _PARTS = Parameter("parts", int, "Parts of each sort, at most: the largest.", 3, 1, 100)
@@ -34,13 +37,17 @@ def explain_routes(service: Service) -> list[Get]:
     """The routes, by path and by query, and their aliases."""
 
     def reasons(scope: Scope, values: Mapping[str, Any]) -> Answer:
-        return _explain(service, _asked(scope, values, "user_id"), _asked(scope, values, "item_id"), values["parts"])
+        served = service.model.served()
+        user, item = _asked(scope, values, "user_id"), _asked(scope, values, "item_id")
+        return json_answer(explanation(service, served, user, item, values["parts"]), served.version_header)
 
     def like_item(scope: Scope, values: Mapping[str, Any]) -> Answer:
         served = service.model.served()
-        item = _asked(scope, values, "item_id")
-        near = similar_items(served.scorer.model, _item_row(served, item), values["k"])
-        return _near_items(served, served.scorer.items.parse(item), near)
+        item = served.scorer.items.parse(_asked(scope, values, "item_id"))
+        place = item_place(served, item)
+        if place.col < 0:
+            return _near_items(served, item, nearest(served.content.similarities(place.other), values["k"]), CONTENT)
+        return _near_items(served, item, similar_items(served.scorer.model, place.col, values["k"]))
 
     def like_user(scope: Scope, values: Mapping[str, Any]) -> Answer:
         return _near_users(service, _asked(scope, values, "user_id"), values["k"])
@@ -68,24 +75,32 @@ def _asked(scope: Scope, values: Mapping[str, Any], name: str) -> str:
     return str(values[name] if in_path is None else in_path)
 
 
-def _item_row(served: ServedModel, text: str) -> int:
-    row = served.scorer.items.row(served.scorer.items.parse(text))
-    if row < 0:
-        raise Problem(Code.UNKNOWN_ITEM, f"No item has the id {text[:80]!r}")
-    return row
-
-
 # ---- why -----------------------------------------------------------------------------------------
 
 
-def _explain(service: Service, user_text: str, item_text: str, n_parts: int) -> Answer:
-    served = service.model.served()
-    scorer, model = served.scorer, served.scorer.model
-    col, user = _item_row(served, item_text), scorer.users.parse(user_text)
+def explanation(service: Service, served: ServedModel, user_text: str, item_text: str, n_parts: int) -> dict[str, Any]:
+    """The answer: the parts of the score, and other reasons. Raises Problem for an item that nobody has heard of."""
+    scorer = served.scorer
+    place, user = item_place(served, scorer.items.parse(item_text)), scorer.users.parse(user_text)
     if service.reader is not None:
         service.reader.look()
     known = known_of(service, served, user)
     row = -1 if known.forgotten else scorer.users.row(user)
+    head = {"user_id": user, **_named(served, place), "model_version": served.pointer.label}
+    head["run_id"] = served.pointer.run_id
+    if place.col < 0:
+        own = own_items(served, row, known.new)
+        body = {**head, **content_explanation(served, service.config, place.other, own, n_parts)}
+    else:
+        body = {**head, **_of_model(service, served, known, row, place.col, n_parts)}
+    if not known.readable:
+        body["degraded"] = NOT_READ
+    return body
+
+
+def _of_model(service: Service, served: ServedModel, known: Known, row: int, col: int, n_parts: int) -> dict[str, Any]:
+    """The explanation of one of the model's items."""
+    scorer, model = served.scorer, served.scorer.model
     source, explained, reasons = scorer.source, None, None
     if row >= 0 and (not known.new or model.seen.dtype != np.float32):
         explained = explain(model, row, col, n_parts, scorer.folding)
@@ -94,16 +109,12 @@ def _explain(service: Service, user_text: str, item_text: str, n_parts: int) -> 
         now = scorer.with_cells(history.cells)
         source, explained = FOLD_IN, explain(now, 0, col, n_parts, scorer.folding)
         reasons = reasons_for(now, 0, col, served.snapshot, among=model, itself=row)
-    head = {"user_id": user, **_named(served, col), "model_version": served.pointer.label}
-    body = {**head, "run_id": served.pointer.run_id, **_body(service, served, col, source, explained, reasons)}
-    if not known.readable:
-        body["degraded"] = NOT_READ
-    return json_answer(body, served.version_header)
+    return _body(service, served, col, source, explained, reasons)
 
 
-def _named(served: ServedModel, col: int) -> dict[str, Any]:
+def _named(served: ServedModel, place: Place) -> dict[str, Any]:
     """The item, with its fields, and under the names of films besides."""
-    item = served.items(np.array([col], np.int32))[0]
+    (item,) = served.items(np.array([place.col], np.int32)) if place.col >= 0 else served.other_items([place.other])
     return {**item, "movie_id": item["item_id"], "movie_title": item.get("title", "")}
 
 
@@ -180,11 +191,11 @@ def _title(served: ServedModel, row: int) -> dict[str, Any]:
 # ---- neighbours ----------------------------------------------------------------------------------
 
 
-def _near_items(served: ServedModel, item: int | str, near: Neighbours) -> Answer:
+def _near_items(served: ServedModel, item: int | str, near: Neighbours, source: str = "") -> Answer:
     items = served.items(near.rows.astype(np.int32))
     similar = [{**one, "similarity": value} for one, value in zip(items, near.similarities.tolist(), strict=True)]
     body = {"item_id": item, "model_version": served.pointer.label, "run_id": served.pointer.run_id, "items": similar}
-    return json_answer(body, served.version_header)
+    return json_answer({**body, "source": source} if source else body, served.version_header)
 
 
 def _near_users(service: Service, text: str, k: int) -> Answer:
@@ -201,8 +212,16 @@ def _near_users(service: Service, text: str, k: int) -> Answer:
         of, at = scorer.with_cells(history.cells), 0
     if at < 0:
         raise Problem(Code.UNKNOWN_USER, f"Nothing is known of user {text[:80]!r}")
-    near = similar_users(of, at, k, among=model, itself=row)
-    pairs = zip(scorer.users.ids(near.rows).tolist(), near.similarities.tolist(), strict=True)
-    similar = [{"user_id": other, "similarity": value} for other, value in pairs]
+    similar: list[dict[str, Any]] = []
+    asked = k
+    while True:  # the forgotten are nobody's neighbours, so that more may have to be asked for
+        near = similar_users(of, at, asked, among=model, itself=row)
+        ids = scorer.users.ids(near.rows).tolist()
+        gone = service.reader.forgotten(ids) if service.reader is not None else set()
+        pairs = zip(ids, near.similarities.tolist(), strict=True)
+        similar = [{"user_id": other, "similarity": value} for other, value in pairs if other not in gone][:k]
+        if len(similar) == k or len(ids) < asked:
+            break
+        asked *= 2
     body = {"user_id": user, "model_version": served.pointer.label, "run_id": served.pointer.run_id, "users": similar}
     return json_answer(body, served.version_header)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from pipeline.serving.gate import ROUTE, Receive, Scope, Send
 from pipeline.serving.problems import Code
 from pipeline.serving.routes.parameters import Parameter, parse
 
-__all__ = ["Answer", "Get", "json_answer"]
+__all__ = ["Answer", "Get", "WaitingGet", "json_answer", "send_answer"]
 
 
 class Answer(NamedTuple):
@@ -72,3 +72,17 @@ class Get:
     def route(self) -> Route:
         """The route of Starlette."""
         return Route(self.path, self, methods=["GET"], name=self.path)
+
+
+@dataclass(eq=False)
+class WaitingGet(Get):
+    """A route whose answer has to be waited for: `waiting` makes it, and `answer` is not called."""
+
+    waiting: Callable[[Scope, Mapping[str, Any]], Awaitable[Answer]] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        scope[ROUTE] = self.path
+        values = parse(scope["query_string"], self.parameters)
+        made = self.answer(scope, values) if self.waiting is None else await self.waiting(scope, values)
+        await send_answer(send, made)

@@ -17,14 +17,16 @@ from pipeline.serving.service import Service
 from pipeline.serving.shared_cache.lists import key_of, source_of
 from pipeline.serving.shared_cache.tier import SharedCache
 
-__all__ = ["NOT_READ", "known_of", "list_routes"]
+__all__ = ["MAX_PER_GENRE", "NOT_READ", "known_of", "list_routes"]
 
 MOST = 100
 NOT_READ = "new interactions can't be read just now"
+MAX_PER_GENRE = Parameter("max_per_genre", int, "Items of one genre, at most; by default any number.", None, 1, MOST)
 PARAMETERS = (
     Parameter("k", int, "Items, at most.", 10, 1, MOST),
     Parameter("top_k", int, "Another name of k.", None, 1, MOST, stands_for="k"),
     Parameter("genre", str, "Only items of this genre.", None, 1, 256),
+    MAX_PER_GENRE,
     Parameter("exclude_seen", bool, "Leave out what the user has interacted with.", True),
     Parameter("unknown", str, "A user of whom nothing is known: a popular list, or 404.", "popular",
               choices=("popular", "error")),
@@ -112,7 +114,13 @@ def _asked(
 ) -> _Asked:
     user = served.user(text)
     state = service.reader.state if service.reader is not None else 0
-    options = ListOptions(values["k"], values["genre"], values["exclude_seen"], values["unknown"])
+    options = ListOptions(
+        values["k"],
+        values["genre"],
+        values["exclude_seen"],
+        values["unknown"],
+        max_per_genre=values["max_per_genre"],
+    )
     return _Asked(served, user, options, known_of(service, served, user), state, place)
 
 
@@ -173,5 +181,6 @@ async def _of_all(service: Service, shared: SharedCache, asked: _Asked) -> Cache
 
 
 def known_of(service: Service, served: ServedModel, user: int | str) -> Known:
-    """What the log has of the user."""
-    return Known(readable=False) if service.reader is None else service.reader.known(user, served)
+    """What the log has of the user. Where it can't be read, who was forgotten is known from the copy beside it."""
+    known = Known(readable=False) if service.reader is None else service.reader.known(user, served)
+    return known if known.readable else known._replace(forgotten=service.tombstones.has(user))

@@ -19,6 +19,7 @@ __all__ = ["answers", "document"]
 # Every route may answer with these.
 _ALWAYS = (Code.NOT_AUTHENTICATED, Code.NOT_ALLOWED, Code.INVALID_REQUEST, Code.TOO_MANY_REQUESTS, Code.TOO_BUSY)
 _OF_BODIES = (Code.BODY_TOO_LARGE, Code.REQUEST_TIMEOUT)
+_V1 = "/api/v1/"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
@@ -27,8 +28,8 @@ def answers(schema: Mapping[str, Any], codes: Sequence[Code], *statuses: int) ->
     return {**_good(schema, statuses or (200,)), **_bad((*codes, *_OF_BODIES))}
 
 
-def document(app: FastAPI, gets: Sequence[Get]) -> dict[str, Any]:
-    """The whole document."""
+def document(app: FastAPI, gets: Sequence[Get], names: Sequence[str] = ()) -> dict[str, Any]:
+    """The whole document, with the paths under the names of models."""
     made = get_openapi(
         title="Rankline",
         version=__version__,
@@ -44,14 +45,28 @@ def document(app: FastAPI, gets: Sequence[Get]) -> dict[str, Any]:
             operation["security"] = [{}] if needed is None else [{"key": []}, {}]
             operation["x-scope"] = needed
             operation["responses"].update({str(s): a for s, a in _bad(_ALWAYS).items()} | operation["responses"])
-            if method in ("post", "put"):  # FastAPI describes a body of its own, which is not what is answered
+            if method != "get":  # FastAPI describes a body of its own, which is not what is answered
                 operation["responses"]["422"] = _bad((Code.INVALID_REQUEST, Code.INVALID_JSON))[422]
+    for name in names:
+        made["paths"] |= _named(made["paths"], name, names)
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas["Problem"] = PROBLEM
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     return made
+
+
+def _named(paths: Mapping[str, Any], name: str, names: Sequence[str]) -> dict[str, Any]:
+    """The paths that a model has under its name."""
+    own = [path for path in paths if path.startswith(_V1) and path.removeprefix(_V1).partition("/")[0] not in names]
+    return {
+        f"{_V1}{name}/{path.removeprefix(_V1)}": {
+            method: {**operation, "operationId": f"{name}_{operation['operationId']}"}
+            for method, operation in paths[path].items()
+        }
+        for path in own
+    }
 
 
 def _operation(get: Get) -> dict[str, Any]:

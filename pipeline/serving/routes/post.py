@@ -10,7 +10,10 @@ import numpy as np
 from fastapi import APIRouter, Header, Request, Response
 
 from pipeline.errors import ForgottenUserError, IdempotencyConflictError, InvalidInteractionError
-from pipeline.interaction_log import Batch, Interaction, Logged
+from pipeline.interaction_log import Accepted, Batch, Interaction, Logged
+from pipeline.interaction_log.columns import AHEAD_MS
+from pipeline.ranking.content import CONTENT
+from pipeline.serving.content import content_prediction, item_place, own_items
 from pipeline.serving.gate import key_of
 from pipeline.serving.lists import ListOptions, as_object, list_of, scores_of, session_list
 from pipeline.serving.problems import Code, Problem
@@ -22,10 +25,10 @@ from pipeline.serving.routes.schemas import ACCEPTED, BATCH, PREDICTIONS
 from pipeline.serving.served_model import ServedModel
 from pipeline.serving.service import Service
 
-__all__ = ["post_routes"]
+__all__ = ["keep", "post_routes"]
 
 MOST_ITEMS, MOST_FOLDED = 5_000, 200  # in the lists of one request; users who are folded in for it
-_LATEST = timedelta(days=1)  # by which clocks may differ
+_LATEST = timedelta(milliseconds=AHEAD_MS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -45,7 +48,9 @@ def post_routes(service: Service) -> APIRouter:
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
     ) -> Response:
         batch = body if isinstance(body, list) else [body]
-        return await _keep(service, batch, key_of(request.scope), idempotency_key or "")
+        accepted = await keep(service, batch, key_of(request.scope), idempotency_key or "")
+        answer = {"accepted": accepted.count, "seq": accepted.last_seq, "duplicate": accepted.duplicate}
+        return _response(answer, 200 if accepted.duplicate else 201)
 
     @router.post(
         "/api/v1/recommendations",
@@ -73,7 +78,8 @@ def post_routes(service: Service) -> APIRouter:
 # ---- interactions --------------------------------------------------------------------------------
 
 
-async def _keep(service: Service, batch: list[NewInteraction], key_id: str, idempotency_key: str) -> Response:
+async def keep(service: Service, batch: list[NewInteraction], key_id: str, idempotency_key: str) -> Accepted:
+    """Keep interactions; they are on disk when this returns. Raises Problem."""
     if service.writer is None:
         raise Problem(Code.LOG_UNAVAILABLE, "Nothing was kept: the log of new interactions can't be opened")
     _check(service, batch)
@@ -88,8 +94,7 @@ async def _keep(service: Service, batch: list[NewInteraction], key_id: str, idem
         raise Problem(Code.IDEMPOTENCY_CONFLICT, str(error)) from None
     if not accepted.duplicate:
         service.metrics.interactions.inc(accepted.count)
-    body = {"accepted": accepted.count, "seq": accepted.last_seq, "duplicate": accepted.duplicate}
-    return _response(body, 200 if accepted.duplicate else 201)
+    return accepted
 
 
 def _check(service: Service, batch: list[NewInteraction]) -> None:
@@ -117,6 +122,7 @@ async def _lists(service: Service, asked: BatchRequest) -> Response:
         asked.exclude_seen,
         allow=None if asked.allow is None else tuple(asked.allow),
         deny=tuple(asked.deny or ()),
+        max_per_genre=asked.max_per_genre,
     )
     if asked.interactions is not None:
         session = [Logged(0, "", event.item_id, event.rating, _EPOCH, _EPOCH) for event in asked.interactions]
@@ -159,30 +165,35 @@ async def _lists_of_users(
 
 def _predict(service: Service, asked: PredictRequest) -> Response:
     served = service.model.served()
-    scorer, items = served.scorer, asked.items
-    cols = np.array([scorer.items.row(item) for item in items], np.int32)
-    unknown = [item for item, col in zip(items, cols.tolist(), strict=True) if col < 0]
-    if unknown:
-        raise Problem(Code.UNKNOWN_ITEM, f"No item has the id {unknown[0]!r}", unknown_items=unknown[:50])
+    scorer, options = served.scorer, service.config.options
+    places = [item_place(served, item) for item in asked.items]
     if service.reader is not None:
         service.reader.look()
     user = served.user(asked.user_id)
     known = known_of(service, served, user)
     row = -1 if known.forgotten else scorer.users.row(user)
+    cols = np.array([place.col for place in places if place.col >= 0], np.int32)
     source, scores = scores_of(served, row, known.new, cols)
-    options = service.config.options
     calibrated = scores is not None and scorer.model.meta.get("fold_in") == "rating"
-    predictions = []
+    of_model = []
     for place, item in enumerate(served.items(cols)):
         score = None if scores is None else scores[place]
         rating = None if score is None else min(max(float(score), options.min_rating), options.max_rating)
-        predictions.append({**item, "score": score, "predicted_rating": rating})
+        of_model.append({**item, "score": score, "predicted_rating": rating})
+    if cols.size < len(places):
+        source = source if cols.size else CONTENT
+        own = own_items(served, row, known.new)
+    given = iter(of_model)
+    predictions = [
+        next(given) if place.col >= 0 else content_prediction(served, service.config, place.other, own)
+        for place in places
+    ]
     body = {
         "user_id": user,
         "model_version": served.pointer.label,
         "run_id": served.pointer.run_id,
         "source": source,
-        "calibrated": calibrated,
+        "calibrated": calibrated and bool(cols.size),
         "predictions": predictions,
     }
     if not known.readable:

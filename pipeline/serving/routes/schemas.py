@@ -112,7 +112,13 @@ PREDICTIONS = _object(
     calibrated={"type": "boolean", "description": "whether the model estimates ratings"},
     predictions={
         "type": "array",
-        "items": _object(["item_id", "score", "predicted_rating"], score=_NUMBER, predicted_rating=_NUMBER, **_FIELDS),
+        "items": _object(
+            ["item_id", "score", "predicted_rating"],
+            score=_NUMBER,
+            predicted_rating=_NUMBER,
+            source={"type": "string", "description": "content, for an item that the model has not"},
+            **_FIELDS,
+        ),
     },
 )
 _TITLED: dict[str, Any] = {"item_id": ID, "title": {"type": "string"}}
@@ -123,7 +129,7 @@ EXPLANATION = _object(
     movie_id=ID,
     movie_title={"type": "string"},
     **_VERSION,
-    source={"type": "string", "description": "the model's name, fold_in, or popular for somebody unknown"},
+    source={"type": "string", "description": "the model's name, fold_in, popular or content"},
     score=_NUMBER,
     predicted_rating=_NUMBER,
     calibrated={"type": "boolean"},
@@ -141,6 +147,11 @@ EXPLANATION = _object(
                                {"type": "null"}]},
         similar_users=_object(["count"], count={"type": "integer"}, among={"type": "integer"}, average=_NUMBER),
         popularity={"type": "integer"},
+        content=_object(
+            ["genres", "tags"],
+            genres={"type": "array", "items": {"type": "string"}},
+            tags={"type": "array", "items": {"type": "string"}},
+        ),
     ),
     contributions=_object(
         ["factors", "your_items"],
@@ -153,6 +164,7 @@ EXPLANATION = _object(
 SIMILAR_ITEMS = _object(
     ["item_id", "model_version", "items"],
     item_id=ID,
+    source={"type": "string", "description": "content, for an item that the model has not"},
     **_VERSION,
     items={"type": "array", "items": _object(["item_id", "similarity"], **_FIELDS, similarity=_NUMBER)},
 )

@@ -133,19 +133,19 @@ def _system_details(service: Service) -> dict[str, Any]:
 
 def _exposition(service: Service) -> bytes:
     extra: dict[str, tuple[str, float]] = {}
-    info: dict[str, str] = {}
-    try:
-        served = service.model.served()
-    except Problem:
-        pass
-    else:
+    infos = []
+    for one in service.every:
+        try:
+            served = one.model.served()
+        except Problem:
+            continue
         pointer = served.pointer
-        info = {"version": pointer.label, "run_id": pointer.run_id, "kind": served.scorer.model.kind}
+        infos.append({"version": pointer.label, "run_id": pointer.run_id, "kind": served.scorer.model.kind})
         rmse = (served.scorer.model.meta.get("metrics") or {}).get("rating/rmse")
-        if isinstance(rmse, int | float):
+        if one is service and isinstance(rmse, int | float):
             extra["rankline_model_rmse"] = ("Held-out rmse of the served model of ratings.", float(rmse))
     details = _log_details(service)
     if "pending" in details:
         extra["rankline_interactions_pending"] = ("Interactions that wait to be shipped.", details["pending"])
         extra["rankline_interactions_oldest_seconds"] = ("Age of the oldest of them.", details["oldest_seconds"])
-    return exposition(extra, info)
+    return exposition(extra, infos)

@@ -1,0 +1,1 @@
+"""The page of the service, for people: lists and reasons, rating, models, training, health."""
