@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import json
 import os
 import random
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -45,18 +47,20 @@ class Service:
 
     Parameters
     ----------
-    env : environment of all commands
+    env : its environment
+    token : an API key of the scopes read, write and admin
     redis : the Redis that it uses; None without one
     """
 
-    def __init__(self, env: dict[str, str], port: int, redis: Redis | None) -> None:
+    def __init__(self, env: dict[str, str], port: int, token: str, redis: Redis | None) -> None:
         import mlflow
 
-        self.env, self.port, self.redis = env, port, redis
+        self.port, self._token, self.redis = port, token, redis
         self.live = Path(env["RANKLINE_LIVE_DIR"])
         self._store = mlflow.MlflowClient(env["MLFLOW_TRACKING_URI"])
         self.swapped: list[float] = []
-        self.refused = self.killed = 0
+        self.refused = self.killed = self.retrained = 0
+        self._store.set_registered_model_alias("rankline", "champion", "1")
 
     # ---- versions -----------------------------------------------------------------------------
 
@@ -134,16 +138,31 @@ class Service:
     # ---- a training ---------------------------------------------------------------------------
 
     async def retrain(self) -> None:
-        """`rankline train`, which takes the new interactions along, and its version as the champion."""
-        command = [sys.executable, "-m", "pipeline", "train", "--max-iter", "30", "--holdout", "0", "--json"]
-        process = await asyncio.create_subprocess_exec(
-            *command, env=self.env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        _, errors = await process.communicate()
-        if process.returncode:
-            raise SystemExit(f"the training failed: {errors.decode()[-2000:]}")
+        """A training as the API is asked for one, with the new interactions, and its version as the champion."""
+        asked = {"hyperparameters": {"max_iter": 30}, "split": {"holdout": 0}}
+        job = (await asyncio.to_thread(self._call, "POST", "/api/v1/train", asked))["job_id"]
+        while True:
+            await asyncio.sleep(0.5)
+            state = await asyncio.to_thread(self._call, "GET", f"/api/v1/jobs/{job}")
+            if state.get("state") in ("done", "failed"):
+                break
+        if state["state"] == "failed":
+            raise SystemExit(f"the training failed: {state['reason']}")
         newest = max(int(v.version) for v in self._store.search_model_versions("name = 'rankline'"))
         await self.promote(str(newest))
+        self.retrained += 1
+
+    def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Ask until it answers: a worker that is killed may hold the connection."""
+        data = None if body is None else json.dumps(body).encode()
+        head = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        while True:
+            request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, head, method=method)
+            with (
+                suppress(ConnectionError, http.client.HTTPException),
+                urllib.request.urlopen(request, timeout=60) as it,
+            ):
+                return dict(json.load(it))
 
 
 class Redis:
@@ -259,7 +278,8 @@ def report(load: Load, service: Service, seconds: float, used: float) -> bool:
     swapped = f"{len(service.swapped)} swaps"
     if service.swapped:
         swapped += f" (promoted → served {min(service.swapped):.1f}–{max(service.swapped):.1f} s)"
-    print(f"{swapped}, {service.refused} broken versions refused, {service.killed} workers killed")
+    print(f"{swapped}, {service.refused} broken versions refused, {service.killed} workers killed, "
+          f"{service.retrained} retrained")  # fmt: skip
     lost, doubled = lost_and_doubled(service.live / "interactions.db", load)
     rows = (
         ("failed requests", len(load.failures)),
@@ -331,8 +351,8 @@ def main() -> None:
         port = free_port()
         command = [sys.executable, "-m", "pipeline", "serve", "--port", str(port), "--workers", str(chosen.workers)]
         command += ["--poll-seconds", "0.5", "--access-log", "no"]
+        service = Service(env, port, token, redis)
         process = stack.enter_context(server(command, env, f"http://127.0.0.1:{port}/api/v1/ready"))
-        service = Service(env, port, redis)
         begun, before = time.monotonic(), used_by(process.pid)
         load = asyncio.run(soak(chosen, service, token))
         fine = report(load, service, time.monotonic() - begun, used_by(process.pid) - before)

@@ -48,7 +48,8 @@ _TAIL = """
 | `evaluate --relevant-from` | none | a row of `--test` is relevant if its score is at least this |
 | `evaluate --negatives`, `--negatives-file` | none | how many items each held-out item is ranked among, or which |
 | `evaluate --exclude-seen-negatives` | | leave out given negatives that their user has in training |
-| `evaluate --folds`, `--repeats` | none, 1 | parts of `--train`, each held out once; seeds to evaluate with |
+| `evaluate --folds`, `--folds-of` | none, interactions | parts of `--train`, each held out once, and of what |
+| `evaluate --repeats` | 1 | seeds to evaluate with |
 | `evaluate --clip` | yes | cut estimated ratings to the range of those of training before rmse and mae |
 | `evaluate --model`, `--k` | nmf,popular, 10 | models (`nmf:n_components=50`) and lengths of lists, with commas |
 | `recommend --k`, `--unknown` | 10, error | most items; `popular`: popular items for a user who is not in the model |

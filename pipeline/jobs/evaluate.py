@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.data.interactions import Interactions
-from pipeline.data.prepare import Preparation, PreparedInteractions, content_digest, prepare_interactions
-from pipeline.data.sources.files import read_file
+from pipeline.data.matrix import to_matrix
+from pipeline.data.prepare import content_digest, prepare_interactions
 from pipeline.data.splits import Split
-from pipeline.errors import InputError, LeakageError
+from pipeline.errors import InputError, UsageError
+from pipeline.evaluation.cold_items import references
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.evaluation.files import Files, as_training_has_them
-from pipeline.evaluation.negatives_file import read_negatives
+from pipeline.evaluation.files import Files
 from pipeline.evaluation.results import Report
 from pipeline.evaluation.sampled_negatives import Negatives, evaluate_sampled, sample_negatives
 from pipeline.jobs.evaluate_result import EvaluateResult
+from pipeline.jobs.evaluate_sides import folds_of, read_sides, rows_used, split_of
 from pipeline.jobs.evaluated_models import fit_setting, rating_metrics, rating_sentence
-from pipeline.jobs.inputs import columns_of, form_of
 from pipeline.jobs.item_texts import texts_of_files
 from pipeline.jobs.model_settings import ModelSetting, settings_of
 from pipeline.models import registry
@@ -31,8 +30,6 @@ from pipeline.ranking.protocols import Ranker
 from pipeline.runtime.progress import Reporter
 
 __all__ = ["EvaluateResult", "evaluate_job"]
-
-_KINDS = {"int": "integers", "str": "text"}
 
 
 def evaluate_job(
@@ -62,11 +59,13 @@ def evaluate_job(
         A user-item pair is in both files.
     """
     settings = settings_of(models, spec, reporter)
+    if files.folds_of == "items" and all(setting.options.cold_items is None for setting in settings):
+        raise UsageError("--folds-of items needs --cold-items, such as 5: no model knows whole items that are held out")
     texts = texts_of_files(files)
     results = []
     for of_fold in files.of_folds():
-        read = _read(of_fold, reporter)
-        for sides in [read] if files.folds is None else _folds_of(read.train, files.folds, spec):
+        read = read_sides(of_fold, reporter)
+        for sides in [read] if files.folds is None else folds_of(read.train, files, spec):
             for seed in range(spec.random_state, spec.random_state + files.repeats):
                 seeded = tuple(setting.seeded(seed) for setting in settings)
                 evaluation = _Evaluating(of_fold, replace(spec, random_state=seed), ks, reporter, texts)
@@ -84,23 +83,15 @@ class _Evaluating(NamedTuple):
     texts: ItemTexts | None = None
 
 
-def _folds_of(x: Interactions, n: int, spec: TrainOptions) -> Iterator[Files]:
-    """Both sides of each fold: every interaction is in the test side of one, drawn by the seed."""
-    prepared = prepare_interactions(x, spec.duplicates, spec.min_interactions, spec.max_interactions).interactions
-    fold = np.random.default_rng(spec.random_state).permutation(len(prepared)) % n
-    for number in range(n):
-        yield Files(prepared.take(fold != number).compact(), prepared.take(fold == number).compact(), None)
-
-
 def _evaluate(
     evaluation: _Evaluating, read: Files, settings: tuple[ModelSetting, ...], exclude_seen_negatives: bool
 ) -> EvaluateResult:
     """Fit and evaluate the models on one split with one seed."""
     files, spec, ks, reporter, texts = evaluation
     training = prepare_interactions(read.train, spec.duplicates, spec.min_interactions, spec.max_interactions)
-    for sentence in _counted(files, training):
+    for sentence in rows_used(files, training):
         reporter.say(sentence)
-    split = _split(files, training.interactions, prepare_interactions(read.test).interactions)
+    split = split_of(files, training.interactions, prepare_interactions(read.test).interactions)
     if texts is not None and any(setting.options.cold_items is not None for setting in settings):
         split = replace(split, catalogue=ItemFeatures.of(texts, split.train.item_ids).ids)
     negatives = read.negatives
@@ -130,7 +121,10 @@ def _evaluate(
         ranking = {key: value for key, value in report.metrics.items() if key != "n_users"}
         metrics[setting.label] = {**ranking, **rating_metrics(setting, ranker, rated, clipped)}
     _say(messages, reporter)
-    protocol = "full" if negatives is None else "given negatives" if files.negatives is None else "sampled negatives"
+    if split.ranked is not None:
+        for name, ranker in references(to_matrix(split.train), split):
+            metrics[name] = dict(_measured(ranker, split, None, ks, name, reporter).metrics)
+            del metrics[name]["n_users"]
     facts: dict[str, Any] = {
         "n_users": counts.users,
         "n_held_out": counts.interactions,
@@ -140,7 +134,14 @@ def _evaluate(
     }
     if files.negatives is not None or any(setting.algorithm.stepped for setting in settings):
         facts["random_state"] = spec.random_state
-    return EvaluateResult(protocol, ks, metrics, facts)
+    return EvaluateResult(_protocol(files, negatives), ks, metrics, facts)
+
+
+def _protocol(files: EvaluateOptions, negatives: Negatives | None) -> str:
+    """What a held-out item is ranked among."""
+    if files.folds_of == "items":
+        return "held-out items"
+    return "full" if negatives is None else "given negatives" if files.negatives is None else "sampled negatives"
 
 
 def _not_seen(negatives: Negatives, split: Split, exclude: bool, reporter: Reporter) -> Negatives:
@@ -154,71 +155,6 @@ def _not_seen(negatives: Negatives, split: Split, exclude: bool, reporter: Repor
         return negatives
     reporter.say(f"{counted}: they are left out")
     return negatives.without(seen)
-
-
-def _read(files: EvaluateOptions, reporter: Reporter) -> Files:
-    def rows(option: str) -> Interactions:
-        given, name = getattr(files, option), getattr(files, f"{option}_name")
-        progress: Callable[[int], None] = lambda n: reporter.progress(f"read {option}", n, None)  # noqa: E731
-        read = read_file(
-            given if isinstance(given, tuple) else (given,),
-            columns_of(files),
-            files.format,
-            files.on_bad_rows,
-            progress,
-            form=form_of(files),
-            option=f"--{option}",
-        )
-        if read.columns is not None:
-            reporter.say(f"columns of {name}: {read.columns.sentence}")
-        for note in read.notes:
-            reporter.say(note)
-        if read.n_bad:
-            reporter.say(f"{read.n_bad} bad row(s) of {read.n_rows} in {name} left out")
-        return read.interactions
-
-    train_side = rows("train")
-    if files.folds is not None:
-        return Files(train_side, train_side, None)
-    test = rows("test")
-    negatives = read_negatives(files.negatives_file) if files.negatives_file is not None else None
-    alike = as_training_has_them(train_side, test, negatives)
-    for what, known, other, converted in (
-        ("user", train_side.user_ids, test.user_ids, alike.test.user_ids),
-        ("item", train_side.item_ids, test.item_ids, alike.test.item_ids),
-    ):
-        if len(known) and len(other) and not bool((known.rows(converted.values, missing="negative") >= 0).any()):
-            raise InputError(
-                f"No {what} of {files.test_name} has a row in {files.train_name}: are they of the same data? "
-                f"Its {what} ids are {_KINDS[other.kind]} such as {str(other.values[0])[:40]!r}, those of the "
-                f"training file {_KINDS[known.kind]} such as {str(known.values[0])[:40]!r}"
-            )
-    return alike
-
-
-def _counted(files: EvaluateOptions, training: Preparation) -> list[str]:
-    """A message where some training rows are not used: duplicates, or users outside of the bounds."""
-    n = len(training.interactions)
-    if n == training.n_read:
-        return []
-    return [
-        f"{n:,} of {training.n_read:,} rows of {files.train_name} are learned from: the others repeat a user and item "
-        f"(--duplicates), or are of {training.n_users_left_out:,} users with fewer or more than asked for"
-    ]
-
-
-def _split(files: EvaluateOptions, train_side: PreparedInteractions, test: PreparedInteractions) -> Split:
-    if not len(train_side):
-        raise InputError(
-            f"No user of {files.train_name} is left to learn from: widen --min-interactions, --max-interactions"
-        )
-    try:
-        return Split(train_side, test)
-    except LeakageError as error:
-        raise LeakageError(
-            f"{error}: {files.test_name} holds pairs that {files.train_name} has too, and a model is not measured by "
-            "what it learned from. Take them out of one of the files."
-        ) from None
 
 
 def _relevant(
@@ -254,6 +190,10 @@ def _evaluated(files: EvaluateOptions, split: Split, negatives: Negatives | None
     """The numbers of evaluated users and interactions. All models share them, since all know every training user."""
     users = split.test.user_ids.values[split.test.users] if negatives is None else negatives.users
     users = users[split.train.user_ids.rows(users, missing="negative") >= 0]
+    if not users.size and files.folds is not None:
+        raise InputError(
+            f"Nobody in {files.train_name} has rows in both sides of a fold: --folds needs users with several items"
+        )
     if not users.size:
         raise InputError(
             f"No user of {files.negatives_file or files.test_name} has a row in {files.train_name}: are they of the "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,10 @@ from sklearn.utils.validation import check_is_fitted, check_non_negative
 
 from pipeline.models.solvers.iterations import Factorization
 
-__all__ = ["FactorEstimator", "checked_start", "warn_of_idle_start"]
+__all__ = ["Draws", "FactorEstimator", "checked_start", "warn_of_idle_start"]
+
+# Makes |N(0, 1)| numbers for W (n_samples, k) and H (k, n_features).
+Draws = Callable[[int], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 # scikit-learn has no types, so its base classes are Any.
@@ -23,6 +27,12 @@ class FactorEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     tol: float
     max_iter: int
+    _draws: Draws | None = None
+
+    def drawing(self, draws: Draws) -> Self:
+        """The same estimator, which makes its start of ``init="random"`` of `draws(k)` and not of `random_state`."""
+        self._draws = draws
+        return self
 
     def inverse_transform(self, X: Any) -> Any:
         """W·H (n_samples, n_features) for W (n_samples, k): the predictions, biases included."""

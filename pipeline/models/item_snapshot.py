@@ -122,7 +122,11 @@ class ItemSnapshot:
     @classmethod
     def of(cls, items: IdMap, seen: sparse.csr_matrix, texts: ItemTexts | None = None) -> ItemSnapshot:
         """The items with their numbers of interactions and their texts, and what the texts say of other items."""
-        popularity = np.bincount(seen.indices, minlength=len(items)).astype(np.int64)
+        return cls.of_counts(items, np.bincount(seen.indices, minlength=len(items)).astype(np.int64), texts)
+
+    @classmethod
+    def of_counts(cls, items: IdMap, popularity: NDArray[np.int64], texts: ItemTexts | None = None) -> ItemSnapshot:
+        """As `of`, of numbers of interactions (n,)."""
         texts = texts or ItemTexts()
         ids = [str(value) for value in items.values.tolist()]
         titles = _texts_of(ids, texts.titles) if texts.titles else None
@@ -134,6 +138,20 @@ class ItemSnapshot:
         # A genre that was cut off does not count: `genres` holds all genres of the item.
         names, indptr, rows = _by_genre(genres, popularity)
         return replace(known, genres=genres, genre_names=names, genre_indptr=indptr, genre_items=rows)
+
+    @property
+    def texts(self) -> ItemTexts:
+        """Titles, genres and tags by id as text, of the other items too; as far as they were not cut off."""
+        of_both: tuple[dict[str, str], ...] = ({}, {}, {})
+        groups = [(self.ids, (self.titles, self.genres, self.tags))]
+        if (others := self.others) is not None:
+            groups.append((others.ids, (others.titles, others.genres, others.tags)))
+        for ids, arrays in groups:
+            for known, array in zip(of_both, arrays, strict=True):
+                if array is not None:
+                    known.update(zip(map(str, ids.values.tolist()), array.tolist(), strict=True))
+        titles, *words = of_both
+        return ItemTexts(titles, *({item: text.split(SEPARATOR) for item, text in of.items()} for of in words))
 
     def popular_in(self, genre: str) -> NDArray[np.int32]:
         """Item rows of the genre, most popular first, ties by row; none for a genre that no item has."""

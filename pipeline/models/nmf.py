@@ -206,6 +206,13 @@ class NMF(FactorEstimator):
             return checked_start(X, W, H, self.n_components if self.n_components is not None else n_features, "NMF")
         warn_of_idle_start(W, H)
         k = n_features if self.n_components in ("auto", None) else self.n_components
+        if self.init == "random" and self._draws is not None:
+            W, H = self._draws(int(k))
+            size = np.sqrt(X.mean() / k)  # scikit-learn's
+            W, H = W.astype(X.dtype, copy=False), H.astype(X.dtype, copy=False)
+            W *= size
+            H *= size
+            return W, H
         W, H = _initialize_nmf(X, k, init=self.init, random_state=self.random_state)
         return W, H
 

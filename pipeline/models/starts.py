@@ -9,10 +9,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from pipeline.data.id_map import IdMap
 
-__all__ = ["uniform_rows"]
+__all__ = ["half_normal_rows", "uniform_rows"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -29,6 +30,16 @@ def uniform_rows(ids: IdMap, k: int, seed: int, side: Literal["users", "items"])
             own += _GOLDEN
             out[:, t] = (_mixed(own) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
     return out
+
+
+def half_normal_rows(ids: IdMap, k: int, seed: int, side: Literal["users", "items"]) -> NDArray[np.float32]:
+    """(len(ids), k) float32, |N(0, 1)| numbers: `uniform_rows` through the inverse of their distribution."""
+    rows = uniform_rows(ids, k, seed, side)
+    # The lower half, whose probabilities from 2⁻²⁵ to ½ float32 has exactly.
+    np.subtract(np.float32(1), rows, out=rows)
+    rows *= np.float32(0.5)
+    normal: NDArray[np.float32] = np.abs(ndtri(rows, out=rows), out=rows)
+    return normal
 
 
 def _numbers(ids: IdMap) -> NDArray[np.uint64]:

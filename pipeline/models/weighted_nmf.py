@@ -24,7 +24,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, check_non_negative, check_random_state, validate_data
 
 from pipeline.errors import UsageError
-from pipeline.models.factor_estimator import FactorEstimator, checked_start, warn_of_idle_start
+from pipeline.models.factor_estimator import Draws, FactorEstimator, checked_start, warn_of_idle_start
 from pipeline.models.objective import Objective
 from pipeline.models.solvers.weighted import factorize_weighted, fold_in_weighted, mean_score
 
@@ -41,7 +41,11 @@ def with_prior(objective: Objective, x: sparse.csr_matrix) -> Objective:
 
 
 def start_weighted(
-    X: sparse.csr_matrix, k: int, objective: Objective, random_state: int | np.random.RandomState | None
+    X: sparse.csr_matrix,
+    k: int,
+    objective: Objective,
+    random_state: int | np.random.RandomState | None,
+    draws: Draws | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """W (m, k) and H (k, n): |normal| numbers whose products have the mean that fits best, as scikit-learn's random.
 
@@ -54,8 +58,12 @@ def start_weighted(
     plain = k - 2 if objective.biases else k
     # |N(0, 1)| has mean √(2/π): scikit-learn leaves that out, and so does the start without biases.
     size = math.sqrt(mean * (INTERPLAY * math.pi / 2 if objective.biases else 1.0) / max(plain, 1))
-    H = np.abs(size * rng.standard_normal((k, n)).astype(X.dtype, copy=False))
-    W = np.abs(size * rng.standard_normal((m, k)).astype(X.dtype, copy=False))
+    if draws is not None:
+        W, H = draws(k)
+        W, H = (size * W).astype(X.dtype, copy=False), (size * H).astype(X.dtype, copy=False)
+    else:
+        H = np.abs(size * rng.standard_normal((k, n)).astype(X.dtype, copy=False))
+        W = np.abs(size * rng.standard_normal((m, k)).astype(X.dtype, copy=False))
     if objective.biases:
         if k < 2:
             raise UsageError(f"biases are two of the components: n_components must be at least 2, got {k}")
@@ -215,7 +223,7 @@ class WeightedNMF(FactorEstimator):
             return checked_start(X, W, H, self.n_components, "WeightedNMF")
         warn_of_idle_start(W, H)
         if self.init == "random":
-            return start_weighted(X, self.n_components, objective, self.random_state)
+            return start_weighted(X, self.n_components, objective, self.random_state, self._draws)
         if objective.biases:
             raise UsageError(f"init = {self.init} knows nothing of biases: take init = random")
         W, H = _initialize_nmf(X, self.n_components, init=self.init, random_state=self.random_state)

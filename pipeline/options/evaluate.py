@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
@@ -34,6 +34,10 @@ class _EvaluationFiles(Options):
     folds: Annotated[int, Ge(2)] | None = option(
         None, "Without --test: parts of --train, drawn by --random-state; each is the test side once."
     )
+    folds_of: Literal["interactions", "items"] = option(
+        "interactions",
+        "What --folds parts. items: whole items, which training then lacks; lists are of these alone (--cold-items).",
+    )
     repeats: Annotated[int, Ge(1)] = option(
         1, "Evaluations with different seeds: --random-state, the next one, and so on."
     )
@@ -61,6 +65,10 @@ class EvaluateOptions(RowOptions, _EvaluationFiles):
             raise UsageError("--negatives-file is for given test sides: take --negatives with --folds")
         if self.negatives is not None and self.negatives_file is not None:
             raise UsageError("--negatives draws them and --negatives-file gives them: leave one out")
+        if self.folds_of == "items" and self.folds is None:
+            raise UsageError("--folds-of items is for --folds, such as 5: each holds out so many of the items whole")
+        if self.folds_of == "items" and self.negatives is not None:
+            raise UsageError("--folds-of items ranks the held-out items among themselves: leave --negatives out")
         refuse_addresses("train", self.train)
         refuse_addresses("test", self.test)
         refuse_addresses("negatives-file", self.negatives_file)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+
 from pipeline.errors import UsageError
 from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
@@ -37,10 +39,14 @@ class FactorFinder:
     def __init__(self, model: FactorModel, compiled: bool | None = None) -> None:
         self._model = model
         self.of_factors = Finder(model.item_factors, model.user_factors, compiled)
+        # Factors that regularisation took away: all items tie, no bound rules one out, and a search meets such models.
+        n_items = model.item_factors.shape[1]
+        self._all_tie = None if model.item_factors.any() else PopularityFinder(np.zeros(n_items, np.float32))
 
     def find(self, request: ListRequest) -> TopK:
         """As `ListFinder.find`."""
-        return self.of_factors.find(self._model.user_factors, request)
+        finder = self._all_tie
+        return self.of_factors.find(self._model.user_factors, request) if finder is None else finder.find(request)
 
     def prepare(self) -> None:
         """Load the kernels and arrange the items."""

@@ -25,6 +25,7 @@ from pipeline.models.members import copy_saved_model
 from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
+from pipeline.serving.baseline import keep_items
 from pipeline.serving.job_runner import JobRunner
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import metrics
@@ -150,6 +151,8 @@ class Agent:
                 _LOG.warning(f"the copy of {current.label} is damaged and is fetched anew ({error})")
                 self._folder.current_path.unlink(missing_ok=True)
                 self._remove(current)
+            else:
+                self._keep_items(current)
 
     def _serve_copy(self) -> None:
         """Where nothing is served and MLflow has nothing either: the copy that was fetched last."""
@@ -209,8 +212,16 @@ class Agent:
         metrics().swap("done").inc()
         how = "the champion" if pointer.champion else "the newest version; none is promoted yet"
         _LOG.info(f"{pointer.label} is served ({how}), run {pointer.run_id or 'unknown'}")
+        self._keep_items(pointer)
         self._prune(pointer)
         self._keep_uncovered()
+
+    def _keep_items(self, pointer: Pointer) -> None:
+        """Keep what is served where no version can be loaded."""
+        try:
+            keep_items(self._folder, pointer)
+        except (RanklineError, OSError) as error:
+            _LOG.warning(f"the items of {pointer.label} are not kept ({error})")
 
     def _keep_uncovered(self) -> None:
         """Let the log keep what a version that can be served has not read."""

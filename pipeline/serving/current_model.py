@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import RanklineError
+from pipeline.models.model_files import METADATA
 from pipeline.ranking.rules import Rules, now_ms
+from pipeline.serving.baseline import load_baseline
 from pipeline.serving.live_folder import LiveFolder, Pointer, WorkerReport
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.served_model import ServedModel, load_served
@@ -58,6 +60,7 @@ class CurrentModel:
         self._rules_stamp: _Stamp = None
         self._rules: Rules | None = None
         self._rules_until = 0.0
+        self._baseline_stamp: _Stamp = None
         self.fault = self.rules_fault = self.report_fault = ""
 
     def served(self) -> ServedModel:
@@ -113,6 +116,25 @@ class CurrentModel:
         self._follow_rules()
         with suppress(Problem):
             self.served()
+        if self._served is None:
+            await self._fall_back()
+
+    async def _fall_back(self) -> None:
+        """Without a model, answer with what is popular, if its items were kept; until a model is there."""
+        stamp = _stamp(self._live.baseline / METADATA)
+        if stamp is None or stamp == self._baseline_stamp:
+            return
+        self._baseline_stamp = stamp
+        try:
+            loaded = await asyncio.to_thread(
+                load_baseline, self._live, self._live.name, self._fields, self._cache_bytes
+            )
+        except (RanklineError, OSError) as error:
+            _LOG.warning(f"there is no model, and what is popular can't be read either: {error}")
+            return
+        _LOG.warning("there is no model to answer with: what is popular is served")
+        self._loaded[loaded.pointer.digest] = loaded
+        self._served = self._under_rules(loaded)
 
     async def _load(self, pointer: Pointer) -> None:
         folder = self._live.model_folder(pointer.digest)

@@ -30,6 +30,7 @@ _LOG = logging.getLogger("rankline")
 _BODY, _BATCH = 64 << 10, 1 << 20  # bytes
 _LARGE = frozenset(("/api/v1/interactions", "/api/v1/recommendations"))
 _BODY_SECONDS = 10.0
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _V1 = "/api/v1/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 ROUTE = "rankline.route"  # the template of the path, as the routes of GET note it
@@ -141,6 +142,9 @@ class Gate:
 
         self.in_flight += 1
         try:
+            if _CONTROL.search(scope["path"]):
+                # No id has one. A route's pattern would pass over a last line feed, and what a path needs would differ.
+                raise Problem(Code.INVALID_REQUEST, "The path has a control character")
             scope[_KEY] = self._access.check(
                 scope["method"], scope["path"], scope["headers"], (scope.get("client") or ("",))[0]
             )

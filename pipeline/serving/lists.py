@@ -111,7 +111,8 @@ def _list(
         left_out = () if history is None else history.unknown
         source, allow = _popular(served, options, allow, liked)
         return UserList(source, popular_list(scorer, k, allow, deny), left_out)
-    return UserList(FOLD_IN, _folded(scorer, row, history, options, allow, deny), history.unknown)
+    source = _popular(served, options, allow, ())[0] if served.is_baseline else FOLD_IN
+    return UserList(source, _folded(scorer, row, history, options, allow, deny), history.unknown)
 
 
 def limited(served: ServedModel, options: ListOptions) -> Scorer:

@@ -4,6 +4,7 @@ current.json       the version that is served: a `Pointer`; replaced in one step
 candidate.json     the version that workers are to load beside it
 models/<digest>/   verified copies of versions, named by the digest of their metadata.json
 models/<digest>.json   the pointer of each copy
+baseline/          the items of the version that was served last (`pipeline.serving.baseline`)
 workers/<pid>.json     what each worker has loaded, or could not load, and why
 agent.json         what the agent saw at its last look
 warehouse.json     what it saw at its last visit to a warehouse that is a server
@@ -105,6 +106,7 @@ class LiveFolder:
         self.current_path, self.candidate_path = root / "current.json", root / "candidate.json"
         self.models, self.workers = root / "models", root / "workers"
         self.warehouse_path = root / "warehouse.json"
+        self.name, self.baseline = name, root / "baseline"
         self.agent_path, self.metrics = root / "agent.json", root / "metrics"
         self.jobs_path, self.jobs, self.snapshots = root / "jobs.db", root / "jobs", root / "snapshots"
         self.models_snapshot, self.training_snapshot = self.snapshots / "models.json", self.snapshots / "training.json"

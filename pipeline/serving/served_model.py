@@ -16,6 +16,7 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
+from pipeline.models.baseline import BASELINE
 from pipeline.models.item_snapshot import ItemSnapshot
 from pipeline.models.saved_model import load_item_snapshot
 from pipeline.ranking.content import ContentScorer, words_of
@@ -75,6 +76,11 @@ class ServedModel:
         self._genre_rows: dict[str, NDArray[np.int32]] = {}
         watermark = scorer.model.meta.get("data_watermark")
         self.watermark: Mapping[str, int] = watermark if isinstance(watermark, Mapping) else {}
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether there is no model, and what is popular stands in for one."""
+        return bool(self.scorer.model.meta.get(BASELINE))
 
     def under(self, rules: Rules) -> ServedModel:
         """The same model under other rules, with a cache of its own. Raises InputError."""

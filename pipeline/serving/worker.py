@@ -20,7 +20,7 @@ from pipeline.serving.metrics import metrics
 from pipeline.serving.protocol import PatientProtocol
 from pipeline.serving.service import Service, ServiceConfig
 
-__all__ = ["run_worker"]
+__all__ = ["run_worker", "server_config"]
 
 _LOG = logging.getLogger("rankline")
 _KEEP_ALIVE = 75  # seconds; more than a proxy's usual 60, so that it is not the one to find a closed connection
@@ -75,24 +75,7 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
     for one in service.every:
         await one.model.look()
     gate, _ = make_app(service)
-    server = _Server(
-        uvicorn.Config(
-            gate,
-            http=PatientProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=_LAST_ANSWERS,
-            limit_concurrency=_AT_ONCE,
-            h11_max_incomplete_event_size=16 << 10,
-        ),
-        service,
-        gate,
-    )
+    server = _Server(server_config(gate), service, gate)
     watching = [asyncio.create_task(one.model.watch()) for one in service.every]
     watching.append(asyncio.create_task(_with_supervisor(server)))
     watching.append(asyncio.create_task(_open_log_later(service)))
@@ -111,6 +94,23 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
             await asyncio.to_thread(service.writer.close)
         if service.log is not None:
             service.log.close()
+
+
+def server_config(gate: Gate) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        gate,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_LAST_ANSWERS,
+        limit_concurrency=_AT_ONCE,
+    )
 
 
 def _open_log(service: Service) -> None:

@@ -26,7 +26,8 @@ class CandidateScore:
     options : searched option → its value
     interval : mean of the metric over the validation users, with its interval
     lift : over most popular, for the same users
-    values : the metric of each validation user, (n_users,), NaN without one; in one order for all candidates of a share
+    values : the metric of each validation user times the user's weight, (n_users,), NaN without one; in one order for
+        all candidates of a share
     fit_seconds : of the fit on the validation part's training side
     n_trials : of this candidate in all
     share : of the users whose interactions the fit learned from; below 1 for one that was dropped early

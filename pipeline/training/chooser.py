@@ -13,6 +13,7 @@ from pipeline.data.splits import Split
 from pipeline.models import registry
 from pipeline.options import TrainOptions, TuneOptions
 from pipeline.runtime.progress import Progress
+from pipeline.training.ages import user_weights
 from pipeline.training.candidate_search import CandidateSearch, ranked
 from pipeline.training.candidates import Candidate, Candidates, ensemble_of
 from pipeline.training.choice import CandidateScore
@@ -53,6 +54,7 @@ class Chooser:
         """Open a study for each candidate, with the trials that earlier runs left."""
         inner = self.parts.inner if share == 1 else sampled(self.parts.inner, share, self.base.random_state)
         more = {} if share == 1 else {"share": share}
+        weights = user_weights(inner, self.parts.outer)
         entries = []
         for candidate in candidates:
             given = [dict(point) for point in candidate.first]
@@ -67,7 +69,7 @@ class Chooser:
             )
             # There is always a result: most popular is measured whatever the time.
             at_least_one = candidate.algorithm.name == registry.POPULAR
-            task = Task(inner, candidate.options, self.search.metric, deadline, at_least_one)
+            task = Task(inner, candidate.options, self.search.metric, deadline, at_least_one, weights)
             entries.append(CandidateSearch(candidate, study, task, share))
         earlier = sorted(
             (self._named(entry, trial) for entry in entries for trial in entry.study.trials()),

@@ -30,6 +30,7 @@ from pipeline.models.search_space import Dimension
 from pipeline.options import TrainOptions
 from pipeline.ranking.protocols import Ranker
 from pipeline.runtime.progress import Progress, silent
+from pipeline.training.ages import user_weights
 from pipeline.training.study import AllTried, Pruned, Study, Trial, TrialRequest
 from pipeline.training.train import candidate, split_interactions
 
@@ -82,7 +83,8 @@ class Fit(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a trial measured: the metric of each validation user, (n_users,), NaN without one; seconds of the fit."""
+    """What a trial measured: the metric of each validation user times the user's weight, (n_users,), NaN without one;
+    seconds of the fit."""
 
     values: NDArray[np.float64]
     fit_seconds: float
@@ -105,6 +107,7 @@ class Task:
     base : options that are not searched
     deadline : of `time.monotonic`; None: no end
     at_least_one : whether the deadline counts only after the first complete trial
+    weights : of the validation users, as of `ages.user_weights`
     """
 
     inner: Split
@@ -112,11 +115,13 @@ class Task:
     metric: str
     deadline: float | None = None
     at_least_one: bool = True
+    weights: NDArray[np.float64] | None = None
 
     @classmethod
-    def until(cls, timeout: float | None, inner: Split, base: TrainOptions, metric: str) -> Task:
+    def until(cls, timeout: float | None, parts: Parts, base: TrainOptions, metric: str) -> Task:
         """The task with a deadline in so many seconds."""
-        return cls(inner, base, metric, None if timeout is None else time.monotonic() + timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return cls(parts.inner, base, metric, deadline, weights=user_weights(parts.inner, parts.outer))
 
 
 def parts_of(x: Interactions, base: TrainOptions) -> Parts:
@@ -163,6 +168,7 @@ def study_name(
         "space": [repr(dimension) for dimension in space],
         "metric": metric,
         "marks": _MARKS,
+        **({} if user_weights(parts.inner, parts.outer) is None else {"weights": "ages"}),
         **(more or {}),
     }
     return "rankline-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -241,7 +247,8 @@ def measure(task: Task, spec: TrainOptions, progress: Progress = silent) -> tupl
     start = time.perf_counter()
     fitted = fitted_on(task.inner, spec, progress)
     seconds = time.perf_counter() - start
-    return Measured(values_of(fitted.ranker, task.inner, task.metric, fitted.fold_in), seconds), fitted.converged
+    values = values_of(fitted.ranker, task.inner, task.metric, fitted.fold_in)
+    return Measured(values if task.weights is None else values * task.weights, seconds), fitted.converged
 
 
 def fitted_on(split: Split, spec: TrainOptions, progress: Progress = silent) -> Fit:

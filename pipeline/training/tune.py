@@ -23,6 +23,7 @@ from pipeline.evaluation.significance import Comparison, Lift, compare, lift_ove
 from pipeline.models import registry
 from pipeline.options import TrainOptions, TuneOptions
 from pipeline.runtime.progress import Progress, silent
+from pipeline.training.ages import user_weights
 from pipeline.training.auto import choose
 from pipeline.training.candidates import Candidates
 from pipeline.training.choice import Choice
@@ -125,7 +126,7 @@ def tune(
     progress("matrix", 0, None)
     parts = parts_of(x, base)
     progress("baselines", 0, None)
-    baseline_values = _baseline_values(parts.inner, spec.metric)
+    baseline_values = _baseline_values(parts, spec.metric)
     choice: Choice | None = None
     if candidates is None:
         found = _search(parts, base, spec, path, on_start, on_trial, progress)
@@ -175,7 +176,7 @@ def _search(
     with open_study(name, space, first, base.random_state, path, resume=spec.resume == "yes") as study:
         before = study.trials()
         on_start(name, before)
-        task = Task.until(spec.timeout, parts.inner, base, spec.metric)
+        task = Task.until(spec.timeout, parts, base, spec.metric)
         try:
             ended = run_trials(study, task, spec.trials, lambda trial, _: on_trial(trial), progress)
         except KeyboardInterrupt:
@@ -186,10 +187,11 @@ def _search(
         return _Searched(name, study.trials(), len(before), best, replace(base, **best.options), ended)
 
 
-def _baseline_values(inner: Split, metric: str) -> dict[str, float]:
+def _baseline_values(parts: Parts, metric: str) -> dict[str, float]:
     """Validation value of each baseline."""
+    inner, weights = parts.inner, user_weights(parts.inner, parts.outer)
     return {
-        baseline.key: mean_of(values_of(ranker, inner, metric, fold_in))
+        baseline.key: mean_of(values_of(ranker, inner, metric, fold_in) * (1.0 if weights is None else weights))
         for baseline, ranker, fold_in in baselines(to_matrix(inner.train), inner)
     }
 

@@ -29,6 +29,7 @@ def files(tmp_path: Path) -> tuple[str, ...]:
 @pytest.mark.takes(15)
 def test_a_new_item_is_trained_published_and_explained(home: Home, files: tuple[str, ...]) -> None:
     cold = ("--cold-items", "5", "--n-components", "4", *files)
+    by_items = ("evaluate", "--train", files[3], "--folds", "3", "--folds-of", "items", *files[4:])
     done = home.many(
         ["train", *cold, "--split", "items"],
         ["promote", "1", "--force", "--reason", "a test"],
@@ -42,9 +43,12 @@ def test_a_new_item_is_trained_published_and_explained(home: Home, files: tuple[
         ["train", "--cold-items", "5", *files[:4]],
         ["tune", *cold],
         ["train", *cold, "--algorithm", "item-knn"],
+        [*by_items, "--model", "nmf:cold_items=5,popular", "--json"],
+        [*by_items, "--model", "nmf"],
+        ["evaluate", "--train", files[3], "--test", files[3], "--folds-of", "items"],
     )
     statuses, out, err = zip(*done, strict=True)
-    assert statuses == (*[0] * 9, 3, 2, 2), [text[-300:] for text in err]
+    assert statuses == (*[0] * 9, 3, 2, 2, 0, 2, 2), [text[-300:] for text in err]
     assert "lists are of the 6 held-out items alone" in err[0]
     assert "2 items with fewer than 5 interactions (2 with none) have factors from 2 genres and 0 tags" in err[0]
     assert "random order" in out[0]
@@ -58,6 +62,14 @@ def test_a_new_item_is_trained_published_and_explained(home: Home, files: tuple[
     assert "lost" not in err[7]  # the champion's items without interactions
     assert "nmf:cold_items=5" in out[8]
     assert "give a file of items with --items" in err[9]
+    by_model = json.loads(out[12])
+    assert by_model["protocol"] == "held-out items"
+    ndcg = {name: metrics["ndcg_at_10"] for name, metrics in by_model["models"].items()}
+    assert ndcg["nmf:cold_items=5"] > max(ndcg["popular"], ndcg["random"])  # tastes are known, and the genres
+    assert ndcg["held_out_popular"] > ndcg["random"]
+    assert len(by_model["runs"]) == 3
+    assert "no model knows whole items that are held out" in err[13]
+    assert "--folds-of items is for --folds" in err[14]
     assert "A search ranks known items: leave out --cold-items" in err[10]
     assert "item-kNN has no --n-components, --cold-items" in err[11]
 

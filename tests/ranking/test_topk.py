@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from support.examples import examples
 
 import pipeline
 from pipeline.kernels import available
 from pipeline.models.factor_model import FactorModel
 from pipeline.ranking import topk
+from pipeline.ranking.finders import FactorFinder
 from pipeline.ranking.scorer import Scorer
 from pipeline.ranking.topk import Finder, LeftOut, TopK
 from pipeline.ranking.topk_numpy import ListRequest
@@ -64,7 +67,7 @@ def cells(matrix, rows):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     n_users=st.sampled_from([1, 6, 7, 13, 40]),
     n_items=st.sampled_from([1, 63, 64, 65, 500, 900]),
@@ -275,3 +278,15 @@ def test_memory_is_one_more_copy_of_the_item_factors(make_model, rng):
     finder.find(model.user_factors, ListRequest(np.arange(10), 5))
     blocks = finder._arranged().blocks
     assert blocks.packed.nbytes + blocks.tops.nbytes <= 1.1 * model.item_factors.nbytes
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_factors_of_zeros_are_ranked_without_a_product(make_model, rng, monkeypatch, hide):
+    model = make_model(rng, 40, 25)
+    model = replace(model, user_factors=model.user_factors * 0, item_factors=model.item_factors * 0)
+    seen = sparse.random(40, 25, 0.3, "csr", np.float32, rng=rng)
+    rows, hidden = rng.permutation(40), rng.random(25) < 0.3 if hide else None
+    request = ListRequest(rows, 7, [cells(seen, rows)], hidden)
+    expected = Finder(model.item_factors, model.user_factors, False).find(model.user_factors, request)
+    monkeypatch.setattr(Finder, "find", None)
+    same(FactorFinder(model).find(request), expected)

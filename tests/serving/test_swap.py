@@ -14,6 +14,7 @@ from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
+from pipeline.serving.baseline import load_baseline
 
 pytest_plugins = ["support.homes"]
 LIST = "/api/v1/recommendations/100?k=5"
@@ -108,6 +109,8 @@ def test_the_agent_follows_the_champion_and_nothing_bad_replaces_it(home, worker
     assert (store.look(), store.version) == ("", "1")  # the last champion stays
     store.promote("2")
     assert (store.look(), store.version) == ("", "2")
+    kept = load_baseline(workers.folder, "rankline", (), 0)  # for when no version can be loaded
+    assert (kept.scorer.items, kept.snapshot.popularity.sum()) == (models[1].items, models[1].seen.nnz)
     (home.folder / "mlflow.db").rename(home.folder / "away.db")
     # A service that starts without MLflow has its copies.
     workers.folder.current_path.write_text("damaged")
@@ -137,8 +140,12 @@ def test_with_signing_keys_only_signed_versions_are_served(home, workers, models
     copy = workers.folder.model_folder(workers.folder.current().digest)
     (copy / "metadata.json.sig").unlink()
     late = Workers(workers.config.live, 1)
-    assert late.get(LIST).json()["code"] == "NO_MODEL"
-    assert "is not signed" in late.get(LIST).json()["detail"]
+    assert late.get(LIST).json()["model_version"] == "rankline/baseline"  # what the agent kept, and signed
+    (workers.folder.baseline / "metadata.json.sig").unlink()
+    later = Workers(workers.config.live, 1)
+    assert later.get(LIST).json()["code"] == "NO_MODEL"
+    assert "is not signed" in later.get(LIST).json()["detail"]
+    later.close()
     late.close()
     again = Store(home.env["MLFLOW_TRACKING_URI"], workers)
     assert "signed with the key 'other'" in again.look()

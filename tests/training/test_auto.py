@@ -7,6 +7,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.tastes import three_tastes
 
@@ -21,6 +22,7 @@ from pipeline.models.footprint import Size
 from pipeline.models.search_space import IntegerRange
 from pipeline.options import TrainOptions, TuneOptions
 from pipeline.training import auto, search, settle
+from pipeline.training.ages import user_weights
 from pipeline.training.auto import choose, shares_of
 from pipeline.training.candidates import Candidate, Candidates, Room, candidates_for
 from pipeline.training.choice import Choice
@@ -80,10 +82,11 @@ def test_every_candidate_has_a_score_and_the_winner_the_highest(x, choice) -> No
         assert score.interval.low <= score.interval.value <= score.interval.high
         assert score.lift.comparison.mean_a == pytest.approx(popular.interval.value)
         assert score.lift.comparison.mean_b == pytest.approx(score.interval.value)
-        inner = parts_of(x, BASE).inner
+        inner, outer = parts_of(x, BASE)[1::-1]
         fitted = fitted_on(inner, score.spec)
         values = values_of(fitted.ranker, inner, "ndcg_at_10", fitted.fold_in)
-        assert values.mean() == pytest.approx(score.interval.value, abs=1e-12)
+        weighted = np.average(values, weights=user_weights(inner, outer))
+        assert weighted == pytest.approx(score.interval.value, abs=1e-12)
 
 
 def test_no_point_is_tried_twice_and_the_better_half_gets_more(choice) -> None:
@@ -183,6 +186,7 @@ def of_file(x: Interactions, path: Path | None, trials: int = 5, **more: object)
     return choose(parts_of(x, BASE), BASE, replace(candidates, able=few), TuneOptions(trials=trials), path=path, **more)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_interrupted_goes_on_as_if_nothing_had_been(x, tmp_path) -> None:
     path, whole = tmp_path / "tuning.db", of_file(x, None)
 

@@ -16,6 +16,7 @@ from pipeline.errors import InputError, LeakageError, TooLittleDataError, UsageE
 from pipeline.options import TrainOptions, TuneOptions
 from pipeline.training import search as room
 from pipeline.training import tune as module
+from pipeline.training.ages import user_weights
 from pipeline.training.train import split_interactions, train
 from pipeline.training.tune import tune
 from pipeline.training.tuning_report import command_of, history_picture, page, train_command, trials_table, verdict
@@ -60,7 +61,8 @@ def test_the_winner_is_the_best_on_the_validation_part(x, tuned) -> None:
     outer = holdout(prepare_interactions(x).interactions, 0.2, 42)
     inner = holdout(outer.train, 0.2, 42)
     scorer, _ = room.candidate(inner.train, tuned.spec)
-    assert room.evaluate(scorer, inner).metrics["ndcg_at_10"] == pytest.approx(tuned.best.value, abs=1e-12)
+    values = room.evaluate(scorer, inner).per_user["ndcg_at_10"] * user_weights(inner, outer)
+    assert values.mean() == pytest.approx(tuned.best.value, abs=1e-12)
 
 
 def test_the_test_part_is_that_of_the_winners_own_training(x, tuned) -> None:
@@ -134,6 +136,7 @@ def test_when_nothing_succeeds_it_says_why(x, monkeypatch) -> None:
         tune(x, BASE, FEW)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped(x, tuned, tmp_path) -> None:
     path, started = tmp_path / "tuning.db", []
 
@@ -269,6 +272,7 @@ def test_the_validation_part_is_parted_as_the_test_part_is(x, split) -> None:
     assert tune(x, cut, replace(FEW, trials=1)).best.value is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["ndcg_at_10", "recall_at_10"])
 def test_whole_users_are_held_out_of_those_that_are_left(x, monkeypatch, metric) -> None:
     base = replace(BASE, split="users", transform="log1p", half_life_days=200.0)

@@ -15,6 +15,7 @@ _AMONG = {
     "full": "among all training items",
     "given negatives": "each among its given negatives",
     "sampled negatives": "each among its sampled negatives",
+    "held-out items": "among the held-out items alone",
 }
 
 

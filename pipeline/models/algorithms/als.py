@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.models.base import Algorithm, Fitted, OnIteration
+from pipeline.models.algorithms.sized import SizedAlgorithm
+from pipeline.models.base import Fitted, OnIteration
 from pipeline.models.footprint import Footprint, Plan, Size
 from pipeline.models.search_space import Choice, FloatRange, IntegerRange, SearchSpace
 from pipeline.options import TrainOptions
@@ -17,17 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ALSAlgorithm"]
 
-_AUTO = 64  # factors, if the matrix is large enough
 _ITERATIONS = 25  # a typical fit stops after about so many, with tol = 1e-4
 _REGULARIZATION = 0.01  # times the mean score
 
 
-class ALSAlgorithm(Algorithm):
+class ALSAlgorithm(SizedAlgorithm):
     """V ≈ W·H, where a cell without an interaction counts little."""
 
     name = "als"
     display_name = "ALS"
     kind = "factors"
+    auto = 64
     options = frozenset(
         {
             "n_components", "max_iter", "tol", "regularization", "reg_exponent", "unobserved_weight", "confidence",
@@ -103,20 +102,3 @@ class ALSAlgorithm(Algorithm):
             fit_seconds=(an_iteration * iterations + at_the_end) / plan.threads,
             compiles=True,
         )
-
-    def label(self, options: TrainOptions, facts: Mapping[str, Any] | None = None) -> str:
-        """``ALS k=64``."""
-        return f"{self.display_name} k={(facts or {}).get('n_components_used', options.n_components)}"
-
-    def components(self, options: TrainOptions, shape: tuple[int, int]) -> int:
-        """k, ``auto`` resolved: 64, or one less than the matrix's smaller side."""
-        k = options.n_components
-        return max(1, min(_AUTO, min(shape) - 1)) if k == "auto" else k
-
-    def resolved(self, options: TrainOptions, shape: tuple[int, int]) -> TrainOptions:
-        """With the number of factors."""
-        return replace(options, n_components=self.components(options, shape))
-
-    def standing(self, options: TrainOptions, shape: tuple[int, int]) -> dict[str, Any]:
-        """With the number of factors."""
-        return {**super().standing(options, shape), "n_components": self.components(options, shape)}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.models.base import Algorithm, Fitted, OnIteration
+from pipeline.models.algorithms.sized import SizedAlgorithm
+from pipeline.models.base import Fitted, OnIteration
 from pipeline.models.footprint import Footprint, Plan, Size
 from pipeline.models.search_space import Choice, FloatRange, IntegerRange, SearchSpace
 from pipeline.options import TrainOptions
@@ -17,18 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ELSAAlgorithm"]
 
-_AUTO = 256  # factors, if the matrix is large enough
 _RATE = 0.1
 # Seconds on one core: 200 iterations on 610 × 9,724 with k = 256 take 10.
 _CELL, _ITEM, _GRAM = 1.5e-9, 1.2e-8, 5e-11  # for each k of a cell, of an item, and k² of an item
 
 
-class ELSAAlgorithm(Algorithm):
+class ELSAAlgorithm(SizedAlgorithm):
     """Scores are X(AAᵀ − I), where each item has a row of A of length 1."""
 
     name = "elsa"
     display_name = "ELSA"
     kind = "factors"
+    auto = 256
     options = frozenset(
         {"n_components", "max_iter", "tol", "learning_rate", "transform", "half_life_days", "cold_items"}
     )
@@ -85,20 +84,3 @@ class ELSAAlgorithm(Algorithm):
             log={"factors": 8 * k * both},
             fit_seconds=an_iteration * plan.max_iter / plan.threads,
         )  # fmt: skip
-
-    def label(self, options: TrainOptions, facts: Mapping[str, Any] | None = None) -> str:
-        """``ELSA k=256``."""
-        return f"{self.display_name} k={(facts or {}).get('n_components_used', options.n_components)}"
-
-    def components(self, options: TrainOptions, shape: tuple[int, int]) -> int:
-        """k, ``auto`` resolved: 256, or one less than the matrix's smaller side."""
-        k = options.n_components
-        return max(1, min(_AUTO, min(shape) - 1)) if k == "auto" else k
-
-    def resolved(self, options: TrainOptions, shape: tuple[int, int]) -> TrainOptions:
-        """With the number of factors."""
-        return replace(options, n_components=self.components(options, shape))
-
-    def standing(self, options: TrainOptions, shape: tuple[int, int]) -> dict[str, Any]:
-        """With the number of factors."""
-        return {**super().standing(options, shape), "n_components": self.components(options, shape)}

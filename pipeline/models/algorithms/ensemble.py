@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
-from pipeline.models.algorithms.members import Find, Member, display, fit_member, interactions_or_cells, members_in
-from pipeline.models.base import Algorithm, Fitted, OnIteration
+from pipeline.models.algorithms.members import MadeOfMembers, Member, fit_member, interactions_or_cells, members_in
+from pipeline.models.base import Fitted, OnIteration
 from pipeline.models.footprint import Footprint, Plan, Size
-from pipeline.models.search_space import Dimension
 from pipeline.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -24,30 +23,20 @@ __all__ = ["EnsembleAlgorithm"]
 _MEMBERS = "ease,als,item-knn,recent"
 _MOST_MEMBERS = 8
 _SHARE = 0.2  # of the validation part, where nothing is held out
-_NO_SEARCH = (
-    "an ensemble is made of other models and has no options to search; tune those, and name their options: "
-    "--members ease:regularization=300,als:n_components=128"
-)
 _SELECT = 1.5e-6  # seconds to select by, for each user and each item of the pool
 
 
-class EnsembleAlgorithm(Algorithm):
-    """A weighted sum of the standard scores of other models, or the best single one of them.
-
-    Parameters
-    ----------
-    find : the model of a name, as `pipeline.models.registry.find`
-    """
+class EnsembleAlgorithm(MadeOfMembers):
+    """A weighted sum of the standard scores of other models, or the best single one of them."""
 
     name = "ensemble"
     display_name = "ensemble"
     kind = "ensemble"
-    options = frozenset({"members"})
+    no_search = (
+        "an ensemble is made of other models and has no options to search; tune those, and name their options: "
+        "--members ease:regularization=300,als:n_components=128"
+    )
     own_defaults = {"members": _MEMBERS}  # noqa: RUF012 (as in the base)
-    instead = ("als", "item-knn")
-
-    def __init__(self, find: Find) -> None:
-        self._find = find
 
     # ---- options ----------------------------------------------------------------------------
 
@@ -64,16 +53,6 @@ class EnsembleAlgorithm(Algorithm):
             raise UsageError(f"--members of an ensemble names 2 to {_MOST_MEMBERS} different models, got {text!r:.80}")
         return members
 
-    def search_space(
-        self, options: TrainOptions, search: str, shape: tuple[int, int], *, times: bool
-    ) -> tuple[Dimension, ...]:
-        """Raises UsageError: its members are searched, each by itself."""
-        raise UsageError(_NO_SEARCH)
-
-    def untunable(self, options: TrainOptions) -> str:
-        """Why it is not searched."""
-        return _NO_SEARCH
-
     def label(self, options: TrainOptions, facts: Mapping[str, Any] | None = None) -> str:
         """``ensemble of EASE and als``; ``ensemble: EASE alone``."""
         weights = (facts or {}).get("ensemble_weights")
@@ -81,9 +60,6 @@ class EnsembleAlgorithm(Algorithm):
             return self.display_name
         names = [self._display(part.split(" ")[0]) for part in weights.split(", ")]
         return f"ensemble of {_listed(names)}" if len(names) > 1 else f"ensemble: {names[0]} alone"
-
-    def _display(self, word: str) -> str:
-        return display(word, self._find)
 
     # ---- fit --------------------------------------------------------------------------------
 

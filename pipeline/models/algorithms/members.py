@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import InputError, UsageError
 from pipeline.models.base import Algorithm, Fitted, OnIteration
 from pipeline.models.named_options import named_values, with_values
+from pipeline.models.search_space import Dimension
 from pipeline.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -16,9 +17,43 @@ if TYPE_CHECKING:
     from pipeline.data.matrix import UserItems
     from pipeline.data.prepare import PreparedInteractions
 
-__all__ = ["Find", "Member", "display", "fit_member", "interactions_or_cells", "members_in"]
+__all__ = ["Find", "MadeOfMembers", "Member", "display", "fit_member", "interactions_or_cells", "members_in"]
 
 Find = Callable[[str, str], Algorithm]
+
+
+class MadeOfMembers(Algorithm):
+    """A model that is made of others, and is not searched itself.
+
+    Parameters
+    ----------
+    find : the model of a name, as `pipeline.models.registry.find`
+
+    Attributes
+    ----------
+    no_search : why it is not searched, and what to search instead
+    """
+
+    options = frozenset({"members"})
+    instead = ("als", "item-knn")
+    no_search: ClassVar[str]
+
+    def __init__(self, find: Find) -> None:
+        self._find = find
+
+    def search_space(
+        self, options: TrainOptions, search: str, shape: tuple[int, int], *, times: bool
+    ) -> tuple[Dimension, ...]:
+        """Raises UsageError: its members are searched, each by itself."""
+        raise UsageError(self.no_search)
+
+    def untunable(self, options: TrainOptions) -> str:
+        """Why it is not searched."""
+        return self.no_search
+
+    def _display(self, word: str) -> str:
+        """What people read of a member."""
+        return display(word, self._find)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from pipeline.models.base import Algorithm, Fitted, OnIteration
+from pipeline.models.algorithms.sized import SizedAlgorithm
+from pipeline.models.base import Fitted, OnIteration
 from pipeline.models.footprint import Footprint, Plan, Size
 from pipeline.models.search_space import Choice, FloatRange, IntegerRange, SearchSpace
 from pipeline.options import TrainOptions
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NeuMFAlgorithm"]
 
-_AUTO = 32  # numbers in an embedding
 _RATE = 0.001
 _REGULARIZATION = 0.01  # of the factor model, as als has it
 # Seconds on one core: what starting JAX and compiling a step take; of a multiply-add of a sample, forward and back; of
@@ -26,12 +26,13 @@ _REGULARIZATION = 0.01  # of the factor model, as als has it
 _START, _PRODUCT, _NUMBER = 3.0, 5e-11, 2.5e-9
 
 
-class NeuMFAlgorithm(Algorithm):
+class NeuMFAlgorithm(SizedAlgorithm):
     """A product of embeddings and layers over them, trained on interactions and drawn items."""
 
     name = "neumf"
     display_name = "NeuMF"
     kind = "neural"
+    auto = 32  # numbers in an embedding
     options = frozenset(
         {
             "n_components", "layers", "dropout", "negatives_per_positive", "learning_rate", "max_iter",
@@ -124,12 +125,4 @@ class NeuMFAlgorithm(Algorithm):
 
     def components(self, options: TrainOptions, shape: tuple[int, int]) -> int:
         """Numbers in an embedding, ``auto`` resolved: 32, whatever the matrix."""
-        return _AUTO if options.n_components == "auto" else options.n_components
-
-    def resolved(self, options: TrainOptions, shape: tuple[int, int]) -> TrainOptions:
-        """With the size of an embedding."""
-        return replace(options, n_components=self.components(options, shape))
-
-    def standing(self, options: TrainOptions, shape: tuple[int, int]) -> dict[str, Any]:
-        """With the size of an embedding."""
-        return {**super().standing(options, shape), "n_components": self.components(options, shape)}
+        return self.auto if options.n_components == "auto" else options.n_components

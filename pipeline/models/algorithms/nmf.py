@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError, RanklineError, UsageError
@@ -86,6 +87,8 @@ class NMFAlgorithm(Algorithm):
         x = user_items.scores
         k = options.components_for(x.shape)
         estimator = estimator_for(options, k, on_iteration)
+        if options.solver != "sklearn":  # that one begins as scikit-learn does
+            estimator.drawing(partial(_draws, user_items, options.random_state))
         w = fit_estimator(estimator, x)
         h = np.ascontiguousarray(estimator.components_)
         meta = {
@@ -162,6 +165,14 @@ class NMFAlgorithm(Algorithm):
         if options.biases == "no":
             return ""
         return "Tuning searches what ranks best, and --biases yes estimates ratings: take --biases no"
+
+
+def _draws(user_items: UserItems, seed: int, k: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Numbers of a start by id: a user or an item more leaves those of the others as they were."""
+    from pipeline.models.starts import half_normal_rows
+
+    users = half_normal_rows(user_items.users, k, seed, "users")
+    return users, half_normal_rows(user_items.items, k, seed, "items").T
 
 
 def estimator_for(options: TrainOptions, n_components: int, on_iteration: OnIteration | None = None) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from pipeline.errors import InputError, UsageError
-from pipeline.models.base import Algorithm, Fitted, Needs, OnIteration
+from pipeline.models.algorithms.sized import SizedAlgorithm
+from pipeline.models.base import Fitted, Needs, OnIteration
 from pipeline.models.footprint import Footprint, Plan, Size
 from pipeline.models.search_space import FloatRange, IntegerRange, SearchSpace
 from pipeline.options import TrainOptions
@@ -32,38 +32,14 @@ _GATHERED = 1 << 24  # factors that are fetched at once to measure errors
 _STEP, _PAIR, _NOISE = 4e-9, 2e-10, 1e-8
 
 
-class _RatingAlgorithm(Algorithm):
-    """What both share: factors with biases, as many of them as the class says.
-
-    Attributes
-    ----------
-    auto : factors that ``auto`` stands for, where both sides of the matrix are larger
-    """
+class _RatingAlgorithm(SizedAlgorithm):
+    """What both share: factors with biases."""
 
     kind = "factors"
     needs = Needs(ratings=True)
     stepped = True
     reconstructs = True
     ranks = False
-    auto: ClassVar[int]
-
-    def label(self, options: TrainOptions, facts: Mapping[str, Any] | None = None) -> str:
-        """``SVD k=32``."""
-        return f"{self.display_name} k={(facts or {}).get('n_components_used', options.n_components)}"
-
-    def components(self, options: TrainOptions, shape: tuple[int, int]) -> int:
-        """k, ``auto`` resolved."""
-        if options.n_components != "auto":
-            return options.n_components
-        return max(1, min(self.auto, min(shape) - 1))
-
-    def resolved(self, options: TrainOptions, shape: tuple[int, int]) -> TrainOptions:
-        """With the number of factors."""
-        return replace(options, n_components=self.components(options, shape))
-
-    def standing(self, options: TrainOptions, shape: tuple[int, int]) -> dict[str, Any]:
-        """The value of ``auto`` as a number."""
-        return {**super().standing(options, shape), "n_components": self.components(options, shape)}
 
     def _ratings(self, user_items: UserItems) -> Ratings:
         """Raises InputError if all scores are the same, or too large or small for float32."""

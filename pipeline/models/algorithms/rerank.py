@@ -8,10 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.errors import UsageError
-from pipeline.models.algorithms.members import Find, Member, display, fit_member, interactions_or_cells, members_in
-from pipeline.models.base import Algorithm, Fitted, Needs, OnIteration
+from pipeline.models.algorithms.members import (
+    Find,
+    MadeOfMembers,
+    Member,
+    fit_member,
+    interactions_or_cells,
+    members_in,
+)
+from pipeline.models.base import Fitted, Needs, OnIteration
 from pipeline.models.footprint import Footprint, Plan, Size
-from pipeline.models.search_space import Dimension
 from pipeline.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -25,31 +31,24 @@ if TYPE_CHECKING:
 __all__ = ["RerankAlgorithm"]
 
 _SHARE = 0.2  # of the validation part, where nothing is held out
-_NO_SEARCH = (
-    "the second stage has no options to search; tune the first model, and name its options: "
-    "--members ease:regularization=300"
-)
 _LEARN = 6e-5  # seconds to learn and cross-validate by, for each candidate
 
 
-class RerankAlgorithm(Algorithm):
-    """A first model, and a second stage where it is surely better.
-
-    Parameters
-    ----------
-    find : the model of a name, as `pipeline.models.registry.find`
-    """
+class RerankAlgorithm(MadeOfMembers):
+    """A first model, and a second stage where it is surely better."""
 
     name = "rerank"
     display_name = "two-stage"
     kind = "rerank"
-    options = frozenset({"members"})
+    no_search = (
+        "the second stage has no options to search; tune the first model, and name its options: "
+        "--members ease:regularization=300"
+    )
     own_defaults = {"members": "ease"}  # noqa: RUF012 (as in the base)
     needs = Needs(genres=True)
-    instead = ("als", "item-knn")
 
     def __init__(self, find: Find) -> None:
-        self._find = find
+        super().__init__(find)
         self._texts: ItemTexts | None = None
 
     def told(self, texts: ItemTexts | None) -> Self:
@@ -72,19 +71,9 @@ class RerankAlgorithm(Algorithm):
             raise UsageError(f"--members of a two-stage model names its first model alone, got {text!r:.80}")
         return members[0]
 
-    def search_space(
-        self, options: TrainOptions, search: str, shape: tuple[int, int], *, times: bool
-    ) -> tuple[Dimension, ...]:
-        """Raises UsageError: the first model is searched, by itself."""
-        raise UsageError(_NO_SEARCH)
-
-    def untunable(self, options: TrainOptions) -> str:
-        """Why it is not searched."""
-        return _NO_SEARCH
-
     def label(self, options: TrainOptions, facts: Mapping[str, Any] | None = None) -> str:
         """``two-stage on EASE``; ``two-stage: EASE alone``."""
-        base = display(self._base(options).word, self._find)
+        base = self._display(self._base(options).word)
         shipped = (facts or {}).get("rerank_shipped")
         return f"{self.display_name}: {base} alone" if shipped == "no" else f"{self.display_name} on {base}"
 
@@ -146,7 +135,7 @@ class RerankAlgorithm(Algorithm):
         known = item_facts(x, user_items.items, self._texts)
         users, items, seen = user_items.users, user_items.items, user_items.scores
         model = RerankModel(first.model, trees, known, users, items, seen, meta)
-        notes = tuple(f"{display(base.word, self._find)}: {note}" for note in first.messages)
+        notes = tuple(f"{self._display(base.word)}: {note}" for note in first.messages)
         return Fitted(
             model, converged=first.converged, interrupted=first.interrupted, facts=dict(facts), messages=notes
         )
@@ -163,7 +152,7 @@ class RerankAlgorithm(Algorithm):
 
     def _sentence(self, base: Member, decision: Decision) -> str:
         """What was decided, and by which figures."""
-        name = display(base.word, self._find)
+        name = self._display(base.word)
         figures = (
             f"NDCG@10 of {decision.n_users:,} validation users: {name} {decision.base:.4f}, in a new order "
             f"{decision.reranked:.4f} (cross-validated), difference {decision.difference:+.4f} "

@@ -21,6 +21,7 @@ from pipeline.serving.service import Service
 __all__ = ["state_routes"]
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_NO_MODEL = "no model can be loaded: what is popular is served"
 _AGENT_SILENT = 60.0  # seconds, besides those between two looks
 
 
@@ -74,13 +75,17 @@ def _details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]
             "champion": served.pointer.champion,
             "users": len(served.scorer.users),
             "items": len(served.scorer.items),
-            "fault": service.model.fault or service.model.rules_fault or service.model.report_fault,
+            "fault": _NO_MODEL * served.is_baseline or _model_fault(service),
         },
         "cache": {"answers": len(served.cache), **_shared_details(service)},
         "interaction_log": _log_details(service),
         "warehouse": _warehouse_details(service),
         "system": _system_details(service),
     }
+
+
+def _model_fault(service: Service) -> str:
+    return service.model.fault or service.model.rules_fault or service.model.report_fault
 
 
 def _shared_details(service: Service) -> dict[str, Any]:
