@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 
@@ -60,14 +61,14 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run_worker(config: ServiceConfig, listening: socket.socket) -> None:
-    """Answer requests on the socket until SIGTERM, or until the supervisor is gone."""
+def run_worker(config: ServiceConfig, listening: Sequence[socket.socket]) -> None:
+    """Answer requests on the sockets until SIGTERM, or until the supervisor is gone."""
     import uvloop
 
     uvloop.run(_run(config, listening))
 
 
-async def _run(config: ServiceConfig, listening: socket.socket) -> None:
+async def _run(config: ServiceConfig, listening: Sequence[socket.socket]) -> None:
     logging.getLogger("uvicorn.error").handlers = _LOG.handlers  # what it says of clients, in the same form
     service = Service.of(config, metrics())
     log = _open_log(service)
@@ -80,7 +81,7 @@ async def _run(config: ServiceConfig, listening: socket.socket) -> None:
     if service.shared is not None:
         watching.append(asyncio.create_task(service.shared.watch()))
     try:
-        await server.serve([listening])
+        await server.serve(list(listening))
     finally:
         for task in watching:
             task.cancel()

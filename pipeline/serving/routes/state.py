@@ -18,7 +18,7 @@ from pipeline.serving.routes.schemas import HEALTH, INFORMATION, READY, STATUS
 from pipeline.serving.served_model import ServedModel
 from pipeline.serving.service import Service
 
-__all__ = ["state_routes"]
+__all__ = ["health_details", "state_routes"]
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _NO_MODEL = "no model can be loaded: what is popular is served"
@@ -44,7 +44,7 @@ def state_routes(service: Service) -> list[Get]:
 
     def health(scope: Scope, values: Mapping[str, Any]) -> Answer:
         served = service.model.served()  # 503 without a model
-        details = _details(service, served)
+        details = health_details(service, served)
         degraded = any(part.get("fault") for part in details.values())
         status = {"status": "degraded" if degraded else "ok"}
         return json_answer({**status, **details} if may_see_details(scope) else status, served.version_header)
@@ -61,7 +61,7 @@ def state_routes(service: Service) -> list[Get]:
     ]
 
 
-def _details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]:
+def health_details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]:
     """Each part, with its `fault`: "" where it works."""
     return {
         "application": {
