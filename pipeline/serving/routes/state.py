@@ -75,12 +75,17 @@ def health_details(service: Service, served: ServedModel) -> dict[str, dict[str,
             "champion": served.pointer.champion,
             "users": len(served.scorer.users),
             "items": len(served.scorer.items),
-            "fault": _NO_MODEL * served.is_baseline or service.model.fault or service.model.rules_fault,
+            "fault": _NO_MODEL * served.is_baseline or _model_fault(service),
         },
         "cache": {"answers": len(served.cache), **_shared_details(service)},
         "interaction_log": _log_details(service),
+        "warehouse": _warehouse_details(service),
         "system": _system_details(service),
     }
+
+
+def _model_fault(service: Service) -> str:
+    return service.model.fault or service.model.rules_fault or service.model.report_fault
 
 
 def _shared_details(service: Service) -> dict[str, Any]:
@@ -111,6 +116,14 @@ def _log_details(service: Service) -> dict[str, Any]:
         return {"fault": str(error)}
     writing = service.writer.failed if service.writer is not None else ""
     return {"pending": count, "oldest_seconds": round(seconds, 1), "fault": writing}
+
+
+def _warehouse_details(service: Service) -> dict[str, Any]:
+    """What the agent's last visit to the warehouse came to; an embedded one is never visited."""
+    try:
+        return {"fault": str(read_json(service.folder.warehouse_path)["fault"])}
+    except (FileNotFoundError, RanklineError, KeyError, TypeError):
+        return {"fault": ""}
 
 
 def _system_details(service: Service) -> dict[str, Any]:
