@@ -23,7 +23,7 @@ __all__ = ["STATIC", "check_sent_by_page", "form", "html", "is_htmx", "of_proble
 
 STATIC = Path(__file__).with_name("static")
 _MOST_FIELDS, _LONGEST = 20, 512
-_PARTS = (("/", "Lists"),)
+_PARTS = (("/", "Lists"), ("/page/models", "Models"), ("/page/training", "Training"), ("/page/health", "Health"))
 
 
 @cache
