@@ -32,6 +32,12 @@ class ServeOptions(Options):
         details="Another than this machine's own (127.0.0.1, ::1, localhost) needs a key: `rankline key add`.",
     )
     port: Annotated[int, Ge(0), Le(65535)] = option(8001, "The port to listen on; 0: a free one.")
+    metrics_port: Annotated[int, Ge(0), Le(65535)] = option(
+        0,
+        "Another port, where /metrics alone is answered; 0: none.",
+        details="/metrics is on --port too. With keys both ask for one of the scope metrics.",
+        advanced=True,
+    )
     workers: Annotated[int, Ge(1), Le(64)] = option(2, "Processes that answer requests.")
     also: str | None = option(
         None,

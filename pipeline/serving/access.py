@@ -9,6 +9,7 @@ The paths of the page take a session, which a log-in with a key has begun, in pl
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
@@ -21,6 +22,7 @@ from pipeline.serving.sessions import COOKIE, Sessions
 
 __all__ = ["Access", "is_loopback", "is_of_page", "scope_of", "session_id_of"]
 
+_LOG = logging.getLogger("rankline")
 # Everybody may ask these: balancers and people who look what this is.
 _OPEN = frozenset(("/", "/ping", "/api/v1/health", "/api/v1/ready"))
 # Requests that are no GET and need less than the scope `admin`.
@@ -80,6 +82,7 @@ class Access:
         self.keys, self.sessions = keys, sessions
         self._always = not is_loopback(host)
         self.has_no_keys = True  # at the last check
+        self._fault = ""
 
     def check(
         self, method: str, path: str, headers: Collection[tuple[bytes, bytes]], client: str = "127.0.0.1"
@@ -88,7 +91,11 @@ class Access:
         needed = scope_of(method, path)
         try:
             self.has_no_keys = not (self._always or self.keys.needed())
-        except ArtifactError:
+            self._fault = ""
+        except ArtifactError as error:
+            if self._fault != str(error):
+                self._fault = str(error)
+                _LOG.error(f"all requests are refused: {error}")
             # Refused rather than open to all.
             raise Problem(Code.NOT_AUTHENTICATED, "The file of keys can't be read") from None
         if self.has_no_keys:

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from pipeline.serving.gate import Gate, request_id_of
+from pipeline.serving.invalid import invalid
 from pipeline.serving.page.app import page_problem, with_page
 from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.rate_limit import RateLimit
@@ -42,7 +43,7 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
     log = RequestLog(service.config.log_format, enabled=options.access_log == "yes")
     named = dict(zip(names, apps, strict=True)) if names else {}
     page = with_page(apps[0], service)
-    return Gate(page, service.access, limit, service.metrics, log, page_problem, named), apps[0]
+    return Gate(page, service.access, limit, service.metrics, log, page_problem, named, options.metrics_port), apps[0]
 
 
 def _routes_of(service: Service, names: Sequence[str]) -> FastAPI:
@@ -69,7 +70,7 @@ def _routes_of(service: Service, names: Sequence[str]) -> FastAPI:
     for make in (preference_puts, training_posts, model_changes, forget_routes):
         app.include_router(make(service))
     app.add_exception_handler(Problem, _answering(_same))
-    app.add_exception_handler(RequestValidationError, _answering(_invalid))
+    app.add_exception_handler(RequestValidationError, _answering(invalid))
     app.add_exception_handler(HTTPException, _answering(_http))
     return app
 
@@ -85,19 +86,6 @@ def _answering(problem_of: Callable[[Any], Problem]) -> Callable[[Request, Excep
 
 def _same(problem: Problem) -> Problem:
     return problem
-
-
-def _invalid(error: RequestValidationError) -> Problem:
-    """A body that pydantic refuses; values are not repeated, which may be large or secret."""
-    faults = error.errors()[:20]
-    if any(fault["type"] == "json_invalid" for fault in faults):
-        return Problem(Code.INVALID_JSON, "The body is no JSON")
-    listed = [
-        {"field": ".".join(str(part)[:80] for part in fault["loc"] if part != "body"), "message": str(fault["msg"])}
-        for fault in faults
-    ]
-    said = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in listed)
-    return Problem(Code.INVALID_REQUEST, said[:1000], errors=listed)
 
 
 def _http(error: HTTPException) -> Problem:

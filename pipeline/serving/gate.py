@@ -100,9 +100,10 @@ class Gate:
         log: RequestLog,
         page_problem: SendProblem | None = None,
         named: Mapping[str, App] | None = None,
+        metrics_port: int = 0,
     ) -> None:
         self._app, self._access, self._limit, self._metrics, self._log = app, access, limit, metrics, log
-        self._page_problem, self._named = page_problem, named or {}
+        self._page_problem, self._named, self._metrics_port = page_problem, named or {}, metrics_port
         self.draining = False
         self.in_flight = 0
 
@@ -145,6 +146,8 @@ class Gate:
             if _CONTROL.search(scope["path"]):
                 # No id has one. A route's pattern would pass over a last line feed, and what a path needs would differ.
                 raise Problem(Code.INVALID_REQUEST, "The path has a control character")
+            if self._metrics_port and scope["path"] != "/metrics" and scope["server"][1] == self._metrics_port:
+                raise Problem(Code.NOT_FOUND, "This port has /metrics alone")
             scope[_KEY] = self._access.check(
                 scope["method"], scope["path"], scope["headers"], (scope.get("client") or ("",))[0]
             )
@@ -158,6 +161,7 @@ class Gate:
             if status:
                 raise
             if self._page_problem is not None and is_of_page(scope["path"]):
+                scope[_NO_KEYS] = self._access.has_no_keys
                 await self._page_problem(scope, receive, sending, problem)
             else:
                 await send_problem(sending, problem, request_id)
@@ -191,13 +195,18 @@ def _headers_of(scope: Scope) -> tuple[str, str, int | None]:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text = value.decode("latin-1")
-            request_id = text if _REQUEST_ID.fullmatch(text) else ""
+            request_id = text if _is_id(text) else ""
         elif name == b"traceparent":
             text = value.decode("latin-1")
-            traceparent = text if _REQUEST_ID.fullmatch(text) else ""
+            traceparent = text if _is_id(text) else ""
         elif name == b"content-length" and value.isdigit():
             length = int(value)
     return request_id or secrets.token_hex(8), traceparent, length
+
+
+def _is_id(text: str) -> bool:
+    # These are logged: a key that somebody sends for an id is not.
+    return _REQUEST_ID.fullmatch(text) is not None and "rk_" not in text
 
 
 def _bounded(receive: Receive, most: int, stated: int | None) -> Receive:

@@ -84,8 +84,9 @@ class KeyFile:
     def add(self, scopes: Sequence[str], name: str | None = None) -> str:
         """Make a key and return it: it can't be shown again. Raises UsageError for a name that is none or taken."""
         key_id = secrets.token_hex(4) if name is None else name
+        _refuse_key(key_id)
         if not _ID.fullmatch(key_id):
-            raise UsageError(f"--name must be 1 to 32 lower-case letters, digits and -, got {key_id!r}")
+            raise UsageError(f"The ID of a key is 1 to 32 lower-case letters, digits and -, got {key_id!r}")
         text = f"rk_{key_id}_{secrets.token_urlsafe(32)}"
         made = Key(key_id, hashlib.sha256(text.encode()).hexdigest(), tuple(scopes), time.time_ns() // 1_000_000)
         with self._changing() as keys:
@@ -95,7 +96,8 @@ class KeyFile:
         return text
 
     def revoke(self, key_id: str) -> None:
-        """Remove a key. Raises InputError if there is none of that id."""
+        """Remove a key. Raises InputError if there is none of that id, UsageError for a key instead of its id."""
+        _refuse_key(key_id)
         with self._changing() as keys:
             left = [key for key in keys.list if key.id != key_id]
             if len(left) == len(keys.list):
@@ -108,6 +110,9 @@ class KeyFile:
         except FileNotFoundError:
             self._stamp, self._keys = None, {}
             return
+        if status.st_mode & 0o077:
+            # Whoever may write it could add a key. That it can't be read by others is asked for as of any such file.
+            raise ArtifactError(f"{self.path} is open to other users of this machine: chmod 600 {self.path}")
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         if stamp != self._stamp:
             self._keys = {key.id: key for key in self._read()}
@@ -129,6 +134,12 @@ class KeyFile:
 
     def _changing(self) -> _Change:
         return _Change(self)
+
+
+def _refuse_key(text: str) -> None:
+    """Raise UsageError, which does not repeat it, for a key where its id is meant."""
+    if (match := _KEY.fullmatch(text.strip())) is not None:
+        raise UsageError(f"That is a key itself; its ID is {match[1]}")
 
 
 class _Change:

@@ -74,19 +74,24 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
     ------
     UsageError
         For an address that others can reach while there are no keys, or for signing keys that are none.
+    ArtifactError
+        For a file of keys that is damaged, or open to other users.
     ServerError
         Where the address is taken, or the folder is another service's.
     """
     options = config.options
     if options.min_rating > options.max_rating:
         raise UsageError("min_rating must not be above max_rating")
+    if options.metrics_port and options.metrics_port == options.port:
+        raise UsageError("--metrics-port must be another than --port, which has /metrics in any case")
     signing = SigningKeys.of_environment()
     check_names([one.model for one in config.every])
     folders = [LiveFolder(one.live, one.model) for one in config.every]
     for each in folders:
         each.make()
     folder = folders[0]
-    if not is_loopback(options.host) and not KeyFile(folder.keys_path).keys():
+    keys = KeyFile(folder.keys_path).keys()  # raises for a file that would be refused with each request
+    if not is_loopback(options.host) and not keys:
         raise UsageError(
             f"--host {options.host} can be reached from elsewhere, and there are no keys: "
             "make one first (rankline key add --scope read), or serve on 127.0.0.1"
@@ -94,16 +99,20 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
     with ExitStack() as stack:
         for each in folders:
             stack.enter_context(_only_service(each))
-        listening = stack.enter_context(_listen(options.host, options.port))
+        ports = [options.port, *([options.metrics_port] if options.metrics_port else [])]
+        listening = [stack.enter_context(_listen(options.host, port)) for port in ports]
         for each in folders:
             for stale in each.workers.glob("*.json"):
                 stale.unlink(missing_ok=True)
             each.withdraw()
         metrics.prepare(folder.metrics)
-        address = _address(listening)
+        address = _address(listening[0])
         if signing:
             say(f"only models signed with {', '.join(signing.keys)} are served ({signing.where})")
         say(f"serving at {address} with {options.workers} worker(s); the folder is {folder.root}")
+        stack.callback(metrics.remove)
+        if options.metrics_port:
+            say(f"metrics alone at {_address(listening[1])}/metrics")
         _supervise(config, folders, listening)
 
 
@@ -114,7 +123,7 @@ def _only_service(folder: LiveFolder) -> FileLock:
         raise LockedError(f"{error}: another `rankline serve` uses this folder; --live-dir names another") from None
 
 
-def _supervise(config: ServiceConfig, folders: Sequence[LiveFolder], listening: socket.socket) -> None:
+def _supervise(config: ServiceConfig, folders: Sequence[LiveFolder], listening: Sequence[socket.socket]) -> None:
     # Imported once, before the processes are forked: they share the memory, and begin at once.
     from pipeline.kernels import available, compiled
     from pipeline.serving import worker

@@ -23,7 +23,7 @@ pytest_plugins = ["support.warehouse_fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("readme")]
 
 # Blocks that other tests run, or that need what is not here (an nginx, a server with users).
-ELSEWHERE = {"security.md", "results.md"}
+ELSEWHERE = {"security.md", "results.md", "api-map.md"}
 PAGES = {
     path.name: path.read_text()
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -47,7 +47,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project in a new folder, with the environment at hand in the place of its own."""
     folder = tmp_path_factory.mktemp("readme") / "rankline"
     folder.mkdir()
-    # With what is compiled of it: the one that `git` fetches compiles its own (test_mlflow_run.py).
+    # With what is compiled of it: kernels are compiled once for all folders.
     for name in ("pipeline", "mlflow", "sql"):
         shutil.copytree(ROOT / name, folder / name)
     for name in ("MLproject", "conda.yaml", "Makefile", "pyproject.toml", "requirements.lock", "README.md"):

@@ -315,6 +315,7 @@ for n in range(10**6):
 """  # noqa: E501
 
 
+@pytest.mark.slow
 def test_what_killed_processes_were_told_is_there(path: Path) -> None:
     """Two processes write to one file and are killed at a moment of their own."""
     writers = [

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from support.examples import examples
 from support.naive_cold_items import NEW, ridge, two_tastes
 
 from pipeline.data.id_map import IdMap
@@ -41,7 +42,7 @@ def trained(algorithm: str, cold_items: int | None = 5) -> Trained:
     return train(x.take(rare | first).compact(), options, texts=texts)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(0, 6), st.sampled_from(STRENGTHS))
 def test_the_regression_equals_its_twin(seed: int, n: int, f: int, strength: float) -> None:
     rng = np.random.default_rng(seed)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from models.contract import Contract
+from support.each_algorithm import EACH
 
 from pipeline.models.base import Algorithm
-from pipeline.models.registry import algorithms
 
 
-@pytest.fixture(params=algorithms(), ids=lambda one: one.name)
+@pytest.fixture(params=EACH)
 def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     return request.param
 

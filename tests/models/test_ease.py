@@ -71,6 +71,7 @@ def test_primal_and_dual_are_equal_and_the_smaller_is_taken(shape, rng):
     assert all_scores(taken) == pytest.approx(ease_scores(dense, 5.0), rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(700, 300), (300, 700)])
 def test_the_model_is_the_same_for_any_number_of_threads(shape, rng, monkeypatch):
     monkeypatch.setattr(ease, "_ROWS", 64)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from support import naive
+from support.examples import examples
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
@@ -156,7 +157,7 @@ biased = st.builds(
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     objective=st.one_of(objectives, biased),
     k=st.integers(2, 4),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from support import naive
+from support.examples import examples
 
 from pipeline.errors import ArtifactError
 from pipeline.kernels import available
@@ -39,7 +40,7 @@ objectives = st.builds(
 
 
 @pytest.mark.parametrize("compiled", WAYS)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     objective=objectives,
     k=st.integers(2, 5),

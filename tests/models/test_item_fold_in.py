@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from support import naive_ratings, naive_weighted
+from support.examples import examples
 from support.served import small_ratings, small_trained
 
 from pipeline.data.id_map import IdMap
@@ -58,7 +59,7 @@ def of_users(W, meta, n_items=0):
 
 
 @pytest.mark.parametrize("compiled", WAYS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(objective=objectives, seed=st.integers(0, 2**32), biases=st.booleans())
 def test_a_folded_column_meets_the_conditions_of_the_least_of_the_objective(compiled, objective, seed, biases):
     if biases:
@@ -74,7 +75,7 @@ def test_a_folded_column_meets_the_conditions_of_the_least_of_the_objective(comp
 
 
 @pytest.mark.parametrize("compiled", WAYS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(objective=objectives, seed=st.integers(0, 2**32))
 def test_no_step_of_a_ridge_column_lowers_the_loss(compiled, objective, seed):
     objective = replace(objective, l1_ratio=0.0)

@@ -106,6 +106,7 @@ def test_ties_go_by_id_and_lists_are_the_same_compiled_and_not(rng):
             assert top.items[row].tolist() == left + [-1] * (9 - len(left))
 
 
+@pytest.mark.slow
 def test_who_has_seen_everything_gets_an_empty_list(fit, items):
     model, _ = fit
     assert Scorer(model).recommend(items.users.values[-1].item()).items.tolist() == []
@@ -117,6 +118,7 @@ def test_who_has_seen_everything_gets_an_empty_list(fit, items):
 # ---- fits -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_steps_and_losses_are_the_twins(rng):
     layers = (3, 2)
     weights = dict(random_network(rng, 2, 4, 2, layers).weights)
@@ -136,6 +138,7 @@ def test_steps_and_losses_are_the_twins(rng):
         assert array == pytest.approx(expected[name], abs=2e-4), name
 
 
+@pytest.mark.slow
 def test_the_start_ranks_as_the_factor_model(rng):
     W, H = rng.normal(size=(7, 3)).astype(np.float32), rng.normal(size=(3, 11)).astype(np.float32)
     settings = Settings(embedding=5, layers=(4,))
@@ -145,6 +148,7 @@ def test_the_start_ranks_as_the_factor_model(rng):
     assert (np.argsort(-scores, axis=1) == np.argsort(-(W @ H), axis=1)).all()
 
 
+@pytest.mark.slow
 def test_it_finds_the_tastes_and_its_loss_falls(fit):
     model, losses = fit
     assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:20])
@@ -152,6 +156,7 @@ def test_it_finds_the_tastes_and_its_loss_falls(fit):
     assert (top % 2 == np.arange(59)[:, None] % 2).mean() > 0.65, "by chance a third"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_for_any_threads(fit, items, tmp_path):
     model, losses = fit
     again = Iterations(200)
@@ -188,6 +193,7 @@ def interrupt(at, n, loss):
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_fit_or_keeps_it(items, fit):
     with pytest.raises(KeyboardInterrupt):
         fit_neumf(items, SETTINGS, Iterations(60, 0.0, partial(interrupt, 4)))
@@ -200,6 +206,7 @@ def test_an_interrupt_ends_the_fit_or_keeps_it(items, fit):
         assert array.tobytes() == kept.network.weights[name].tobytes()
 
 
+@pytest.mark.slow
 def test_a_step_that_is_too_long_is_named(items):
     with pytest.raises(UsageError, match=r"grow without end: --learning-rate 1e\+30 is too large, try 1e\+29"):
         fit_neumf(items, Settings(learning_rate=1e30), Iterations(5))
@@ -214,6 +221,7 @@ def test_without_jax_the_extra_is_named(items, monkeypatch):
 # ---- what a user is told ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_options_reach_the_fit_and_candidates_are_told(items):
     options = TrainOptions(
         algorithm="neumf", n_components=6, layers="8-4", dropout=0.5, negatives_per_positive=2, max_iter=3,
@@ -230,6 +238,7 @@ def test_options_reach_the_fit_and_candidates_are_told(items):
     assert ALGORITHM.label(options, fitted.facts) == "NeuMF 6, 8-4"
 
 
+@pytest.mark.slow
 def test_why_tells_what_the_score_would_lose(fit, items):
     model, _ = fit
     user, item = 4, int(Scorer(model).recommend_rows([4], 1).items[0, 0])

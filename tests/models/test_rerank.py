@@ -60,6 +60,7 @@ def test_numpy_gives_the_bits_of_lightgbm(learned):
     assert learned.predict(rows[:7]).tobytes() == theirs[:7].tobytes()
 
 
+@pytest.mark.slow
 def test_the_same_examples_give_the_same_text(learned):
     assert decide(examples(3.0), 1).trees.text == learned.text
 
@@ -77,6 +78,7 @@ def test_scoring_needs_no_lightgbm(learned, tmp_path):
     assert float(done.stdout) == learned.predict(np.zeros((1, len(NAMES))))[0]
 
 
+@pytest.mark.slow
 def test_a_second_stage_is_kept_where_it_is_surely_better():
     better, not_better, few = decide(examples(3.0), 1), decide(examples(0.0), 1), decide(examples(3.0, n=49), 1)
     assert better.better

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from support import naive_nmf as naive
+from support.examples import examples
 
 from pipeline.errors import UsageError
 from pipeline.models.solvers import half_steps, nmf
@@ -217,7 +218,7 @@ def test_numba_is_not_imported_before_a_fit():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(
     st.integers(1, 70), st.integers(1, 40), st.integers(1, 20), st.floats(0, 1), st.integers(0, 2**32 - 1),
     st.sampled_from([np.float32, np.float64]), st.booleans(), st.sampled_from([Penalty(), PENALTY]),

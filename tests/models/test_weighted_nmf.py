@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from support import naive_weighted as naive
+from support.examples import examples
 from support.weighted_problems import problem, starred
 
 from pipeline.data.matrix import to_matrix
@@ -263,7 +264,7 @@ def test_biases_begin_at_the_means_of_users_and_items():
         assert off.var() < 0.8 * matrix.data.var()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(
     st.integers(1, 40), st.integers(1, 40), st.integers(2, 20), st.floats(0, 1), st.integers(0, 2**32 - 1),
     st.sampled_from([np.float32, np.float64]), st.floats(0, 1), st.floats(0, 40), st.sampled_from([0.0, 1e-3, 1.0]),

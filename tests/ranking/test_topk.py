@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from support.examples import examples
 
 import pipeline
 from pipeline.kernels import available
@@ -66,7 +67,7 @@ def cells(matrix, rows):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     n_users=st.sampled_from([1, 6, 7, 13, 40]),
     n_items=st.sampled_from([1, 63, 64, 65, 500, 900]),

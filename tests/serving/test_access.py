@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,7 @@ def test_the_file_of_keys_has_hashes_alone_and_is_ones_own(keys: KeyFile) -> Non
 
 
 def test_a_damaged_file_of_keys_opens_nothing(workers: Workers, keys: KeyFile) -> None:
+    keys.path.touch(0o600)
     keys.path.write_text("{}")
     assert workers.get(LIST).status_code == 401
     with pytest.raises(ArtifactError, match="no file of keys"):
@@ -177,3 +179,70 @@ def test_answers_carry_an_id_and_no_answer_is_kept_or_guessed_at(workers: Worker
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
     assert workers.get(LIST, headers={"X-Request-ID": "a\tb" * 90}).headers["x-request-id"] != "a\tb" * 90
+
+
+def test_a_file_of_keys_that_others_may_open_is_refused(
+    workers: Workers, keys: KeyFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = keys.add(("read",), "shop")
+    assert workers.get(LIST, headers=bearer(key)).status_code == 200
+    for mode in (0o640, 0o620, 0o604, 0o602):
+        keys.path.chmod(mode)
+        # Another process writes it anew, so that it is looked at again.
+        keys.path.write_text(keys.path.read_text() + " ")
+        assert workers.get(LIST, headers=bearer(key)).status_code == 401
+        with pytest.raises(ArtifactError, match=f"chmod 600 {keys.path}"):
+            keys.keys()
+    assert [record.message.count("all requests are refused") for record in caplog.records] == [1]
+    config = ServiceConfig(ServeOptions(), workers.config.live, "rankline", "sqlite:///none")
+    with pytest.raises(ArtifactError, match="chmod 600"):
+        serve(config, print)
+    keys.path.chmod(0o600)
+    assert workers.get(LIST, headers=bearer(key)).status_code == 200
+
+
+def test_a_key_where_its_id_is_meant_is_not_repeated(keys: KeyFile) -> None:
+    key = keys.add(("read",), "shop")
+    for wrong in (keys.revoke, lambda text: keys.add(("read",), text)):
+        with pytest.raises(UsageError, match="its ID is shop") as refused:
+            wrong(key)
+        assert key[10:] not in str(refused.value)
+    assert keys.find(key) is not None
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_no_key_is_in_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str], log_format: str) -> None:
+    workers = Workers(tmp_path / "live", n=0, access_log="yes")
+    workers.config = replace(workers.config, log_format=log_format)
+    workers.folder.make()
+    workers.folder.flip(put_copy(workers.folder, small_trained("popular")))
+    workers.runner.run(workers._start())
+    right = KeyFile(workers.folder.keys_path).add(("read", "write"), "shop")
+    for key in (right, right[:-1] + "x"):
+        for head in (bearer(key), {**bearer(right), "X-Request-ID": key, "traceparent": key, "User-Agent": key}):
+            for path in (LIST, f"{LIST}?api_key={key}", f"/{key}", f"/api/v1/recommendations/{key}", f"/metrics?{key}"):
+                workers.get(path, headers=head)
+            workers.post(
+                "/api/v1/interactions", {"user_id": key, "item_id": 1}, headers={**head, "Idempotency-Key": key}
+            )
+            workers.post("/api/v1/predict", {key: key}, headers=head)
+            workers.post("/page/log-in", {"key": key}, headers={"Cookie": f"rankline={key}"})
+    workers.close()
+    logged = capfd.readouterr().err
+    assert logged.count("/api/v1/recommendations/{user_id}") >= 8
+    assert right[8:40] not in logged
+
+
+def test_the_port_of_metrics_has_nothing_else(tmp_path: Path) -> None:
+    workers = Workers(tmp_path / "live", n=1, metrics_port=9000)
+    assert workers.get("http://localhost:9000/metrics").status_code == 200
+    assert workers.get("http://localhost:8001/metrics").status_code == 200
+    assert workers.get("http://localhost:8001/ping").status_code == 200
+    for path in ("/ping", LIST, "/", "/openapi.json", "/metrics/"):
+        assert workers.get(f"http://localhost:9000{path}").json()["code"] == "NOT_FOUND"
+    key = KeyFile(workers.folder.keys_path).add(("read",))
+    assert workers.get("http://localhost:9000/metrics").status_code == 401
+    assert workers.get("http://localhost:9000/metrics", headers=bearer(key)).status_code == 403
+    workers.close()
+    with pytest.raises(UsageError, match="--metrics-port"):
+        serve(ServiceConfig(ServeOptions(port=9000, metrics_port=9000), tmp_path, "rankline", "sqlite:///none"), print)

@@ -1,4 +1,4 @@
-"""The slow, obvious twins of the weighted solver: loops over cells of dense float64 arrays.
+"""The plain twins of the weighted solver: the formulas over whole dense float64 arrays, a component at a time.
 
 `X` is a dense array with NaN where nothing was observed.
 """
@@ -10,24 +10,16 @@ import numpy as np
 
 def weights(X, o):
     """Weight and target of every cell: c and x where observed, w₀ and 0 elsewhere."""
-    C, T = np.empty(X.shape), np.empty(X.shape)
-    for u in range(X.shape[0]):
-        for i in range(X.shape[1]):
-            seen = not np.isnan(X[u, i])
-            C[u, i] = 1 + o.confidence * X[u, i] if seen else o.unobserved_weight
-            if X[u, i] == 0:
-                C[u, i] = o.dislike_weight
-            T[u, i] = X[u, i] if seen else 0.0
-    return C, T
+    seen = ~np.isnan(X)
+    C = np.where(seen, 1 + o.confidence * X, o.unobserved_weight)
+    C[X == 0] = o.dislike_weight
+    return C, np.where(seen, X, 0.0)
 
 
 def lam(X, alpha, o):
     """λ of each row."""
-    out = []
-    for row in X:
-        seen = sum(not np.isnan(x) for x in row)
-        out.append(alpha * (seen + o.unobserved_weight * (len(row) - seen)) ** o.reg_exponent)
-    return np.array(out)
+    seen = np.count_nonzero(~np.isnan(X), axis=1)
+    return alpha * (seen + o.unobserved_weight * (X.shape[1] - seen)) ** o.reg_exponent
 
 
 def roles(k, o, items):
@@ -50,32 +42,33 @@ def penalty(row, size, k, o, items):
 
 
 def loss(X, W, H, o):
-    """L, cell by cell."""
+    """L: the cells, and the penalties of users and items."""
     W, H = np.array(W, np.float64), np.array(H, np.float64)
     C, T = weights(X, o)
     k = W.shape[1]
-    cells = sum(0.5 * C[u, i] * (T[u, i] - W[u] @ H[:, i]) ** 2 for u in range(len(X)) for i in range(X.shape[1]))
+    cells = np.sum(0.5 * C * (T - W @ H) ** 2)
     users = sum(penalty(W[u], size, k, o, False) for u, size in enumerate(lam(X, o.alpha_W, o)))
     items = sum(penalty(H[:, i], size, k, o, True) for i, size in enumerate(lam(X.T, o.alpha_H, o)))
     return cells + users + items
 
 
-def gradient(X, F, W, o, items=False):
-    """∂L/∂W (m, k) for X (m, n) ≈ W·Fᵀ; fixed components 0."""
-    F, W = np.array(F, np.float64), np.array(W, np.float64)
+def slope(X, F, W, o, items, t):
+    """∂L/∂W[:, t] (m,) for X (m, n) ≈ W·Fᵀ; 0 for a fixed component."""
+    role = roles(W.shape[1], o, items)[t]
+    if role == "fixed":
+        return np.zeros(len(W))
     C, T = weights(X, o)
+    of_cells = (C * (W @ F.T - T)) @ F[:, t]
     sizes = lam(X, o.alpha_H if items else o.alpha_W, o)
-    slopes = np.zeros(W.shape)
-    for u in range(len(W)):
-        for t, role in enumerate(roles(W.shape[1], o, items)):
-            if role == "fixed":
-                continue
-            slopes[u, t] = sum(C[u, i] * (W[u] @ F[i] - T[u, i]) * F[i, t] for i in range(len(F)))
-            if role == "bias":
-                slopes[u, t] += sizes[u] * (W[u, t] - o.bias_prior)
-            else:
-                slopes[u, t] += sizes[u] * (o.l1_ratio + (1 - o.l1_ratio) * W[u, t])
-    return slopes
+    if role == "bias":
+        return of_cells + sizes * (W[:, t] - o.bias_prior)
+    return of_cells + sizes * (o.l1_ratio + (1 - o.l1_ratio) * W[:, t])
+
+
+def gradient(X, F, W, o, items=False):
+    """∂L/∂W (m, k)."""
+    F, W = np.array(F, np.float64), np.array(W, np.float64)
+    return np.stack([slope(X, F, W, o, items, t) for t in range(W.shape[1])], axis=1)
 
 
 def sweep(X, F, W, o, items=False, sweeps=1):
@@ -87,14 +80,14 @@ def sweep(X, F, W, o, items=False, sweeps=1):
         for t, role in enumerate(roles(W.shape[1], o, items)):
             if role == "fixed":
                 continue
-            slope = gradient(X, F, W, o, items)[:, t]
-            for u in range(len(W)):
+            slopes = slope(X, F, W, o, items, t)
+            share = 1.0 if role == "bias" else 1 - o.l1_ratio
+            curvatures = C @ F[:, t] ** 2 + sizes * share
+            for u, curvature in enumerate(curvatures):
                 if number > 0 and W[u, t] == 0:
                     continue
-                share = 1.0 if role == "bias" else 1 - o.l1_ratio
-                curvature = sum(C[u, i] * F[i, t] ** 2 for i in range(len(F))) + sizes[u] * share
                 if curvature > 0:
-                    W[u, t] = max(W[u, t] - slope[u] / curvature, 0.0)
+                    W[u, t] = max(W[u, t] - slopes[u] / curvature, 0.0)
                 else:
                     W[u, t] = o.bias_prior if role == "bias" else 0.0
     return W

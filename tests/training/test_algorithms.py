@@ -6,16 +6,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+from support.each_algorithm import EACH
 
 from pipeline.data.interactions import Interactions
 from pipeline.errors import InputError, UsageError
 from pipeline.models.base import Algorithm
-from pipeline.models.registry import POPULAR, algorithms
+from pipeline.models.registry import POPULAR
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
 from pipeline.training.train import train
 
-each = pytest.mark.parametrize("algorithm", algorithms(), ids=lambda one: one.name)
+each = pytest.mark.parametrize("algorithm", EACH)
 
 
 def interactions(timed: bool = True, seed: int = 3) -> Interactions:

@@ -186,6 +186,7 @@ def of_file(x: Interactions, path: Path | None, trials: int = 5, **more: object)
     return choose(parts_of(x, BASE), BASE, replace(candidates, able=few), TuneOptions(trials=trials), path=path, **more)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_interrupted_goes_on_as_if_nothing_had_been(x, tmp_path) -> None:
     path, whole = tmp_path / "tuning.db", of_file(x, None)
 

@@ -91,6 +91,7 @@ def test_of_equal_trials_the_first_is_best() -> None:
         assert study.best().number == 0
 
 
+@pytest.mark.slow
 def test_sittings_add_up_to_the_whole(tmp_path, whole) -> None:
     path = tmp_path / "odd name ?%{}.db"
     for n in (1, 5, 18, 20):
@@ -104,6 +105,7 @@ def test_sittings_add_up_to_the_whole(tmp_path, whole) -> None:
         assert study.trials() == ()
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_cut_short_is_tried_again(tmp_path, whole) -> None:
     path = tmp_path / "tuning.db"
     with open_study("s", SPACE, FIRST, 7, path) as study:
@@ -203,6 +205,7 @@ def test_without_optuna(monkeypatch) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_no_point_is_tried_twice(tmp_path) -> None:
     """A small space is tried out whole, in one sitting or in several, and then the search ends."""
     space = (IntegerRange("n_components", 3, 5), Choice("transform", ("none", "binary")))
@@ -220,6 +223,7 @@ def test_no_point_is_tried_twice(tmp_path) -> None:
             assert options_of(study) == points[:n]
 
 
+@pytest.mark.slow
 def test_a_given_point_that_was_interrupted_is_tried_again_and_a_skipped_one_is_not(tmp_path) -> None:
     first = [FIRST[0], FIRST[0], FIRST[1]]
     path = tmp_path / "tuning.db"

@@ -136,6 +136,7 @@ def test_when_nothing_succeeds_it_says_why(x, monkeypatch) -> None:
         tune(x, BASE, FEW)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped(x, tuned, tmp_path) -> None:
     path, started = tmp_path / "tuning.db", []
 
@@ -271,6 +272,7 @@ def test_the_validation_part_is_parted_as_the_test_part_is(x, split) -> None:
     assert tune(x, cut, replace(FEW, trials=1)).best.value is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["ndcg_at_10", "recall_at_10"])
 def test_whole_users_are_held_out_of_those_that_are_left(x, monkeypatch, metric) -> None:
     base = replace(BASE, split="users", transform="log1p", half_life_days=200.0)

@@ -102,7 +102,7 @@ def _check(service: Service, batch: list[NewInteraction]) -> None:
     low, high = service.config.options.min_rating, service.config.options.max_rating
     latest = datetime.now(UTC) + _LATEST
     for place, event in enumerate(batch):
-        where = f"interactions[{place}]." if len(batch) > 1 else ""
+        where = f"[{place}]." if len(batch) > 1 else ""
         if event.rating is not None and not low <= event.rating <= high:
             raise Problem(Code.INVALID_REQUEST, f"{where}rating must be from {low:g} to {high:g}, got {event.rating:g}")
         if event.at is not None and not _EPOCH <= event.at <= latest:
@@ -123,6 +123,7 @@ async def _lists(service: Service, asked: BatchRequest) -> Response:
         allow=None if asked.allow is None else tuple(asked.allow),
         deny=tuple(asked.deny or ()),
         max_per_genre=asked.max_per_genre,
+        max_per_series=asked.max_per_series,
     )
     if asked.interactions is not None:
         session = [Logged(0, "", event.item_id, event.rating, _EPOCH, _EPOCH) for event in asked.interactions]

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from pipeline.data.sources import json as json_rows
 from pipeline.data.sources import json_text, lines
@@ -125,7 +126,7 @@ SEEDS = {
 }
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(SEEDS)), st.data(), st.sampled_from([3, 1 << 20]), st.booleans())
 def test_a_damaged_file_gives_rows_or_an_error_of_ours(tmp_path, name, data, block, zipped):
     content = bytearray(SEEDS[name])

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.built_rows import read, rows_of
+from support.examples import examples
 
 from pipeline.data.sources import builder as blocks
 from pipeline.data.sources import id_column
@@ -70,7 +71,7 @@ def table_of(rows, kinds):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(split_rows(), st.sampled_from([1, 4, 1 << 20]))
 def test_blocks_of_any_size_are_the_rows_one_by_one(case, gathered):
     rows, cuts, kinds = case
@@ -90,7 +91,7 @@ def test_blocks_of_any_size_are_the_rows_one_by_one(case, gathered):
         assert sorted(set(codes_.tolist())) == list(range(len(ids)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-5, 5), min_size=1), st.sampled_from([0, 1 << 22]))
 def test_integer_ids_by_table_and_by_hash(ids, table):
     with pytest.MonkeyPatch.context() as patch:
@@ -246,7 +247,7 @@ def test_the_sample_of_bad_rows_is_bounded_and_short():
     assert len(result.bad_rows[0]["user_id"]) <= 101
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.lists(st.sampled_from(["1", "-12", "0", "9223372036854775807", "007", "+1", "-0", "1.0", "é", "9" * 19, ""])))
 def test_text_is_integers_only_where_every_kept_row_is_one(column):
     builder = InteractionsBuilder(on_bad_rows="drop", infer_ids=True)

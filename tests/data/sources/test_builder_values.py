@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.built_rows import read, rows_of
+from support.examples import examples
 
 from pipeline.data.sources.builder import InteractionsBuilder
 from pipeline.errors import BadRowsError, InputError
@@ -166,7 +167,7 @@ iso = st.from_regex(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.lists(iso | st.sampled_from(["", "x", "1577836800", "1577836800.5"]), min_size=1, max_size=6))
 def test_iso_text_is_what_python_reads(column):
     expected = []

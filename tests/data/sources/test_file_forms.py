@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.built_rows import rows_of
+from support.examples import examples
 
 from pipeline.data.sources import lines
 from pipeline.data.sources.columns import Columns, choose_columns
@@ -130,7 +131,7 @@ def test_a_quoted_field_of_several_lines_is_no_fault(write):
 words = st.text(st.sampled_from('ab1, "\n'), max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9), words), min_size=1, max_size=5))
 def test_what_a_csv_writer_quotes_is_read_or_refused_as_records(rows):
     """A well-formed file is refused only where a line of a field would be a record itself."""
@@ -347,7 +348,7 @@ cells = st.text(st.sampled_from("ab1. é"), max_size=4)
 separators = st.sampled_from([",", ";", "\t", "|", "::", "~", "§"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(cells, cells, st.integers(0, 9)), min_size=1, max_size=8),
     separators, st.sampled_from(["utf-8", "latin-1", "utf-16"]), st.sampled_from([5, 1 << 23]), st.booleans(),

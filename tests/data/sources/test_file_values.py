@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.built_rows import read, rows_of
+from support.examples import examples
 
 from pipeline.data.sources.columns import Columns
 from pipeline.data.sources.files import read_file
@@ -100,7 +101,7 @@ def test_numbers_that_are_no_count_of_seconds_are_refused_with_the_way_out(numbe
     assert times(pa.array([str(number)]), time_format=form) == [moment]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(
     st.lists(st.datetimes(dt.datetime(1000, 1, 1), dt.datetime(9999, 12, 31)) | st.just("soon"), max_size=6),
     st.sampled_from(

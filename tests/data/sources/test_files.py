@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from pipeline.data.sources import json as json_rows
 from pipeline.data.sources import json_text, lines
@@ -67,7 +68,7 @@ def as_csv(rows, quoting=csv.QUOTE_MINIMAL) -> str:
     return text.getvalue()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows_strategy, st.sampled_from([7, 64, 1 << 23]), st.booleans())
 def test_every_format_gives_the_same(tmp_path, rows, block, quoted):
     names = ["user_id", "item_id", "rating", "timestamp"]
@@ -121,7 +122,7 @@ cells = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.lists(cells, min_size=3, max_size=5) | st.just([]), min_size=1, max_size=12),
     st.sampled_from([5, 40, 1 << 23]),
@@ -287,7 +288,7 @@ def test_a_stray_quote_does_not_swallow_the_file(write, small_blocks, monkeypatc
 quoted_lines = st.lists(st.sampled_from(["a", '"', "\n", "\r", ","]), max_size=40).map("".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(quoted_lines, st.integers(1, 9))
 def test_blocks_of_lines_lose_nothing(text, block):
     with pytest.MonkeyPatch.context() as patch:
