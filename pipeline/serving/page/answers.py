@@ -34,6 +34,7 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # else the templates' times are looked at for each page
     )
     made.filters |= {name: getattr(filters, name) for name in filters.__all__}
     return made

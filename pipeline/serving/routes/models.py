@@ -135,7 +135,7 @@ def _with_means(a: dict[str, Any], b: dict[str, Any], compared: dict[str, Any]) 
     """The paired differences, and for the other metrics that both have the difference alone."""
     difference = dict(compared["difference"])
     for name, value in a["metrics"].items():
-        if name in b["metrics"] and name not in difference:
+        if name in b["metrics"] and name not in difference and not name.startswith(("cost/", "interval/")):
             other = b["metrics"][name]
             difference[name] = {"a": value, "b": other, "difference": other - value, "low": None, "high": None}
     return {"difference": difference, "reason": str(compared["reason"])}

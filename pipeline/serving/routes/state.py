@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pipeline import __version__
@@ -149,6 +150,9 @@ def _exposition(service: Service) -> bytes:
         rmse = (served.scorer.model.meta.get("metrics") or {}).get("rating/rmse")
         if one is service and isinstance(rmse, int | float):
             extra["rankline_model_rmse"] = ("Held-out rmse of the served model of ratings.", float(rmse))
+        with suppress(Problem, KeyError):
+            seconds = service.snapshots.model(pointer.version)["metrics"]["cost/seconds_total"]
+            extra["rankline_training_seconds"] = ("Time of the training of the served model.", seconds)
     details = _log_details(service)
     if "pending" in details:
         extra["rankline_interactions_pending"] = ("Interactions that wait to be shipped.", details["pending"])
