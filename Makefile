@@ -15,7 +15,7 @@ export MLFLOW_LOGGING_LEVEL ?= WARNING
 # `mlflow run --env-manager local` uses the first python in PATH.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup train score serve ui test test-fast lint mlproject bench bench-serve chaos peers clean
+.PHONY: help setup train score serve ui test test-fast lint mlproject bench bench-serve soak chaos peers clean
 
 help:  ## these lines
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ chaos: $(STAMP)  ## jobs killed at random moments under a reader's eyes, and sta
 
 bench-serve: $(STAMP)  ## the service beside `mlflow models serve` of the same model (two minutes)
 	@python benchmarks/serve.py $(ARGS)
+
+soak: $(STAMP)  ## the service under swaps, broken versions, kills, a Redis that stops and a retraining (SECONDS=120)
+	@python benchmarks/soak.py --seconds $(or $(SECONDS),120) $(ARGS)
 
 peers: $(STAMP)  ## install what `make bench` measures beside (1.5 GB; optional)
 	@python -m pip install -q --disable-pip-version-check -r benchmarks/peers.txt

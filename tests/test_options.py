@@ -20,6 +20,7 @@ MOMENT = "a date or time such as 2024-03-31, or none"
 TIME_FORMAT = "a pattern such as %d.%m.%Y, or one of seconds, milliseconds, microseconds, nanoseconds, days"
 WEIGHTS = "kinds and weights such as view=1,cart=3,purchase=5"
 SEPARATOR = "tab, space, or up to three marks such as |"
+LIMITS = ("max_per_genre", "max_per_series")
 INTEGER, NUMBER, BELOW_1 = "an integer", "a number", "at least 0 and below 1"
 
 # (field, value, what the message says it must be)
@@ -118,8 +119,8 @@ REFUSED = {
     ScoreOptions: [
         *(("k", value, "from 1 to 65535") for value in (0, -1, 65536)),
         *(("k", value, INTEGER) for value in (10.0, "10", None)),
-        *(("max_per_genre", value, "at least 1, or none") for value in (0, -1)),
-        *(("max_per_genre", value, "an integer, or none") for value in (2.0, "2", True)),
+        *((name, value, "at least 1, or none") for name in LIMITS for value in (0, -1)),
+        *((name, value, "an integer, or none") for name in LIMITS for value in (2.0, "2", True)),
         *(("unknown", value, "one of ('skip', 'popular')") for value in ("error", None)),
         *((name, value, "from 0 to 1") for name in ("max_coverage_drop", "max_fallback") for value in (-0.1, 1.1)),
         *((name, value, NUMBER) for name in ("max_coverage_drop", "max_fallback") for value in ("0.2", None, True)),
@@ -194,7 +195,7 @@ TAKEN = {
     },
     ScoreOptions: {
         "k": [1, 65535],
-        "max_per_genre": [None, 1, 100],
+        **{name: [None, 1, 100] for name in LIMITS},
         "unknown": ["skip", "popular"],
         "model": [None, "rankline@champion"],
         "max_coverage_drop": [0, 1, 0.0, 1.0],

@@ -7,19 +7,18 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import Field, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.models import ArgumentInfo
 
 from pipeline.cli.first_use import first_use
 from pipeline.cli.help import HELP_ALL, show_all
 from pipeline.cli.other_names import with_other_names
-from pipeline.cli.repeated import SEPARATOR
+from pipeline.cli.parameters import is_argument, parameter_of
 from pipeline.errors import UsageError
-from pipeline.options.base import Options, OptionType, as_text, types_of
+from pipeline.options.base import Options, as_text
 
 if TYPE_CHECKING:
     from pipeline.config import ConfigFile
@@ -113,7 +112,7 @@ def options_of(
 
     offered = {spec: [entry for entry in fields(spec) if entry.name not in without] for spec in specs}
     parameters = {
-        entry.name: _parameter(spec, entry, (defaults or {}).get(entry.name, entry.default))
+        entry.name: parameter_of(spec, entry, (defaults or {}).get(entry.name, entry.default))
         for spec, entries in offered.items()
         for entry in entries
     }
@@ -136,7 +135,7 @@ def options_of(
         # `read_config` looks here which options the command has.
         command.offered = {(spec, entry.name) for spec in specs for entry in offered[spec]}  # type: ignore[attr-defined]
         # Arguments come before the options.
-        arguments = {parameter.name: parameter for parameter in own if _is_argument(parameter)}
+        arguments = {parameter.name: parameter for parameter in own if is_argument(parameter)}
         rest = {parameter.name: parameter for parameter in own if parameter.name not in arguments}
         if any(entry.metadata["advanced"] for entries in offered.values() for entry in entries):
             rest["help_all"] = inspect.Parameter(
@@ -191,45 +190,6 @@ def _below_mlflow_run(spec: type[Options], values: dict[str, Any]) -> dict[str, 
         name: from_file[name] if name in from_file and value == defaults[name] else value
         for name, value in values.items()
     }
-
-
-def _parameter(spec: type[Options], entry: Field[Any], default: Any) -> inspect.Parameter:
-    """A field of a class of options as a parameter that Typer reads."""
-    kind = types_of(spec)[entry.name]
-    option = typer.Option(
-        "--" + entry.name.replace("_", "-"),
-        envvar=f"RANKLINE_{entry.name.upper()}",
-        help=entry.metadata["help"],
-        metavar=kind.metavar,
-        hidden=entry.metadata["advanced"],
-        parser=_parser(kind),
-        show_default=default is not None,
-        rich_help_panel=spec.PANEL,
-    )
-    # Typer parses a default like a typed value, so it is given as text.
-    return inspect.Parameter(
-        entry.name, inspect.Parameter.KEYWORD_ONLY, default=as_text(default), annotation=Annotated[Any, option]
-    )
-
-
-def _is_argument(parameter: inspect.Parameter) -> bool:
-    return any(isinstance(part, ArgumentInfo) for part in get_args(parameter.annotation))
-
-
-def _parser(kind: OptionType) -> Callable[[Any], Any]:
-    """A function from text to a value of the type; ``none`` is None if None is allowed. The class checks bounds.
-
-    Of several values it gives a tuple.
-    """
-
-    def parse(text: Any) -> Any:
-        values = str(text).split(SEPARATOR)
-        try:
-            return kind.parse(values[0]) if len(values) == 1 else tuple(map(kind.parse, values))
-        except ValueError:
-            raise typer.BadParameter(f"{text!r} is not {kind.choices}") from None
-
-    return parse
 
 
 # ---- options outside the classes of options ------------------------------------------------------

@@ -71,4 +71,5 @@ def _texts(known: Mapping[str, QueryColumns]) -> ItemTexts:
         {item: text.title for item, text in known.items() if text.title},
         {item: text.genres for item, text in known.items() if text.genres},
         {item: text.tags for item, text in known.items() if text.tags},
+        {item: text.series for item, text in known.items() if text.series},
     )

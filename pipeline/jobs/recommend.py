@@ -38,13 +38,16 @@ def recommend_job(
     popular_if_unknown: bool,
     settings: Settings,
     reporter: Reporter,
-    max_per_genre: int | None = None,
+    limits: tuple[int | None, int | None] = (None, None),
 ) -> UserListing:
-    """A user's list from the model, under the rules of the warehouse, with titles where the warehouse has them."""
+    """A user's list from the model, under the rules of the warehouse, with titles where the warehouse has them.
+
+    limits : items of one genre, and of one series, at most
+    """
     run.open_store(settings.tracking_uri)
     with loaded(model, reporter, settings.names.model) as (scorer, version):
         user_id = scorer.users.parse(user)
-        scorer = scorer.limited(max_per_genre)
+        scorer = scorer.limited(*limits)
 
         def rank(allowed: Scorer) -> Ranking:
             return allowed.recommend(user_id, k, unknown="popular" if popular_if_unknown else "error")

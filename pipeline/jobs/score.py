@@ -46,7 +46,7 @@ class ScoreResult:
     summary: BatchSummary
     outcome: PublishResult
     seconds: float
-    max_per_genre: int | None = None
+    is_limited: bool = False
 
 
 # Told after publishing: the scorer under the rules, the version, and which of some ids are users who were forgotten.
@@ -90,7 +90,13 @@ def score_job(
             write_snapshot(batch.rules, settings, reporter)
             seconds = time.perf_counter() - start
             result = ScoreResult(
-                version.label, names.table, warehouse.address, batch.summary, batch.outcome, seconds, spec.max_per_genre
+                version.label,
+                names.table,
+                warehouse.address,
+                batch.summary,
+                batch.outcome,
+                seconds,
+                batch.scorer.limit is not None,
             )
         _say(batch, reporter)
         if run is not None:
@@ -116,7 +122,7 @@ def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVers
     forgotten = read_suppressed_users(warehouse).mask
     try:
         rules = read_rules(warehouse, names)
-        scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre)
+        scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre, spec.max_per_series)
         _check_rules(scorer)
         reporter.progress("score", 0, len(scorer.users), "users")
         summary = score_all(

@@ -10,6 +10,7 @@
 | ``genre_indptr`` | (g + 1,) int64 | only with ``genres``: start of each genre's rows in ``genre_items`` |
 | ``genre_items`` | (m,) int32 | only with ``genres``: the item rows of each genre, most popular first |
 | ``tags`` | (n,) text | only if the source has tags; separated by ``|`` |
+| ``series`` | (n,) text | only if the source has series: the one of each item; empty for an item of none |
 | ``other_id`` | (o,) int64 or text | only if the source has items that the model has not: their ids, ascending |
 | ``other_title``, ``other_genres``, ``other_tags`` | (o,) text | only with ``other_id`` |
 """
@@ -51,7 +52,7 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _ALWAYS = ("item_id.npy", "popularity.npy")
 _GENRES = ("genres.npy", "genre.npy", "genre_indptr.npy", "genre_items.npy")
 _OTHERS = ("other_id.npy", "other_title.npy", "other_genres.npy", "other_tags.npy")
-_SOMETIMES = ("title.npy", "tags.npy", *_GENRES, *_OTHERS)
+_SOMETIMES = ("title.npy", "tags.npy", "series.npy", *_GENRES, *_OTHERS)
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,13 @@ class ItemTexts:
     titles : title
     genres : names of its genres
     tags : words that people gave it
+    series : the series or franchise that it is a part of
     """
 
     titles: Mapping[str, str] = field(default_factory=dict)
     genres: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    series: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +110,7 @@ def _of_kind(items: IdMap, item: str) -> int | str | None:
 
 @dataclass(frozen=True, eq=False)
 class ItemSnapshot:
-    """`titles`, `genres` and `tags` are None if the source has none; see the module for shapes and types."""
+    """`titles`, `genres`, `tags` and `series` are None if the source has none; see the module for shapes and types."""
 
     ids: IdMap
     popularity: NDArray[np.int64]
@@ -118,6 +121,7 @@ class ItemSnapshot:
     genre_items: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     tags: NDArray[np.str_] | None = None
     others: OtherItems | None = None
+    series: NDArray[np.str_] | None = None
 
     @classmethod
     def of(cls, items: IdMap, seen: sparse.csr_matrix, texts: ItemTexts | None = None) -> ItemSnapshot:
@@ -131,7 +135,8 @@ class ItemSnapshot:
         ids = [str(value) for value in items.values.tolist()]
         titles = _texts_of(ids, texts.titles) if texts.titles else None
         tags = _texts_of(ids, texts.tags) if texts.tags else None
-        known = cls(items, popularity, titles, tags=tags, others=OtherItems.of(items, texts))
+        series = _texts_of(ids, texts.series) if texts.series else None
+        known = cls(items, popularity, titles, tags=tags, others=OtherItems.of(items, texts), series=series)
         if not texts.genres:
             return known
         genres = _texts_of(ids, texts.genres)
@@ -141,7 +146,7 @@ class ItemSnapshot:
 
     @property
     def texts(self) -> ItemTexts:
-        """Titles, genres and tags by id as text, of the other items too; as far as they were not cut off."""
+        """Titles, genres, tags and series by id as text, of the other items too; as far as they were not cut off."""
         of_both: tuple[dict[str, str], ...] = ({}, {}, {})
         groups = [(self.ids, (self.titles, self.genres, self.tags))]
         if (others := self.others) is not None:
@@ -151,7 +156,10 @@ class ItemSnapshot:
                 if array is not None:
                     known.update(zip(map(str, ids.values.tolist()), array.tolist(), strict=True))
         titles, *words = of_both
-        return ItemTexts(titles, *({item: text.split(SEPARATOR) for item, text in of.items()} for of in words))
+        genres, tags = ({item: text.split(SEPARATOR) for item, text in of.items()} for of in words)
+        series = [] if self.series is None else self.series.tolist()
+        by_item = zip(map(str, self.ids.values.tolist()), series, strict=False)
+        return ItemTexts(titles, genres, tags, {item: one for item, one in by_item if one})
 
     def popular_in(self, genre: str) -> NDArray[np.int32]:
         """Item rows of the genre, most popular first, ties by row; none for a genre that no item has."""
@@ -199,6 +207,8 @@ def write_snapshot(file: IO[bytes], snapshot: ItemSnapshot) -> None:
         arrays |= {"genre_indptr": snapshot.genre_indptr, "genre_items": snapshot.genre_items}
     if snapshot.tags is not None:
         arrays["tags"] = snapshot.tags
+    if snapshot.series is not None:
+        arrays["series"] = snapshot.series
     if (others := snapshot.others) is not None:
         arrays |= {"other_id": others.ids.values, "other_title": others.titles}
         arrays |= {"other_genres": others.genres, "other_tags": others.tags}
@@ -208,9 +218,9 @@ def write_snapshot(file: IO[bytes], snapshot: ItemSnapshot) -> None:
 def most_bytes(n_items: int) -> int:
     """Largest size of a snapshot of so many items, in bytes."""
     text = 4 * MAX_TEXT_LENGTH
-    # Three texts and an id an item; a genre has two characters at least in `genres`, with its separator.
+    # Four texts and an id an item; a genre has two characters at least in `genres`, with its separator.
     most_genres = n_items * (MAX_TEXT_LENGTH // 2 + 1)
-    of_items = (n_items + MOST_OTHERS) * (3 * text + 4 * MAX_ID_LENGTH) + 8 * n_items
+    of_items = (n_items + MOST_OTHERS) * (4 * text + 4 * MAX_ID_LENGTH) + 8 * n_items
     return of_items + min(most_genres, 1 << 16) * (text + 8) + 4 * most_genres + 8
 
 
@@ -226,8 +236,8 @@ def read_snapshot(file: BufferedReader, items: IdMap) -> ItemSnapshot:
     ids = _ids(file, parts["item_id.npy"], items) if n else items.values[:0]
     if not np.array_equal(ids, items.values) or popularity.shape != (n,):
         raise ArtifactError("its items are not those of the model")
-    titles, tags = _texts(file, parts, "title", n), _texts(file, parts, "tags", n)
-    known = ItemSnapshot(items, popularity, titles, tags=tags, others=_others(file, parts, items))
+    titles, tags, series = (_texts(file, parts, name, n) for name in ("title", "tags", "series"))
+    known = ItemSnapshot(items, popularity, titles, tags=tags, others=_others(file, parts, items), series=series)
     if "genres.npy" not in parts:
         return known
     genres = safe_files.read_text_array(file, parts["genres.npy"], MAX_TEXT_LENGTH)

@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.data.id_map import MAX_ID_LENGTH, IdMap, as_ids
-from pipeline.errors import ArtifactError, InputError
+from pipeline.data.id_map import MAX_ID_LENGTH, IdMap
+from pipeline.errors import ArtifactError
 from pipeline.models import safe_files
 from pipeline.models.item_snapshot import ItemSnapshot, most_bytes, read_snapshot
 from pipeline.models.pattern import read_seen
 from pipeline.models.signatures import SIGNATURE, SigningKeys
+from pipeline.models.stored_ids import both_ids
 
 __all__ = [
     "ALL_FILES",
@@ -101,7 +102,7 @@ class ModelFolder:
         self.folder = Path(folder)
         self.metadata = _read_metadata(self.folder, listed)
         self.kind: Kind = self.metadata.get("kind", "factors")
-        self.users, self.items = _both_ids(self.folder, self.metadata)
+        self.users, self.items = both_ids(self.folder / METADATA, self.metadata)
         self.shape = (len(self.users), len(self.items))
 
     @property
@@ -211,7 +212,7 @@ def load_ids(folder: str | Path) -> tuple[IdMap, IdMap, dict[str, Any]]:
     """
     folder = Path(folder)
     metadata = _read_metadata(folder)
-    users, items = _both_ids(folder, metadata)
+    users, items = both_ids(folder / METADATA, metadata)
     return users, items, {key: value for key, value in metadata.items() if key not in ("user_ids", "movie_ids")}
 
 
@@ -277,28 +278,3 @@ def _check_facts(metadata: Mapping[str, Any], path: Path) -> None:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
-
-
-def _both_ids(folder: Path, metadata: dict[str, Any]) -> tuple[IdMap, IdMap]:
-    try:
-        return _ids(metadata, "user_ids"), _ids(metadata, "movie_ids")
-    except ArtifactError as error:
-        raise ArtifactError(f"{folder / METADATA}: {error}") from None
-
-
-def _ids(metadata: dict[str, Any], key: str) -> IdMap:
-    values = metadata[key]
-    kinds = {type(value) for value in values}
-    if kinds - {int} and kinds - {str}:
-        raise ArtifactError(f"{key} are neither all integers nor all strings")
-    # Checked before the array is made, which gives every id the width of the longest.
-    if kinds == {str} and max(map(len, values)) > MAX_ID_LENGTH:
-        raise ArtifactError(f"{key}: Ids must be at most {MAX_ID_LENGTH} characters long")
-    try:
-        ids = IdMap(as_ids(np.array(values, dtype=str if kinds == {str} else np.int64)))
-    except (InputError, OverflowError) as error:
-        raise ArtifactError(f"{key}: {error}") from None
-    digests = metadata.get("id_digests")
-    if ids.values.size and (not isinstance(digests, dict) or digests.get(key) != ids.digest):
-        raise ArtifactError(f"{key} have a wrong checksum: they are damaged or were changed after training")
-    return ids

@@ -61,37 +61,19 @@ def write_model(
     texts : titles and genres of the items, if known
     folders : the folders of this kind, which the caller has written
     """
-    folder, users, items, seen = Path(folder), model.users, model.items, model.seen
+    folder, seen = Path(folder), model.seen
     folder.mkdir(parents=True, exist_ok=True)
     writers: dict[str, Write] = {**files, SEEN: sparse_writer(seen)}
     if seen.dtype == np.float32:
         writers[SCORES] = array_writer(seen.data)
-    writers[ITEMS] = lambda file: write_snapshot(file, ItemSnapshot.of(items, seen, texts))
+    writers[ITEMS] = lambda file: write_snapshot(file, ItemSnapshot.of(model.items, seen, texts))
     digests = {}
     for name, write in writers.items():
         with _replacing(folder / name) as file:
             write(file)
         with safe_files.opened(folder, name) as written:
             digests[name] = safe_files.sha256(written)
-    head = {
-        "format": FORMAT,
-        "kind": model.kind,
-        "model": DEFAULT_NAMES[model.kind],
-        "run_id": None,
-        "data_watermark": None,
-    }
-    metadata = {
-        **head,
-        **{key: value for key, value in {**model.meta, **facts}.items() if key not in ("format", "kind")},
-        "n_users": len(users),
-        "n_items": len(items),
-        "files": digests,
-        "id_digests": {"user_ids": users.digest, "movie_ids": items.digest},
-        "user_ids": users.values.tolist(),
-        "movie_ids": items.values.tolist(),
-    }
-    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, indent=None, sort_keys=False)
-    content = (text + "\n").encode("utf-8")
+    content = _metadata(model, facts, digests)
     with _replacing(folder / METADATA) as file:
         file.write(content)
     signature = SigningKeys.of_environment().signature(content)
@@ -105,6 +87,29 @@ def write_model(
         else:
             (folder / name).unlink(missing_ok=True)
     return folder
+
+
+def _metadata(model: SavedModel, facts: Mapping[str, Any], digests: Mapping[str, str]) -> bytes:
+    """``metadata.json``: the facts, the checksums of the other files, and the ids."""
+    head = {
+        "format": FORMAT,
+        "kind": model.kind,
+        "model": DEFAULT_NAMES[model.kind],
+        "run_id": None,
+        "data_watermark": None,
+    }
+    metadata = {
+        **head,
+        **{key: value for key, value in {**model.meta, **facts}.items() if key not in ("format", "kind")},
+        "n_users": len(model.users),
+        "n_items": len(model.items),
+        "files": digests,
+        "id_digests": {"user_ids": model.users.digest, "movie_ids": model.items.digest},
+        "user_ids": model.users.values.tolist(),
+        "movie_ids": model.items.values.tolist(),
+    }
+    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, indent=None, sort_keys=False)
+    return (text + "\n").encode("utf-8")
 
 
 @contextmanager

@@ -32,6 +32,11 @@ class ScoreOptions(Options):
         "Items of one genre in a list, at most. Default: any number.",
         details="An item counts for each of its genres, which come with the model; an item without genres for none.",
     )
+    max_per_series: Annotated[int, Ge(1)] | None = option(
+        None,
+        "Items of one series in a list, at most. Default: any number.",
+        details="The series come with the model: from a column series in the files of --items.",
+    )
     unknown: UnknownUsers = option(
         "skip", "Users of the warehouse who are not in the model: skip, or popular for them."
     )

@@ -34,7 +34,7 @@ class PublishLimits:
     max_coverage_drop : share of the users (and of the rows) before that may be gone, 0–1
     max_fallback : share of rows that may be of users who are not in the model, 0–1
     accept_changes : publish although one of the limits is passed
-    genres : how many items of one genre a list may hold; None for any number
+    genres : how many items of one genre, or series, a list may hold; None for any number
     promotions : of items, with their quotas
     """
 
@@ -54,7 +54,8 @@ class PublishLimits:
             "strangers": int(self.strangers),
             "max_coverage_drop": self.max_coverage_drop,
             "max_fallback": self.max_fallback,
-            "max_per_genre": 0 if self.genres is None else self.genres.most,
+            "max_per_genre": (self.genres and self.genres.max_per_genre) or 0,
+            "max_per_series": (self.genres and self.genres.max_per_series) or 0,
             "promoted": [promotion.source for promotion in self.promotions],
             "quotas": [promotion.quota for promotion in self.promotions],
         }

@@ -238,10 +238,10 @@ class RecommendationsTable:
             # Read again: what was denied while the batch ran must not be published.
             rules, now = read_rules(self._warehouse, self._names), self._now()
             self._notes = [f"rules {rules.digest[:12]}"] if rules.rules else []
-            self._notes += [f"at most {limits.genres.most} of a genre"] if limits.genres is not None else []
+            self._notes += [limits.genres.sentence] if limits.genres is not None else []
             promotions = [f"{promotion.source} at most {promotion.quota}" for promotion in limits.promotions]
             self._notes += [", ".join(promotions)] if promotions else []
-            genres = None if limits.genres is None else limits.genres.genres
+            genres = None if limits.genres is None else limits.genres.groups
             self._companions.load_model(model, rules.hidden(model.items, now), genres, limits.promotions)
             names += checks.OF_THE_SET
             parameters |= {**self._companions.names, "model_name": model_name(model)}

@@ -44,6 +44,16 @@ class ItemGenres:
         indptr = np.searchsorted(item, np.arange(len(snapshot.ids) + 1)).astype(np.int64)
         return cls(tuple(names), indptr, genre.astype(np.int32))
 
+    @classmethod
+    def of_series(cls, snapshot: ItemSnapshot) -> ItemGenres | None:
+        """The same of the series: each item has one, or none. None where the snapshot has no series."""
+        if snapshot.series is None:
+            return None
+        lower = np.array([text.lower() for text in snapshot.series.tolist()] or np.zeros(0, "<U1"), np.str_)
+        names, number = np.unique(lower[lower != ""], return_inverse=True)
+        indptr = np.append(0, np.cumsum(lower != "")).astype(np.int64)
+        return cls(tuple(names.tolist()), indptr, number.astype(np.int32))
+
     def rows_of(self, wanted: Collection[str]) -> NDArray[np.int32]:
         """Rows of the items that have any of these genres, ascending. Raises InputError for a genre of no item."""
         unknown = [name for name in wanted if name.lower() not in self.names]
@@ -53,6 +63,14 @@ class ItemGenres:
         numbers = [self.names.index(name.lower()) for name in wanted]
         cells = np.flatnonzero(np.isin(self.indices, numbers))
         return np.unique(np.searchsorted(self.indptr, cells, side="right") - 1).astype(np.int32)
+
+    def beside(self, other: ItemGenres) -> ItemGenres:
+        """These, and after them others of the same items."""
+        n = self.indptr.size - 1
+        item = np.concatenate([np.repeat(np.arange(n), np.diff(one.indptr)) for one in (self, other)])
+        genre = np.append(self.indices, other.indices + len(self.names)).astype(np.int32)
+        order = np.argsort(item, kind="stable")
+        return ItemGenres((*self.names, *other.names), self.indptr + other.indptr, genre[order])
 
     def of_items(self, items: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
         """(position in `items`, genre) of each genre of these item rows."""
@@ -64,7 +82,7 @@ class ItemGenres:
 
 
 class GenreSource:
-    """The genres of a model's items, made once, when they are first asked for.
+    """The genres and series of a model's items, made once, when they are first asked for.
 
     snapshot : gives the items with their genres, or None for a model without such a snapshot
     """
@@ -83,3 +101,15 @@ class GenreSource:
                 "from a file or a query from the files of --items"
             )
         return genres
+
+    @cached_property
+    def series(self) -> ItemGenres:
+        """Raises InputError where the items have none, ArtifactError where their file can't be read."""
+        snapshot = self._snapshot()
+        series = None if snapshot is None else ItemGenres.of_series(snapshot)
+        if series is None:
+            raise InputError(
+                "The items of this model have no series: a training takes them from a column series in the files of "
+                "--items"
+            )
+        return series

@@ -66,13 +66,13 @@ class RowScorer:
         scorer.hidden, scorer.promotions = rules.hidden(self.items, at), rules.promotions(self.items, at)
         return scorer
 
-    def limited(self, max_per_genre: int | None) -> Self:
-        """The same scorer, whose lists hold at most so many items of one genre (`diversity`); None for any number.
+    def limited(self, max_per_genre: int | None, max_per_series: int | None = None) -> Self:
+        """The same scorer, whose lists hold at most so many items of one genre, or series (`diversity`); None: any.
 
-        Raises UsageError for a number under 1, InputError for a model whose items have no genres.
+        Raises UsageError for a number under 1, InputError for a model whose items have no genres, or no series.
         """
         scorer = copy.copy(self)
-        scorer.limit = None if max_per_genre is None else GenreLimit(max_per_genre, self.genre_source.genres)
+        scorer.limit = GenreLimit.of(max_per_genre, max_per_series, self.genre_source)
         return scorer
 
     def items_of(self, genres: Collection[str]) -> NDArray[np.int32]:

@@ -14,6 +14,7 @@ import signal
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -99,7 +100,8 @@ class Agent:
             elif self._fault:
                 _LOG.info("MLflow answers again")
             self._fault = fault
-        write_json(self._folder.agent_path, {"at": now_ms(), "fault": fault}, durable=False)
+        with suppress(OSError):  # a full disk; after a while health says that nothing was written
+            write_json(self._folder.agent_path, {"at": now_ms(), "fault": fault}, durable=False)
 
     # ---- what is to be served ---------------------------------------------------------------
 

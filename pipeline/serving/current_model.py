@@ -61,8 +61,7 @@ class CurrentModel:
         self._rules: Rules | None = None
         self._rules_until = 0.0
         self._baseline_stamp: _Stamp = None
-        self.fault = ""
-        self.rules_fault = ""
+        self.fault = self.rules_fault = self.report_fault = ""
 
     def served(self) -> ServedModel:
         """The model to answer with. Raises Problem where there is none yet."""
@@ -91,11 +90,14 @@ class CurrentModel:
 
     async def watch(self) -> None:
         """Load what the pointers name, and follow the rules, for ever."""
+        failed = ""
         while True:
             try:
                 await self.look()
-            except Exception:  # noqa: BLE001  # else nobody would load the next version
-                _LOG.exception("a look at the folder of the service failed")
+                failed = ""
+            except Exception as error:  # noqa: BLE001  # else nobody would load the next version
+                if failed != (failed := f"{type(error).__name__}: {error}"):
+                    _LOG.exception("a look at the folder of the service failed")
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:
@@ -148,9 +150,13 @@ class CurrentModel:
     def _report(self) -> None:
         report = WorkerReport(tuple(sorted(self._loaded)), dict(self._failed))
         if report != self._reported:
-            self._live.report(report)
             self._say_loaded(len(self._loaded))
-            self._reported = report
+            try:
+                self._live.report(report)
+            except OSError as error:  # a full disk: the agent hears of it at a later look
+                self.report_fault = f"what is loaded can't be reported ({error.strerror})"
+            else:
+                self._reported, self.report_fault = report, ""
 
     def _pointer(self, read: Callable[[], Pointer | None]) -> Pointer | None:
         try:

@@ -161,6 +161,7 @@ class Gate:
             if status:
                 raise
             if self._page_problem is not None and is_of_page(scope["path"]):
+                scope[_NO_KEYS] = self._access.has_no_keys
                 await self._page_problem(scope, receive, sending, problem)
             else:
                 await send_problem(sending, problem, request_id)

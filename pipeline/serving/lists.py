@@ -40,7 +40,7 @@ POPULAR, FOLD_IN = "popular", "fold_in"
 class ListOptions(NamedTuple):
     """What is asked of a list. `allow` and `deny` are ids; those that the model does not know are ignored.
 
-    `max_per_genre` is how many items of one genre it may hold; None for any number.
+    `max_per_genre` and `max_per_series` are how many items of one genre, or series, it may hold; None for any number.
     """
 
     k: int = 10
@@ -50,6 +50,7 @@ class ListOptions(NamedTuple):
     allow: tuple[int | str, ...] | None = None
     deny: tuple[int | str, ...] = ()
     max_per_genre: int | None = None
+    max_per_series: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +117,13 @@ def _list(
 
 
 def limited(served: ServedModel, options: ListOptions) -> Scorer:
-    """The scorer, under the limit by genre that is asked for. Raises Problem where the items have no genres."""
-    if options.max_per_genre is None:
+    """The scorer, under the limits that are asked for. Raises Problem where the items have no genres, or no series."""
+    if options.max_per_genre is None and options.max_per_series is None:
         return served.scorer
     try:
-        return served.scorer.limited(options.max_per_genre)
+        return served.scorer.limited(options.max_per_genre, options.max_per_series)
     except InputError as error:
-        raise Problem(Code.INVALID_REQUEST, f"max_per_genre: {error}") from None
+        raise Problem(Code.INVALID_REQUEST, str(error)) from None
 
 
 def _folded(

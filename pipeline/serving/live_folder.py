@@ -7,6 +7,7 @@ models/<digest>.json   the pointer of each copy
 baseline/          the items of the version that was served last (`pipeline.serving.baseline`)
 workers/<pid>.json     what each worker has loaded, or could not load, and why
 agent.json         what the agent saw at its last look
+warehouse.json     what it saw at its last visit to a warehouse that is a server
 jobs.db            what workers ask of the agent: `JobTable`
 jobs/              what the processes of jobs print
 snapshots/         what the agent has read for the workers: models.json, training.json, comparisons
@@ -104,6 +105,7 @@ class LiveFolder:
         self.root = root = host if name == DEFAULT_NAME else host / name
         self.current_path, self.candidate_path = root / "current.json", root / "candidate.json"
         self.models, self.workers = root / "models", root / "workers"
+        self.warehouse_path = root / "warehouse.json"
         self.name, self.baseline = name, root / "baseline"
         self.agent_path, self.metrics = root / "agent.json", root / "metrics"
         self.jobs_path, self.jobs, self.snapshots = root / "jobs.db", root / "jobs", root / "snapshots"

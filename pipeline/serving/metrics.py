@@ -6,22 +6,52 @@ Routes are counted by their template, never by the path.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-__all__ = ["Metrics", "metrics", "prepare", "process_ended"]
+__all__ = ["Metrics", "metrics", "prepare", "process_ended", "remove"]
+
+_MEMORY = Path("/dev/shm")  # noqa: S108  # looked at before it is used
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 def prepare(folder: Path) -> None:
-    """Count in this folder from now on. It is emptied: files of processes that ended would count for ever."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.db"):
+    """Count from now on in memory, if this system has such a folder, else in `folder`.
+
+    The counters are mapped files: where the disk is full, the first write to a page that has no place on it ends the
+    process (SIGBUS). They begin empty: files of processes that ended would count for ever.
+    """
+    chosen = _in_memory(folder) or folder
+    chosen.mkdir(parents=True, exist_ok=True)
+    for path in chosen.glob("*.db"):
         path.unlink(missing_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(chosen)
+
+
+def _in_memory(folder: Path) -> Path | None:
+    """A folder of this user's own for this service in memory; None where there can be none."""
+    name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
+    path = _MEMORY / f"rankline-{os.getuid()}-{name}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+    except OSError:
+        return None
+    # Everybody may make folders there: one that another user made is none to write to.
+    return path if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() else None
+
+
+def remove() -> None:
+    """Remove the counters in memory: the service has ended."""
+    path = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
+    if path.parent == _MEMORY:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def process_ended(pid: int) -> None:

@@ -45,10 +45,12 @@ class ModelSnapshot:
     def _read(self) -> dict[str, Any]:
         records = versions.version_records(self._model, self._known)
         good = versions.last_good(self._model) if records else []
+        # Of more versions than are shown, an older one may be there all the same.
+        gone = versions.deleted_champions(records, self._model) if len(records) < versions.SHOWN else ()
         return {
             "models": [_shown(self._model, record) for record in records],
             "good": good,
-            "former": versions.former_champion(self._model) if good else "",
+            "former": versions.former_champion(self._model, gone) if good else "",
             "algorithms": [*algorithms.names(), "auto"],
         }
 

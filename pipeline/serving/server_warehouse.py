@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 
 from pipeline.errors import RanklineError
 from pipeline.interaction_log import InteractionLog
 from pipeline.options import Names
 from pipeline.publishing.rules import read_rules
-from pipeline.ranking.rules import Rules
-from pipeline.serving.live_folder import LiveFolder
+from pipeline.ranking.rules import Rules, now_ms
+from pipeline.serving.live_folder import LiveFolder, write_json
 from pipeline.serving.service import ServiceConfig
 from pipeline.settings import Settings
 from pipeline.shipping.ship import ship
@@ -53,6 +54,8 @@ class ServerWarehouse:
         if fault and fault != self._fault:
             _LOG.warning(f"new interactions wait, and rules stay as they are: {fault}")
         self._fault = fault
+        with suppress(OSError):  # a full disk
+            write_json(self._folder.warehouse_path, {"at": now_ms(), "fault": fault}, durable=False)
 
     def _ship(self, warehouse: Warehouse) -> None:
         path = self._folder.interactions_path
@@ -78,6 +81,7 @@ class ServerWarehouse:
 
 def keep_in_touch(config: ServiceConfig, stopping: threading.Event) -> None:
     """Visit the warehouse every few seconds until it is to stop; nothing where it is embedded."""
+    LiveFolder(config.live, config.model).warehouse_path.unlink(missing_ok=True)  # of another configuration
     try:
         settings = Settings.with_config(None)
         embedded = settings.warehouse_dsn.startswith("chdb:")

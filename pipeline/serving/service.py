@@ -77,7 +77,7 @@ class Service:
     """Attributes
     ----------
     model : the model to answer with
-    reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
+    log, reader, writer : of new interactions; None where the log can't be opened, which `log_fault` explains
     access : who may ask
     shared : the cache in Redis; None without it
     jobs : what is asked of the agent
@@ -95,6 +95,7 @@ class Service:
     jobs: JobTable
     snapshots: Snapshots
     tombstones: Tombstones
+    log: InteractionLog | None = None
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
     log_fault: str = ""
@@ -130,7 +131,8 @@ class Service:
         """Read and write the log, which is one for all models. Needs a running event loop."""
         reader, writer = InteractionReader(log), InteractionWriter(log)
         for service in self.every:
-            service.reader, service.writer = reader, writer
+            service.log, service.reader, service.writer = log, reader, writer
+            service.log_fault = ""
 
     @property
     def uptime(self) -> float:

@@ -110,6 +110,7 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
         if signing:
             say(f"only models signed with {', '.join(signing.keys)} are served ({signing.where})")
         say(f"serving at {address} with {options.workers} worker(s); the folder is {folder.root}")
+        stack.callback(metrics.remove)
         if options.metrics_port:
             say(f"metrics alone at {_address(listening[1])}/metrics")
         _supervise(config, folders, listening)

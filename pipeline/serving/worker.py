@@ -26,6 +26,7 @@ __all__ = ["run_worker", "server_config"]
 _LOG = logging.getLogger("rankline")
 _KEEP_ALIVE = 75  # seconds; more than a proxy's usual 60, so that it is not the one to find a closed connection
 _AT_ONCE = 512  # connections of one worker
+_LOG_AGAIN = 5.0  # seconds until a log that could not be opened is tried again
 _LAST_ANSWERS = 5  # seconds that a request has after the drain
 
 
@@ -71,13 +72,14 @@ def run_worker(config: ServiceConfig, listening: Sequence[socket.socket]) -> Non
 async def _run(config: ServiceConfig, listening: Sequence[socket.socket]) -> None:
     logging.getLogger("uvicorn.error").handlers = _LOG.handlers  # what it says of clients, in the same form
     service = Service.of(config, metrics())
-    log = _open_log(service)
+    _open_log(service)
     for one in service.every:
         await one.model.look()
     gate, _ = make_app(service)
     server = _Server(server_config(gate), service, gate)
     watching = [asyncio.create_task(one.model.watch()) for one in service.every]
     watching.append(asyncio.create_task(_with_supervisor(server)))
+    watching.append(asyncio.create_task(_open_log_later(service)))
     if service.shared is not None:
         watching.append(asyncio.create_task(service.shared.watch()))
     try:
@@ -91,8 +93,8 @@ async def _run(config: ServiceConfig, listening: Sequence[socket.socket]) -> Non
             one.folder.forget_worker(os.getpid())
         if service.writer is not None:
             await asyncio.to_thread(service.writer.close)
-        if log is not None:
-            log.close()
+        if service.log is not None:
+            service.log.close()
 
 
 def server_config(gate: Gate) -> uvicorn.Config:
@@ -112,17 +114,26 @@ def server_config(gate: Gate) -> uvicorn.Config:
     )
 
 
-def _open_log(service: Service) -> InteractionLog | None:
+def _open_log(service: Service) -> None:
     """Open the log of new interactions; without it lists are served all the same."""
     try:
         log = InteractionLog.open(service.folder.interactions_path)
     except (RanklineError, OSError) as error:
+        if str(error) != service.log_fault:
+            _LOG.error(f"no new interactions can be kept: {error}")
         for one in service.every:
             one.log_fault = str(error)
-        _LOG.error(f"no new interactions can be kept: {error}")
-        return None
+        return
+    if service.log_fault:
+        _LOG.info("new interactions are kept again")
     service.use(log)
-    return log
+
+
+async def _open_log_later(service: Service) -> None:
+    """Try again while the log can't be opened: a disk that was full may have room by now."""
+    while service.log is None:
+        await asyncio.sleep(_LOG_AGAIN)
+        _open_log(service)
 
 
 async def _with_supervisor(server: _Server) -> None:

@@ -26,6 +26,7 @@ __all__ = ["Recommender", "signature_for"]
 # MLflow has no parameter without a value: an empty list and 0 stand for "not given".
 DEFAULTS = {
     "k": 10, "exclude_seen": True, "unknown": "error", "allow": [], "deny": [], "genre": [], "max_per_genre": 0,
+    "max_per_series": 0,
 }  # fmt: skip
 _UNKNOWN = ("error", "popular", "skip")
 _ADVICE = "The users are asked for in a column user_id."
@@ -51,8 +52,9 @@ class Recommender(PythonModel):
         model_input : column ``user_id``; ids of the other kind are taken where that is certain (`IdMap.same_kind`)
         params : k; exclude_seen; unknown, for users who are not in the model: "error", "popular" (they get the most
             popular items) or "skip" (they get no rows); allow, the ids of the only items that lists may hold; deny, ids
-            of items that they may not hold; genre, names of genres of which an item must have one; max_per_genre, how
-            many items of one genre a list may hold. An empty list and 0 ask for nothing.
+            of items that they may not hold; genre, names of genres of which an item must have one; max_per_genre and
+            max_per_series, how many items of one genre, and of one series, a list may hold. An empty list and 0
+            ask for nothing.
 
         Returns
         -------
@@ -70,7 +72,7 @@ class Recommender(PythonModel):
             users = self.scorer.users.same_kind(_user_column(model_input)).tolist()
             rows = self._user_rows(users, asked.unknown)
             scorer = self.scorer if self._rules is None else self.scorer.under(self._rules.rules())
-            scorer = scorer.limited(asked.max_per_genre or None)
+            scorer = scorer.limited(asked.max_per_genre or None, asked.max_per_series or None)
             blocks = [
                 _ranked(scorer, users[start : start + _BLOCK], rows[start : start + _BLOCK], asked)
                 for start in range(0, rows.size, _BLOCK)
@@ -96,6 +98,7 @@ class _Asked:
     exclude_seen: bool
     unknown: str
     max_per_genre: int
+    max_per_series: int
     allow: NDArray[np.int32] | None
     deny: NDArray[np.int32] | None
 
@@ -128,7 +131,7 @@ def _ranked(scorer: Scorer, users: list[Any], rows: NDArray[np.int32], asked: _A
 def _checked(options: dict[str, Any], scorer: Scorer) -> _Asked:
     """The parameters, each checked. Raises InputError."""
     unknown, exclude_seen = options["unknown"], options["exclude_seen"]
-    for name, least in (("k", 1), ("max_per_genre", 0)):
+    for name, least in (("k", 1), ("max_per_genre", 0), ("max_per_series", 0)):
         value = options[name]
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
@@ -138,7 +141,8 @@ def _checked(options: dict[str, Any], scorer: Scorer) -> _Asked:
         raise InputError(f"unknown must be one of {_UNKNOWN}, got {unknown!r}")
     # No list is longer than there are items.
     k = min(int(options["k"]), max(1, len(scorer.items)))
-    return _Asked(k, bool(exclude_seen), str(unknown), int(options["max_per_genre"]), *_filters(options, scorer))
+    limits = int(options["max_per_genre"]), int(options["max_per_series"])
+    return _Asked(k, bool(exclude_seen), str(unknown), *limits, *_filters(options, scorer))
 
 
 def _filters(options: dict[str, Any], scorer: Scorer) -> tuple[NDArray[np.int32] | None, NDArray[np.int32] | None]:
@@ -200,6 +204,7 @@ def signature_for(user_kind: str, item_kind: str) -> Any:
                 ParamSpec("deny", kinds[item_kind], DEFAULTS["deny"], (-1,)),
                 ParamSpec("genre", DataType.string, DEFAULTS["genre"], (-1,)),
                 ParamSpec("max_per_genre", DataType.long, DEFAULTS["max_per_genre"]),
+                ParamSpec("max_per_series", DataType.long, DEFAULTS["max_per_series"]),
             ]
         ),
     )

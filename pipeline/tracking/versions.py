@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,15 +19,18 @@ from pipeline.tracking.store_errors import as_server_error
 
 __all__ = [
     "KEPT_CHAMPIONS",
+    "SHOWN",
     "GateResult",
     "RunFacts",
     "VersionRecord",
     "delete_version",
+    "deleted_champions",
     "former_champion",
     "last_good",
     "version_records",
 ]
 
+SHOWN = 100  # versions
 KEPT_CHAMPIONS = 3  # the champion and the two before it: where a rollback may have to go
 _LEFT_OUT = ("baseline/", "segment/", "band/", "data/")
 _BASELINE = re.compile(r"baseline/([^/]+)/([^/]+)")
@@ -68,7 +71,7 @@ class VersionRecord:
     facts: RunFacts
 
 
-def version_records(model: str, known: MutableMapping[str, RunFacts], most: int = 100) -> list[VersionRecord]:
+def version_records(model: str, known: MutableMapping[str, RunFacts], most: int = SHOWN) -> list[VersionRecord]:
     """The newest versions, the newest first; [] where there is no such model.
 
     known : run → its facts, from earlier calls; new ones are added, and those of no version are dropped
@@ -105,6 +108,12 @@ def former_champion(model: str = MODEL_NAME, gone: Collection[str] = ()) -> str:
     """The version that a rollback would go back to, "" for none. `gone` : versions that are deleted."""
     history = champions.history(model)
     return next((version for version in reversed(history[:-1]) if version not in {history[-1], *gone}), "")
+
+
+def deleted_champions(records: Sequence[VersionRecord], model: str = MODEL_NAME) -> set[str]:
+    """Versions that were champion and are not among all the `records` of the model."""
+    there = {record.version for record in records}
+    return {version for version in champions.history(model) if version not in there}
 
 
 def delete_version(version: str, model: str = MODEL_NAME) -> None:

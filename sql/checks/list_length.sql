@@ -1,5 +1,5 @@
 -- Purpose: users whose list is missing or has the wrong length. A list has k items, or all unseen items if fewer; items
---          that a rule hides don't count. With a limit on genres it may be shorter if one of its genres is full.
+--          that a rule hides don't count. With a limit on genres or series it may be shorter if one of its own is full.
 -- Grain:   one row per user.
 -- Parameters:
 --   staged       the staged table, in analytics
@@ -8,6 +8,7 @@
 --   seen         the seen items of the warehouse when the batch began, in analytics
 --   k            largest number of items per user
 --   max_per_genre  largest number of items of one genre in a list; 0 for any number
+--   max_per_series  the same of one series
 --   strangers    1 if users of the warehouse who are not in the model get a list too, else 0
 -- Columns:
 --   user_id  the user
@@ -49,10 +50,11 @@ WITH
             SELECT listed.user_id AS user_id, arrayJoin(items.genres) AS genre
             FROM analytics.{staged:Identifier} AS listed
             INNER JOIN analytics.{model_items:Identifier} AS items ON items.item_id = listed.item_id
-            WHERE {max_per_genre:UInt32} > 0 AND listed.user_id IN (SELECT user_id FROM others)
+            WHERE ({max_per_genre:UInt32} > 0 OR {max_per_series:UInt32} > 0)
+                AND listed.user_id IN (SELECT user_id FROM others)
         )
         GROUP BY user_id, genre
-        HAVING count() >= {max_per_genre:UInt32}
+        HAVING count() >= if(startsWith(genre, 'series: '), {max_per_series:UInt32}, {max_per_genre:UInt32})
     ),
     left_out AS
     (

@@ -8,7 +8,7 @@
 --   col      column of the item in the model's matrix, from 0
 --   hidden   1 if a rule hides the item (analytics.rules), else 0
 --   promoted  sources that its rows have where a rule promotes it
---   genres   its genres, where a list may hold few items of one genre; else empty
+--   genres   its genres and series, where a list may hold few items of one; else empty
 CREATE TABLE analytics.{table:Identifier}
 ORDER BY item_id
 SETTINGS non_replicated_deduplication_window = 10000

@@ -6,14 +6,14 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.processes import ROOT, Home
+from support.fork import Forked
+from support.processes import Home
 from support.published import lists, publish
 
 from pipeline.data.id_map import IdMap
@@ -351,11 +351,9 @@ def test_a_user_is_forgotten_and_no_later_batch_brings_them_back(trained_copy: H
 def test_on_a_terminal_it_asks_first(home: Home) -> None:
     made = home.many(["init"], ["sql", "INSERT INTO raw.users VALUES (41), (42)"])
     assert [status for status, _, _ in made] == [0, 0]
-    env = {**home.env, "PYTHONPATH": str(ROOT)}
     for answer, status, left in (("n", 2, "2"), ("y", 0, "1")):
         outer, inner = pty.openpty()
-        command = [sys.executable, "-m", "pipeline", "forget", "42"]
-        process = subprocess.Popen(command, stdin=inner, stdout=subprocess.PIPE, stderr=inner, cwd=home.folder, env=env)
+        process = Forked(["rankline", "forget", "42"], home.env, home.folder, (inner, subprocess.PIPE, inner))
         os.write(outer, f"{answer}\n".encode())
         process.communicate(timeout=300)
         os.close(inner)

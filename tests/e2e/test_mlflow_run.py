@@ -140,7 +140,8 @@ def git_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_from_a_git_address_with_a_scratch_warehouse(home: Home, git_uri: str) -> None:
     # No warehouse is named: the clone's own, which goes with the clone.
     command = ("mlflow", "run", git_uri, "--version", "main", "--env-manager", "local", "--experiment-name", "rankline")
-    done = home.run(*command, *QUICK, "-P", "holdout=0", env={"RANKLINE_WAREHOUSE": ""})
+    # A model without kernels, which a new folder would compile anew.
+    done = home.run(*command, "-P", "algorithm=popular", "-P", "holdout=0", env={"RANKLINE_WAREHOUSE": ""})
     assert done.returncode == 0, done.stderr
     match = re.search(r"^scratch warehouse: chdb://(/\S+/data/warehouse) \(.*\)$", done.stdout, re.MULTILINE)
     assert match is not None, done.stdout
@@ -157,7 +158,7 @@ def own_environments(home: Home) -> dict[str, str]:
 
 @pytest.mark.takes(60)
 def test_an_environment_built_by_uv(home: Home) -> None:
-    mlflow_run(home, str(ROOT), *QUICK, manager="uv", env=own_environments(home), timeout=600)
+    mlflow_run(home, str(ROOT), *QUICK, "-P", "holdout=0", manager="uv", env=own_environments(home), timeout=600)
     assert home.runs()[0].info.status == "FINISHED"
 
 
@@ -204,5 +205,5 @@ def test_an_environment_built_by_virtualenv(home: Home, pyenv: Path, chosen_whee
     # Most of what it installs is never imported, so it need not be compiled: "0" says so, "1" would compile it.
     pip = {**chosen_wheels, "PIP_NO_COMPILE": "0", "PIP_PROGRESS_BAR": "off"}
     env = {**own_environments(home), **pip, "PATH": f"{pyenv}{os.pathsep}{home.env['PATH']}"}
-    mlflow_run(home, str(ROOT), *QUICK, manager="virtualenv", env=env, timeout=600)
+    mlflow_run(home, str(ROOT), *QUICK, "-P", "holdout=0", manager="virtualenv", env=env, timeout=600)
     assert home.runs()[0].info.status == "FINISHED"

@@ -47,7 +47,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project in a new folder, with the environment at hand in the place of its own."""
     folder = tmp_path_factory.mktemp("readme") / "rankline"
     folder.mkdir()
-    # With what is compiled of it: the one that `git` fetches compiles its own (test_mlflow_run.py).
+    # With what is compiled of it: kernels are compiled once for all folders.
     for name in ("pipeline", "mlflow", "sql"):
         shutil.copytree(ROOT / name, folder / name)
     for name in ("MLproject", "conda.yaml", "Makefile", "pyproject.toml", "requirements.lock", "README.md"):

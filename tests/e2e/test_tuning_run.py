@@ -6,7 +6,6 @@ import csv
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -224,12 +223,12 @@ def test_a_wrong_search_and_a_missing_extra_fail_in_one_line(home: Home, ratings
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: --search can't search depth; it can ")
     without = "import sys; sys.modules['optuna'] = None; from pipeline.cli.main import main; main(sys.argv[1:])"
-    done = home.run(sys.executable, "-c", without, *options(ratings), env={"PYTHONPATH": str(ROOT)})
+    done = home.python(without, *options(ratings))
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith('error: Tuning needs Optuna, the extra "tune"')
     assert [run.info.status for run in parents(home)] == ["FAILED"]
     auto = ("train", "--algorithm", "auto", "--source", "file", "--input", str(ratings))
-    done = home.run(sys.executable, "-c", without, *auto, env={"PYTHONPATH": str(ROOT)})
+    done = home.python(without, *auto)
     assert done.stderr.splitlines()[-1].startswith('error: Tuning needs Optuna, the extra "tune"')
     assert not (home.folder / "tuning.db").exists()
 

@@ -18,6 +18,7 @@ TEXTS = ItemTexts(
     {"1": "One", "5": "Five", "30": "Thirty"},
     {"1": ["War"], "5": ["War", "Drama"], "007": ["War"], "99999999999999999999": ["War"], "x": ["War"], "8": []},
     {"1": ["slow"], "30": ["long", "slow"]},
+    {"1": "Saga"},
 )
 
 
@@ -47,6 +48,10 @@ def test_items_outside_the_model_with_a_genre_or_a_tag_are_kept(tmp_path: Path) 
     assert read.others.genres.tolist() == ["War|Drama", ""]
     assert read.others.tags.tolist() == ["", "long|slow"]
     assert (read.tags.tolist(), read.genre_names) == (["slow", ""], ("War",))
+    assert read.series.tolist() == ["Saga", ""]
+    again = ItemSnapshot.of(read.ids, sparse.csr_matrix((1, 2), dtype=np.float32), read.texts)
+    assert (again.series.tolist(), again.tags.tolist(), again.genre_names) == (["Saga", ""], ["slow", ""], ("War",))
+    assert again.others.genres.tolist() == read.others.genres.tolist()
     of_texts = snapshot(["1", "b"])
     assert of_texts.others.ids.values.tolist() == ["007", "30", "5", "99999999999999999999", "x"]
     assert snapshot([]).others is None
@@ -67,6 +72,7 @@ def test_of_many_the_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         {"other_title": np.array(["a"])},
         {"other_genres": np.array(["a" * 257] * 2)},
         {"tags": np.array(["a"])},
+        {"series": np.array(["a"] * 3)},
     ],
     ids=lambda changed: next(iter(changed)),
 )

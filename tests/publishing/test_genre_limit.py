@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from support.item_genres import with_genres
 
@@ -9,6 +10,7 @@ from pipeline.errors import CheckFailedError
 from pipeline.publishing.batch_scoring import score_all
 from pipeline.publishing.checks import PublishLimits
 from pipeline.publishing.recommendations_table import PUBLISHED, RecommendationsTable
+from pipeline.ranking.genres import ItemGenres
 from pipeline.ranking.scorer import Scorer
 
 pytest_plugins = ["support.warehouse_fixtures"]
@@ -54,3 +56,18 @@ def test_a_list_that_is_short_though_no_genre_is_full_is_refused(embedded, score
     table.n_rows = embedded.rows(f"SELECT count() AS n FROM analytics.{table.staged}")[0]["n"]
     with pytest.raises(CheckFailedError, match="check list_length"):
         table.publish(scorer.model, PublishLimits(K, genres=limited.limit))
+
+
+def test_a_limit_on_series_is_checked_too(embedded, scorer):
+    scorer.genre_source.series = ItemGenres(
+        ("alien", "saw"), np.minimum(np.arange(13), 10), np.arange(10, dtype=np.int32) % 2
+    )
+    limited = scorer.limited(3, 2)
+    assert (
+        staged(embedded, limited, "run-a").publish(scorer.model, PublishLimits(K, genres=limited.limit)).action
+        == "published"
+    )
+    (note,) = embedded.rows("SELECT note FROM analytics.publications WHERE action = 'published'")
+    assert note["note"] == "at most 3 of a genre and 2 of a series"
+    with pytest.raises(CheckFailedError, match=r"check genre_limit .*genre=series: "):
+        staged(embedded, scorer.limited(3), "run-b").publish(scorer.model, PublishLimits(K, genres=limited.limit))

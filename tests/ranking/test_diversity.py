@@ -15,8 +15,10 @@ from support.small_models import ranked, small_model
 from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError, UsageError
+from pipeline.models.item_snapshot import ItemSnapshot, ItemTexts
 from pipeline.models.popularity_model import PopularityModel
 from pipeline.ranking import diversity
+from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.scorer import Scorer
 
 N_USERS, N_ITEMS = 6, 40
@@ -48,6 +50,35 @@ def test_lists_are_those_of_the_slow_twin(seed, genres, most, k, compiled):
         left_out = naive.seen_rows(model, row) | set(hidden.tolist())
         everything = [(item, float(score)) for item, score in naive.top_k(model, row, N_ITEMS, left_out)]
         assert ranked(top, row) == limited(everything, k, most, lower(of_item))
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    genres=st.lists(st.lists(st.sampled_from(NAMES), max_size=2), min_size=N_ITEMS, max_size=N_ITEMS),
+    series=st.lists(st.sampled_from(["", "Saw", "saw", "Alien", "Drama"]), min_size=N_ITEMS, max_size=N_ITEMS),
+    of_genre=st.one_of(st.none(), st.integers(1, 4)),
+    of_series=st.integers(1, 3),
+)
+def test_series_have_a_limit_of_their_own(seed, genres, series, of_genre, of_series):
+    rng = np.random.default_rng(seed)
+    model = small_model(rng.integers(0, 4, (2, 2)), rng.integers(-2, 4, (2, N_ITEMS)))
+    genres[0], series[0] = ["Western"], "Rocky"
+    ids = [str(item) for item in model.items.values.tolist()]
+    texts = ItemTexts(genres=dict(zip(ids, genres, strict=True)), series=dict(zip(ids, series, strict=True)))
+    scorer = Scorer(model)
+    scorer.genre_source = GenreSource(lambda: ItemSnapshot.of(model.items, model.seen, texts))
+    top = scorer.limited(of_genre, of_series).recommend_rows(np.arange(2), 12)
+    for row in range(2):
+        taken = []
+        for item, score in naive.top_k(model, row, N_ITEMS, naive.seen_rows(model, row)):
+            held = [other for other, _ in taken]
+            mine = {name.lower() for name in genres[item]}
+            alike = [sum(name in {g.lower() for g in genres[other]} for other in held) for name in mine]
+            same = sum(series[other].lower() == series[item].lower() for other in held)
+            fits = (of_genre is None or all(n < of_genre for n in alike)) and (not series[item] or same < of_series)
+            if fits and len(taken) < 12:
+                taken.append((item, float(score)))
+        assert ranked(top, row) == taken
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -114,3 +145,7 @@ def test_a_model_without_genres_and_a_limit_of_none(tmp_path):
     scorer = with_genres(Scorer(model), {0: ["A"]})
     with pytest.raises(UsageError, match="max_per_genre must be at least 1, got 0"):
         scorer.limited(0)
+    with pytest.raises(UsageError, match="max_per_series must be at least 1, got 0"):
+        scorer.limited(None, 0)
+    with pytest.raises(InputError, match=r"no series: .* column series"):
+        scorer.limited(2, 2)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from support.processes import free_port
 from support.served import Workers, listed, put_copy, small_trained
 
 from pipeline.data.sources.warehouse import init
 from pipeline.interaction_log import InteractionLog
 from pipeline.publishing.rules import push_rules
 from pipeline.ranking.rules import Rule, Rules
+from pipeline.serving.agent import Agent
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.problems import Problem
 from pipeline.serving.rate_limit import RateLimit
@@ -116,3 +120,36 @@ def test_the_agent_ships_and_fetches_rules_and_waits_where_it_cannot(
     assert [rule.item_id for rule in Rules.read(workers.config.rules).rules] == ["1001"]
     workers.look()
     assert 1001 not in dict(listed(workers.get(f"{LIST}?k=100")))
+
+
+def test_without_mlflow_the_copy_is_served_and_health_says_why(workers: Workers) -> None:
+    nowhere = replace(workers.config, tracking_uri=f"sqlite:///{workers.config.live}/missing/mlflow.db")
+    agent = Agent(nowhere, threading.Event())
+    agent.look()
+    assert listed(workers.get(LIST))
+    assert workers.post("/api/v1/interactions", {"user_id": 100, "item_id": 1000, "rating": 4}).status_code == 201
+    assert workers.get(LIST).json()["source"] == "fold_in"
+    health = workers.get("/api/v1/health").json()
+    assert health["status"] == "degraded"
+    assert "missing" in health["application"]["fault"]
+    assert [part for part, of in health.items() if part != "status" and of["fault"]] == ["application"]
+
+
+def test_without_the_warehouse_interactions_wait_and_health_says_why(workers: Workers) -> None:
+    away = Settings(warehouse=SecretStr(f"clickhouse://127.0.0.1:{free_port()}"), retries=0, connect_timeout=1)
+    workers.post("/api/v1/interactions", {"user_id": 100, "item_id": 1000, "rating": 4})
+    ServerWarehouse(workers.config, away).visit()
+    assert workers.get(LIST).json()["source"] == "fold_in"
+    health = workers.get("/api/v1/health").json()
+    assert health["interaction_log"] == {**health["interaction_log"], "pending": 1, "fault": ""}
+    assert "127.0.0.1" in health["warehouse"]["fault"]
+
+
+def test_after_the_warehouse_is_back_health_says_nothing(
+    workers: Workers, visits: ServerWarehouse, embedded: Warehouse
+) -> None:
+    list(init(embedded))
+    workers.folder.warehouse_path.write_text('{"at": 0, "fault": "away"}')
+    assert workers.get("/api/v1/health").json()["warehouse"]["fault"] == "away"
+    visits.visit()
+    assert workers.get("/api/v1/health").json()["warehouse"]["fault"] == ""

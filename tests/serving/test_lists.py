@@ -152,6 +152,23 @@ def test_a_limit_by_genre_needs_genres(workers: Workers, model) -> None:
     refused = workers.get(f"{LISTS}/100?max_per_genre=2")
     assert (refused.status_code, refused.json()["code"]) == (422, "INVALID_REQUEST")
     assert "no genres" in refused.json()["detail"]
+    assert "no series" in workers.get(f"{LISTS}/100?max_per_series=1").json()["detail"]
+
+
+def test_at_most_so_many_of_a_series(workers: Workers, model) -> None:
+    before = [item for item, _ in listed(workers.get(f"{LISTS}/100?k=100"))]
+    of_model = item_texts(model)
+    saga = dict.fromkeys(map(str, before[:3]), "Saga")
+    titled = put_copy(workers.folder, model, "2", texts=ItemTexts(of_model.titles, of_model.genres, series=saga))
+    workers.folder.propose(titled)
+    workers.look()
+    workers.folder.flip(titled)
+    for most in (1, 2):
+        got = [item for item, _ in listed(workers.get(f"{LISTS}/100?k=100&max_per_series={most}"))]
+        assert got == before[:most] + before[3:]
+    body = {"user_ids": [100], "k": 100, "max_per_series": 1}
+    (one,) = workers.post(LISTS, body).json()["lists"]
+    assert [row["item_id"] for row in one["recommendations"]] == before[:1] + before[3:]
 
 
 def test_a_session_and_several_users(workers: Workers, model) -> None:

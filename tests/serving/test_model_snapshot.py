@@ -61,6 +61,10 @@ def test_versions_with_their_gates_metrics_and_who_was_champion(home, tmp_path: 
     stamp = path.stat().st_mtime_ns
     snapshot.refresh(now=True)
     assert path.stat().st_mtime_ns == stamp  # nothing has changed
+    store.client.delete_model_version("rankline", "1")  # by hand: nothing is left to go back to
+    snapshot.refresh(now=True)
+    after = read_json(path)
+    assert (after["former"], [row["version"] for row in after["models"]]) == ("", ["4", "3", "2"])
     (home.folder / "mlflow.db").rename(home.folder / "away.db")
     snapshot.refresh(now=True)
     assert read_json(path) == after

@@ -5,80 +5,24 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from support.processes import Home, free_port
 from support.redis_server import RedisServer
-from support.served import put_copy, small_trained
+from support.service import Served
 
 from pipeline.errors import LockedError
 from pipeline.options import ServeOptions
-from pipeline.serving.live_folder import LiveFolder
+from pipeline.serving.keys import KeyFile
 from pipeline.serving.service import ServiceConfig
 from pipeline.serving.supervisor import serve
 
 pytest_plugins = ["support.homes"]
 pytestmark = pytest.mark.slow
 LIST = "/api/v1/recommendations/100?k=5"
-
-
-class Served:
-    """The service, of two models, in a home that has no MLflow store: it begins with its own copies."""
-
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
-        live = LiveFolder(folder / "live")
-        live.make()
-        put_copy(live, small_trained("item-knn"))
-        put_copy(LiveFolder(folder / "live", "films"), small_trained("popular"))
-        self.port = free_port()
-        home = Home(folder)
-        self.errors = folder / "errors.txt"
-        command = [sys.executable, "-m", "pipeline", "serve", "--port", str(self.port), "--drain-seconds", "1"]
-        command += ["--also", "films"]
-        with self.errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                [*command, "--log-format", "json"], cwd=folder, env={**home.env, **PATHS, **env}, stderr=errors
-            )
-        until = time.monotonic() + 240
-        while {self.ask(f"/api/v1/{name}ready")[0] for name in ("", "films/")} != {200}:
-            assert self.process.poll() is None, self.errors.read_text()
-            assert time.monotonic() < until, self.errors.read_text()
-            time.sleep(0.1)
-
-    def ask(self, path: str, method: str = "GET", body: Any = None) -> tuple[int, bytes, dict[str, str]]:
-        """Status (0: no answer), body and headers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            head = {} if body is None else {"Content-Type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), head)
-            answer = connection.getresponse()
-            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
-        except OSError:
-            return 0, b"", {}
-        finally:
-            connection.close()
-
-    def workers(self) -> set[int]:
-        """Process numbers of the workers."""
-        return {int(path.stem) for path in (self.errors.parent / "live" / "workers").glob("*.json")}
-
-    def counted(self, name: str, label: str = "") -> float:
-        """The sum of a metric over its labels that hold a text."""
-        text = self.ask("/metrics")[1].decode()
-        samples = re.findall(rf"^{name}({{.*}})? (\S+)$", text, re.MULTILINE)
-        return sum(float(value) for labels, value in samples if label in labels)
-
-
-PATHS = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer | None) 
     env = {} if redis is None else {"REDIS_URL": redis.url, "RANKLINE_REDIS_TIMEOUT_MS": "10000"}
     made = Served(tmp_path_factory.mktemp("home"), env)
     yield made
-    made.process.kill()
-    made.process.wait()
+    made.close()
 
 
 @pytest.mark.takes(20)
@@ -155,6 +98,27 @@ def _seen(served: Served) -> tuple[float, ...]:
     lists = served.counted("rankline_requests_total", "recommendations/")
     ratings = served.counted("rankline_requests_total", "interactions")
     return ratings, lists, cache, served.counted("rankline_interactions_total")
+
+
+def test_metrics_have_a_port_of_their_own(served: Served) -> None:
+    status, body, _ = served.ask("/metrics", port=served.metrics_port)
+    assert (status, b"rankline_active_models" in body) == (200, True)
+    assert [served.ask(path, port=served.metrics_port)[0] for path in ("/ping", LIST)] == [404, 404]
+    assert f"http://127.0.0.1:{served.metrics_port}/metrics" in served.errors.read_text()
+
+
+def test_a_key_that_is_revoked_is_refused_by_all_workers_at_the_next_request(served: Served) -> None:
+    keys = KeyFile(served.errors.parent / "live" / "keys.json")
+    key = keys.add(("read", "metrics"), "shop")
+    try:
+        assert {served.ask(LIST, key=key)[0] for _ in range(20)} == {200}  # each on a connection of its own
+        assert {served.ask(LIST)[0] for _ in range(20)} == {401}
+        keys.revoke("shop")
+        assert {served.ask(LIST, key=key)[0] for _ in range(20)} == {401}
+        assert key[8:40] not in served.errors.read_text()
+    finally:
+        keys.path.unlink()
+    assert served.ask(LIST)[0] == 200
 
 
 def test_a_killed_worker_is_replaced_and_what_was_kept_stays(served: Served) -> None:

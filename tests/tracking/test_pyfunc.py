@@ -253,6 +253,8 @@ def test_filters_that_make_no_sense_are_a_clients_error(with_genres, params, mes
 
 
 def test_a_genre_of_a_model_without_genres_is_a_clients_error(recommender):
+    with pytest.raises(MlflowException, match="items of this model have no series"):
+        ask(recommender, recommender.scorer.users.values[:1].tolist(), max_per_series=2)
     for params in ({"genre": ["Drama"]}, {"max_per_genre": 2}):
         with pytest.raises(MlflowException, match="items of this model have no genres") as error:
             ask(recommender, recommender.scorer.users.values[:1].tolist(), **params)

@@ -19,7 +19,7 @@ def test_the_champion_is_scored_without_what_was_seen_since_and_strangers_get_wh
     client = home.client()
     first = client.get_model_version("rankline", "1")
     again = f"import mlflow; mlflow.register_model({first.source!r}, 'rankline')"
-    assert home.run(sys.executable, "-c", again).returncode == 0
+    assert home.python(again).returncode == 0
     (best,) = home.sql("SELECT item_id FROM analytics.recommendations WHERE user_id = 1 AND rank = 1")
     done = home.rankline(
         "sql", f"INSERT INTO raw.ratings VALUES (1, {best}, 5, now64(3)), (900001, {best}, 5, now64(3))"

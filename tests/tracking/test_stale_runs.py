@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from support.fork import run_forked
 from support.processes import ROOT, Home
 
 from pipeline.runtime.process import ProcessIdentity
@@ -114,12 +115,12 @@ def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
         "import mlflow.store.tracking.sqlalchemy_store\n"
         "tracking.open_or_make_store(sys.argv[1], print)"
     )
-    env = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    done = subprocess.run([sys.executable, "-c", killed, uri], cwd=tmp_path, env=env, capture_output=True, text=True)
+    env = {"PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = run_forked(["-c", killed, uri], env, tmp_path, 240)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert {path.name for path in tmp_path.iterdir()} >= {"mlflow.db.partial"}
     assert not (tmp_path / "mlflow.db").exists()
     code = "import sys; from pipeline.tracking import run as tracking; tracking.open_or_make_store(sys.argv[1], print)"
-    done = subprocess.run([sys.executable, "-c", code, uri], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = run_forked(["-c", code, uri], env, tmp_path, 240)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}

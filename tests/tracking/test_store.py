@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import mlflow
 import pytest
 import sqlalchemy.exc
 import typer
+from support.fork import run_forked
 from support.listeners import drip
 
 from pipeline.cli.main import app, main
@@ -178,8 +180,7 @@ def test_the_systems_errors_end_a_command_with_4_and_what_to_do(store: str, tmp_
     mlflow.MlflowClient().create_registered_model("rankline")
     mlflow.MlflowClient().create_model_version("rankline", "file:///x")
     program = "import sys, tempfile\ntempfile.tempdir = sys.argv[1]\nfrom pipeline.cli.main import main\nmain(['show'])"
-    command = [sys.executable, "-c", program, str(tmp_path / "gone")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_forked(["-c", program, str(tmp_path / "gone")], os.environ, tmp_path, 240)
     assert done.returncode == 4, done.stderr
     assert "gone" in done.stderr
     assert "No such file or directory; is the folder there, and may this user write to it?" in done.stderr

@@ -28,6 +28,10 @@ def _recommend(
             "--max-per-genre", envvar="RANKLINE_MAX_PER_GENRE", min=1, help="Items of one genre in the list, at most."
         ),
     ] = None,
+    max_per_series: Annotated[
+        int | None,
+        typer.Option("--max-per-series", envvar="RANKLINE_MAX_PER_SERIES", min=1, help="Items of one series, at most."),
+    ] = None,
     model: Model = None,
     unknown: Annotated[
         str,
@@ -48,4 +52,5 @@ def _recommend(
     from pipeline.jobs.recommend import recommend_job
 
     popular = unknown == "popular"
-    return listing_output(recommend_job(user, k, model, popular, run.settings, run.reporter, max_per_genre))
+    limits = max_per_genre, max_per_series
+    return listing_output(recommend_job(user, k, model, popular, run.settings, run.reporter, limits))

@@ -72,4 +72,9 @@ def _redis(spec: ServeOptions) -> RedisAddress | None:
     """Where Redis is; None without it. Raises UsageError."""
     if "@" in (spec.redis_url or "") and spec.redis_url != os.environ.get("RANKLINE_REDIS_URL"):
         raise UsageError("--redis-url takes no user and password, which a list of processes would show: REDIS_PASSWORD")
-    return cache_address(spec.redis_url, spec.redis_db)
+    address = cache_address(spec.redis_url, spec.redis_db)
+    if spec.redis_url:  # for the commands that the service starts, such as forget
+        os.environ["RANKLINE_REDIS_URL"] = spec.redis_url
+    if spec.redis_db is not None:
+        os.environ["RANKLINE_REDIS_DB"] = str(spec.redis_db)
+    return address

@@ -19,7 +19,7 @@ def score_output(result: ScoreResult) -> Output:
         f"to {result.table} in {result.address}, from {result.model}, in {result.seconds:.1f} s"
     ]
     if summary.n_short:
-        which = " that --max-per-genre lets in" if result.max_per_genre else ""
+        which = " that the limits let in" if result.is_limited else ""
         blocks.append(f"{summary.n_short:,} user(s) have fewer unseen items{which} than --k, and get those")
     if summary.n_promoted:
         blocks.append(f"{summary.n_promoted:,} of the rows are of promoted items; their source says so")

@@ -14,6 +14,7 @@ from pipeline.errors import BadRowsError, InputError, MissingColumnsError
 __all__ = ["read_item_files"]
 
 _TITLES, _GENRES, _TAGS = ("title", "name"), ("genres", "genre", "categories", "category"), ("tags", "tag")
+_SERIES = ("series", "franchise", "collection")
 
 
 def read_item_files(
@@ -21,8 +22,8 @@ def read_item_files(
 ) -> dict[str, QueryColumns]:
     """What the files say of each item, by its id as text. Several rows of an item, in one file or several, add up.
 
-    A file has a header, a column of item ids, and one or more of ``title``, ``genres`` and ``tags`` (or ``tag``);
-    several genres or tags of a row stand between ``|``. Cells are parted by commas, semicolons or tabs.
+    A file has a header, a column of item ids, and one or more of ``title``, ``genres``, ``tags`` (or ``tag``) and
+    ``series``; several genres or tags of a row stand between ``|``. Cells are parted by commas, semicolons or tabs.
 
     Parameters
     ----------
@@ -36,15 +37,20 @@ def read_item_files(
     titles: dict[str, str] = {}
     genres: dict[str, dict[str, None]] = {}
     tags: dict[str, dict[str, None]] = {}
+    series: dict[str, str] = {}
     for path in paths:
         for item, cells in _rows(path, column, encoding):
             if title := cells.get("title", ""):
                 titles[item] = title
+            if one := cells.get("series", ""):
+                series[item] = one
             for name, found in (("genres", genres), ("tags", tags)):
                 found.setdefault(item, {}).update(dict.fromkeys(genres_in(cells.get(name, ""))))
     items = dict.fromkeys([*titles, *genres, *tags])
     return {
-        item: QueryColumns(titles.get(item, ""), tuple(genres.get(item, ())), tuple(tags.get(item, ())))
+        item: QueryColumns(
+            titles.get(item, ""), tuple(genres.get(item, ())), tuple(tags.get(item, ())), series.get(item, "")
+        )
         for item in items
     }
 
@@ -77,7 +83,7 @@ def _rows(path: Path, column: str | None, encoding: str) -> Iterator[tuple[str, 
 def _positions(header: list[str], column: str | None, path: Path) -> dict[str, int]:
     lower = [name.lower() for name in header]
     position = {"item": item_column(header, column, str(path))}
-    for name, spellings in (("title", _TITLES), ("genres", _GENRES), ("tags", _TAGS)):
+    for name, spellings in (("title", _TITLES), ("genres", _GENRES), ("tags", _TAGS), ("series", _SERIES)):
         if found := next((spelling for spelling in spellings if spelling in lower), None):
             position[name] = lower.index(found)
     if len(position) == 1:

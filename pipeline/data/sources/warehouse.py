@@ -173,6 +173,7 @@ class QueryColumns(NamedTuple):
     title: str
     genres: tuple[str, ...]
     tags: tuple[str, ...] = ()
+    series: str = ""
 
 
 def describe(warehouse: Warehouse, items: Sequence[int | str], n_others: int = 0) -> dict[str, QueryColumns]:

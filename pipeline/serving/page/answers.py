@@ -23,7 +23,7 @@ __all__ = ["STATIC", "check_sent_by_page", "form", "html", "is_htmx", "of_proble
 
 STATIC = Path(__file__).with_name("static")
 _MOST_FIELDS, _LONGEST = 20, 512
-_PARTS = (("/", "Lists"),)
+_PARTS = (("/", "Lists"), ("/page/models", "Models"), ("/page/training", "Training"), ("/page/health", "Health"))
 
 
 @cache
@@ -34,6 +34,7 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # else the templates' times are looked at for each page
     )
     made.filters |= {name: getattr(filters, name) for name in filters.__all__}
     return made

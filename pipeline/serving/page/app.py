@@ -11,7 +11,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from pipeline.serving.gate import ROUTE, App, Receive, Scope, Send, has_no_keys, may, request_id_of, send_problem
-from pipeline.serving.page import user
+from pipeline.serving.page import health, models, training, user
 from pipeline.serving.page.answers import STATIC, check_sent_by_page, of_problem, wants_page
 from pipeline.serving.page.log_in import log_in, log_in_page, log_out
 from pipeline.serving.problems import Code, Problem
@@ -100,4 +100,13 @@ _ROUTES: tuple[tuple[str, str, _Handler], ...] = (
     ("GET", "/page/search", user.search),
     ("GET", "/page/why", user.why),
     ("POST", "/page/rate", user.rate),
+    ("GET", "/page/models", models.show),
+    ("GET", "/page/compare", models.compare),
+    ("GET", "/page/job", models.job),
+    ("POST", "/page/activate", models.activate),
+    ("POST", "/page/rollback", models.rollback),
+    ("GET", "/page/training", training.show),
+    ("GET", "/page/training-state", training.state),
+    ("POST", "/page/train", training.begin_training),
+    ("GET", "/page/health", health.show),
 )

@@ -10,10 +10,10 @@ __all__ = ["number", "percent", "signed", "stars", "when"]
 
 
 def number(value: Any) -> str:
-    """``1,234``, ``0.1487``, ``12.5``; a dash for what is none."""
+    """``1,234``, ``0.1487``, ``12.5``, ``0``; a dash for what is none."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         return "–"
-    if float(value).is_integer() and abs(value) >= 1:
+    if float(value).is_integer():
         return f"{int(value):,}"
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}" if abs(value) >= 1 else f"{value:.4f}"
 

@@ -16,7 +16,7 @@ from pipeline.serving.sessions import COOKIE, LIFE_SECONDS, Sessions
 __all__ = ["log_in", "log_in_page", "log_out"]
 
 # Where somebody may be led after the log-in: into this page, and nowhere else.
-_NEXT = re.compile(r"/(?:page/(?:models|compare|training|health))?(?:\?[\w=&%+.~-]*)?", re.ASCII)
+_NEXT = re.compile(r"/(?:page/(?:models|training|health))?(?:\?[\w=&%+.~-]*)?", re.ASCII)
 
 
 def log_in_page(request: Request) -> Response:

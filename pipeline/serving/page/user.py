@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline.serving.gate import key_of
+from pipeline.serving.invalid import problem_of
 from pipeline.serving.page.answers import form, html, parameter
-from pipeline.serving.page.view import UserView, examples, item_of, source_in_words, user_view
+from pipeline.serving.page.view import UserView, examples, item_of, listed, source_in_words, user_view
 from pipeline.serving.page.view import search as find
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.routes.bodies import NewInteraction
@@ -28,7 +29,7 @@ async def show(request: Request, service: Service) -> Response:
     known = examples(service, served)
     user = parameter(request.query_params.get("user"), "user") or next(iter(known), "")
     genre = parameter(request.query_params.get("genre"), "genre")
-    view = user_view(service, user, genre)
+    view = await user_view(service, user, genre)
     return html(
         request,
         "user.html.j2",
@@ -81,11 +82,11 @@ async def rate(request: Request, service: Service) -> Response:
     item_id = served.scorer.items.parse(text)
     if served.scorer.items.row(item_id) < 0:
         raise Problem(Code.UNKNOWN_ITEM, f"No item has the id {text[:80]!r}")
-    before = user_view(service, user, genre)
+    before = listed(service, user, genre)
     rating = _rating(given.get("rating", ""))
     event = _event(served.user(user), item_id, rating)
     await keep(service, [event], key_of(request.scope), "")
-    after = user_view(service, user, genre, before.ids)
+    after = await user_view(service, user, genre, before)
     item = item_of(served, item_id)
     said = f"{item.title}: {'watched' if rating is None else f'{rating:g}'} is kept."
     return html(
@@ -100,8 +101,8 @@ def _event(user: int | str, item: int | str, rating: float | None) -> NewInterac
     try:
         return NewInteraction(user_id=user, item_id=item, rating=rating)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise Problem(Code.INVALID_REQUEST, f"{fault['loc'][0]}: {fault['msg']}") from None
+        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
+        raise problem_of(faults, {"user_id": user, "item_id": item, "rating": rating}) from None
 
 
 def _rating(text: str) -> float | None:

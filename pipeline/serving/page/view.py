@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,15 +20,27 @@ from pipeline.models.rerank_model import RerankModel
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.explain import item_contributions
 from pipeline.serving.interactions import Known
-from pipeline.serving.lists import FOLD_IN, POPULAR, ListOptions, list_of
+from pipeline.serving.lists import FOLD_IN, POPULAR, ListOptions, UserList, list_of
 from pipeline.serving.overlay import history_of, raw_score
 from pipeline.serving.routes.lists import known_of
 from pipeline.serving.served_model import ServedModel
 from pipeline.serving.service import Service
 
-__all__ = ["Item", "Place", "Seen", "UserView", "examples", "item_of", "user_view"]
+__all__ = [
+    "Item",
+    "Place",
+    "Seen",
+    "UserView",
+    "examples",
+    "item_of",
+    "listed",
+    "search",
+    "source_in_words",
+    "user_view",
+]
 
 PLACES = 10
+_MOST_SEEN = 300  # of a history
 _BECAUSE = 2  # items of the history that a place names
 
 
@@ -85,7 +98,8 @@ class UserView:
     Attributes
     ----------
     source : what made the list
-    new, old : the history: what the model has not read yet, the latest first; and what it has, the best first
+    new, old : the history: what the model has not read yet, the latest first; and the best of what it has
+    n_seen : items of the whole history
     readable : whether new interactions can be read
     """
 
@@ -96,28 +110,46 @@ class UserView:
     places: Sequence[Place]
     new: Sequence[Seen]
     old: Sequence[Seen]
+    n_seen: int
     readable: bool = True
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The items of the list."""
-        return tuple(place.item.id for place in self.places)
 
-
-def user_view(service: Service, user_text: str, genre: str = "", before: Sequence[str] | None = None) -> UserView:
+async def user_view(service: Service, user_text: str, genre: str = "", before: Sequence[str] | None = None) -> UserView:
     """What is known of a user, and their list, beside the items of the list of before. Raises Problem."""
     served = service.model.served()
     if service.reader is not None:
         service.reader.look()
     user = served.user(user_text)
-    known = known_of(service, served, user)
+    known = known_of(service, served, user)  # here: the log is read by one thread
+    # Reasons cost some milliseconds, for which no other request is to wait.
+    return await asyncio.to_thread(_view, served, user, known, genre, before)
+
+
+def listed(service: Service, user_text: str, genre: str = "") -> tuple[str, ...]:
+    """The items of the list alone. Raises Problem."""
+    served = service.model.served()
+    if service.reader is not None:
+        service.reader.look()
+    user = served.user(user_text)
+    made = _list(served, user, known_of(service, served, user), genre)
+    return tuple(item.id for item in _items(served, _cols(made)))
+
+
+def _list(served: ServedModel, user: int | str, known: Known, genre: str) -> UserList:
     options = ListOptions(PLACES, genre or None)
-    made = list_of(served, user, known.new, options, forgotten=known.forgotten, liked=known.genres)
+    return list_of(served, user, known.new, options, forgotten=known.forgotten, liked=known.genres)
+
+
+def _cols(made: UserList) -> NDArray[np.int32]:
+    cols: NDArray[np.int32] = made.top.items[0]
+    return cols[cols >= 0]
+
+
+def _view(served: ServedModel, user: int | str, known: Known, genre: str, before: Sequence[str] | None) -> UserView:
+    made = _list(served, user, known, genre)
     row = -1 if known.forgotten else served.scorer.users.row(user)
     model, at = _explained_by(served, row, known)
-    cols = made.top.items[0]
-    cols = cols[cols >= 0]
-    scores = made.top.scores[0].tolist()
+    cols, scores = _cols(made), made.top.scores[0].tolist()
     sources = made.top.sources(made.source)[0].tolist()
     top = max((abs(score) for score in scores[: cols.size]), default=0.0)
     earlier = {item: rank for rank, item in enumerate(before or ())}
@@ -129,8 +161,9 @@ def user_view(service: Service, user_text: str, genre: str = "", before: Sequenc
         source = sources[rank] if sources[rank] != made.source else ""
         places.append(Place(rank + 1, item, scores[rank], share, source, because, change))
     new = _new(served, known.new)
-    old = _old(served, row, {seen.item.id for seen in new}) if row >= 0 else []
-    return UserView(str(user), genre, served.pointer.label, made.source, places, new, old, known.readable)
+    old, n_old = _old(served, row, {seen.item.id for seen in new}) if row >= 0 else ([], 0)
+    label = served.pointer.label
+    return UserView(str(user), genre, label, made.source, places, new, old, len(new) + n_old, known.readable)
 
 
 # ---- history -------------------------------------------------------------------------------------
@@ -147,15 +180,19 @@ def _new(served: ServedModel, new: Sequence[Logged]) -> list[Seen]:
     return list(latest.values())[::-1]
 
 
-def _old(served: ServedModel, row: int, without: set[str]) -> list[Seen]:
+def _old(served: ServedModel, row: int, without: set[str]) -> tuple[list[Seen], int]:
+    """What the model has of a user, and of how many items it is."""
     model, snapshot = served.scorer.model, served.snapshot
     own = slice(int(model.seen.indptr[row]), int(model.seen.indptr[row + 1]))
     cols, cells = model.seen.indices[own], model.seen.data[own]
-    order = np.lexsort((-snapshot.popularity[cols], -cells.astype(np.float64)))
+    left_out = [col for item in without if (col := served.scorer.items.row(served.scorer.items.parse(item))) >= 0]
+    is_old = ~np.isin(cols, left_out)
+    cols, cells = cols[is_old], cells[is_old]
+    order = np.lexsort((-snapshot.popularity[cols], -cells.astype(np.float64)))[:_MOST_SEEN]
     scored = model.seen.dtype == np.float32
     values = [raw_score(float(cell), model.meta) if scored else None for cell in cells[order].tolist()]
-    rows = zip(_items(served, cols[order]), values, strict=True)
-    return [Seen(item, value) for item, value in rows if item.id not in without]
+    seen = [Seen(item, value) for item, value in zip(_items(served, cols[order]), values, strict=True)]
+    return seen, int(cols.size)
 
 
 # ---- reasons in a line ---------------------------------------------------------------------------

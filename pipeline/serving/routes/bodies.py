@@ -56,6 +56,7 @@ class BatchRequest(_Body):
     allow: Annotated[list[Id], Field(max_length=5000)] | None = None
     deny: Annotated[list[Id], Field(max_length=5000)] | None = None
     max_per_genre: Annotated[StrictInt, Field(ge=1, le=100)] | None = None
+    max_per_series: Annotated[StrictInt, Field(ge=1, le=100)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> BatchRequest:

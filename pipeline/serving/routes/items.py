@@ -11,7 +11,7 @@ from pipeline.serving.gate import Scope
 from pipeline.serving.lists import POPULAR, ListOptions, allowed_rows, limited, popular_list
 from pipeline.serving.problems import Code
 from pipeline.serving.routes.get import Answer, Get, json_answer
-from pipeline.serving.routes.lists import MAX_PER_GENRE
+from pipeline.serving.routes.lists import LIMITS
 from pipeline.serving.routes.parameters import Parameter
 from pipeline.serving.routes.schemas import ITEMS
 from pipeline.serving.served_model import ServedModel
@@ -29,7 +29,7 @@ def item_routes(service: Service) -> list[Get]:
 
     def popular(scope: Scope, values: Mapping[str, Any]) -> Answer:
         served = service.model.served()
-        options = ListOptions(values["k"], values["genre"], max_per_genre=values["max_per_genre"])
+        options = ListOptions(values["k"], values["genre"], **{limit.name: values[limit.name] for limit in LIMITS})
         top = popular_list(limited(served, options), values["k"], *allowed_rows(served, options))
         source = POPULAR if options.genre is None else f"{POPULAR}:{options.genre}"
         return _items(served, [row for row in top.items[0].tolist() if row >= 0], source=source)
@@ -39,7 +39,7 @@ def item_routes(service: Service) -> list[Get]:
         return _items(served, served.search.find(values["q"], values["k"]))
 
     return [
-        Get("/api/v1/popular", "The most popular items.", popular, ITEMS, (_K, _GENRE, MAX_PER_GENRE),
+        Get("/api/v1/popular", "The most popular items.", popular, ITEMS, (_K, _GENRE, *LIMITS),
             (Code.UNKNOWN_GENRE, Code.NO_MODEL)),
         Get("/api/v1/items", "Items by words of their title, the most popular first.", search, ITEMS, (_Q, _K),
             (Code.NO_MODEL,)),

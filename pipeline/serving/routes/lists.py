@@ -17,16 +17,19 @@ from pipeline.serving.service import Service
 from pipeline.serving.shared_cache.lists import key_of, source_of
 from pipeline.serving.shared_cache.tier import SharedCache
 
-__all__ = ["MAX_PER_GENRE", "NOT_READ", "known_of", "list_routes"]
+__all__ = ["LIMITS", "NOT_READ", "known_of", "list_routes"]
 
 MOST = 100
 NOT_READ = "new interactions can't be read just now"
-MAX_PER_GENRE = Parameter("max_per_genre", int, "Items of one genre, at most; by default any number.", None, 1, MOST)
+LIMITS = (
+    Parameter("max_per_genre", int, "Items of one genre, at most; by default any number.", None, 1, MOST),
+    Parameter("max_per_series", int, "Items of one series, at most; by default any number.", None, 1, MOST),
+)
 PARAMETERS = (
     Parameter("k", int, "Items, at most.", 10, 1, MOST),
     Parameter("top_k", int, "Another name of k.", None, 1, MOST, stands_for="k"),
     Parameter("genre", str, "Only items of this genre.", None, 1, 256),
-    MAX_PER_GENRE,
+    *LIMITS,
     Parameter("exclude_seen", bool, "Leave out what the user has interacted with.", True),
     Parameter("unknown", str, "A user of whom nothing is known: a popular list, or 404.", "popular",
               choices=("popular", "error")),
@@ -119,7 +122,7 @@ def _asked(
         values["genre"],
         values["exclude_seen"],
         values["unknown"],
-        max_per_genre=values["max_per_genre"],
+        **{limit.name: values[limit.name] for limit in LIMITS},
     )
     return _Asked(served, user, options, known_of(service, served, user), state, place)
 

@@ -22,7 +22,7 @@ from pipeline.serving.routes.openapi import answers
 from pipeline.serving.routes.parameters import Parameter
 from pipeline.serving.service import Service
 
-__all__ = ["model_changes", "model_gets"]
+__all__ = ["ask_to_activate", "ask_to_roll_back", "comparison", "model_changes", "model_gets", "served_version"]
 
 _WAIT_SECONDS, _BETWEEN = 10.0, 0.1  # for the agent, in a request that answers with what it did
 _WAITING = 20  # comparisons that wait, at most
@@ -46,9 +46,7 @@ def model_gets(service: Service) -> list[Get]:
         return json_answer({"history": [{name: model[name] for name in names} for model in found]})
 
     async def compare(scope: Scope, values: Mapping[str, Any]) -> Answer:
-        served = served_version(service)
-        a, b = (service.snapshots.model(values[name], served) for name in "ab")
-        return json_answer({"a": a, "b": b, **_with_means(a, b, await _compared(service, a, b))})
+        return json_answer(await comparison(service, values["a"], values["b"]))
 
     codes = (Code.NOT_KNOWN_YET,)
     waiting = [
@@ -88,6 +86,13 @@ def _of_champion(service: Service) -> dict[str, Any]:
 
 
 # ---- comparing -----------------------------------------------------------------------------------
+
+
+async def comparison(service: Service, version_a: str, version_b: str) -> dict[str, Any]:
+    """Two versions, `difference` by metric and the `reason` why there are no intervals. Raises Problem."""
+    served = served_version(service)
+    a, b = (service.snapshots.model(version, served) for version in (version_a, version_b))
+    return {"a": a, "b": b, **_with_means(a, b, await _compared(service, a, b))}
 
 
 async def _compared(service: Service, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
@@ -130,13 +135,28 @@ def _with_means(a: dict[str, Any], b: dict[str, Any], compared: dict[str, Any]) 
     """The paired differences, and for the other metrics that both have the difference alone."""
     difference = dict(compared["difference"])
     for name, value in a["metrics"].items():
-        if name in b["metrics"] and name not in difference:
+        if name in b["metrics"] and name not in difference and not name.startswith(("cost/", "interval/")):
             other = b["metrics"][name]
             difference[name] = {"a": value, "b": other, "difference": other - value, "low": None, "high": None}
     return {"difference": difference, "reason": str(compared["reason"])}
 
 
 # ---- changing ------------------------------------------------------------------------------------
+
+
+def ask_to_activate(service: Service, request: Request, version: str, asked: ActivateRequest) -> Response:
+    """Put it into the queue. Raises Problem where it can't be."""
+    if service.snapshots.model(version)["champion"]:
+        raise Problem(Code.IS_CHAMPION, f"Version {version} is the champion already")
+    values = {"version": version, "force": asked.force, "reason": asked.reason}
+    return take(service, request, "activate", values, CHAMPION_KINDS)
+
+
+def ask_to_roll_back(service: Service, request: Request, asked: RollbackRequest) -> Response:
+    """Put it into the queue. Raises Problem where there is no version to go back to."""
+    if not service.snapshots.former:
+        raise Problem(Code.NO_FORMER_CHAMPION, "No version was champion before this one")
+    return take(service, request, "rollback", {"reason": asked.reason}, CHAMPION_KINDS)
 
 
 def model_changes(service: Service) -> APIRouter:
@@ -146,16 +166,10 @@ def model_changes(service: Service) -> APIRouter:
     codes = (Code.UNKNOWN_VERSION, Code.JOB_RUNS, Code.NOT_KNOWN_YET, Code.JOBS_UNAVAILABLE)
 
     def activate(request: Request, version: str = version_path, body: ActivateRequest | None = None) -> Response:
-        asked = body or ActivateRequest()
-        if service.snapshots.model(version)["champion"]:
-            raise Problem(Code.IS_CHAMPION, f"Version {version} is the champion already")
-        values = {"version": version, "force": asked.force, "reason": asked.reason}
-        return take(service, request, "activate", values, CHAMPION_KINDS)
+        return ask_to_activate(service, request, version, body or ActivateRequest())
 
     def rollback(request: Request, body: RollbackRequest | None = None) -> Response:
-        if not service.snapshots.former:
-            raise Problem(Code.NO_FORMER_CHAMPION, "No version was champion before this one")
-        return take(service, request, "rollback", {"reason": (body or RollbackRequest()).reason}, CHAMPION_KINDS)
+        return ask_to_roll_back(service, request, body or RollbackRequest())
 
     async def delete(request: Request, version: str = version_path) -> Response:
         served = served_version(service)

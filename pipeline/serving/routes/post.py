@@ -123,6 +123,7 @@ async def _lists(service: Service, asked: BatchRequest) -> Response:
         allow=None if asked.allow is None else tuple(asked.allow),
         deny=tuple(asked.deny or ()),
         max_per_genre=asked.max_per_genre,
+        max_per_series=asked.max_per_series,
     )
     if asked.interactions is not None:
         session = [Logged(0, "", event.item_id, event.rating, _EPOCH, _EPOCH) for event in asked.interactions]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pipeline import __version__
@@ -18,7 +19,7 @@ from pipeline.serving.routes.schemas import HEALTH, INFORMATION, READY, STATUS
 from pipeline.serving.served_model import ServedModel
 from pipeline.serving.service import Service
 
-__all__ = ["state_routes"]
+__all__ = ["health_details", "state_routes"]
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _NO_MODEL = "no model can be loaded: what is popular is served"
@@ -44,7 +45,7 @@ def state_routes(service: Service) -> list[Get]:
 
     def health(scope: Scope, values: Mapping[str, Any]) -> Answer:
         served = service.model.served()  # 503 without a model
-        details = _details(service, served)
+        details = health_details(service, served)
         degraded = any(part.get("fault") for part in details.values())
         status = {"status": "degraded" if degraded else "ok"}
         return json_answer({**status, **details} if may_see_details(scope) else status, served.version_header)
@@ -61,7 +62,7 @@ def state_routes(service: Service) -> list[Get]:
     ]
 
 
-def _details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]:
+def health_details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]:
     """Each part, with its `fault`: "" where it works."""
     return {
         "application": {
@@ -75,12 +76,17 @@ def _details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]
             "champion": served.pointer.champion,
             "users": len(served.scorer.users),
             "items": len(served.scorer.items),
-            "fault": _NO_MODEL * served.is_baseline or service.model.fault or service.model.rules_fault,
+            "fault": _NO_MODEL * served.is_baseline or _model_fault(service),
         },
         "cache": {"answers": len(served.cache), **_shared_details(service)},
         "interaction_log": _log_details(service),
+        "warehouse": _warehouse_details(service),
         "system": _system_details(service),
     }
+
+
+def _model_fault(service: Service) -> str:
+    return service.model.fault or service.model.rules_fault or service.model.report_fault
 
 
 def _shared_details(service: Service) -> dict[str, Any]:
@@ -113,6 +119,14 @@ def _log_details(service: Service) -> dict[str, Any]:
     return {"pending": count, "oldest_seconds": round(seconds, 1), "fault": writing}
 
 
+def _warehouse_details(service: Service) -> dict[str, Any]:
+    """What the agent's last visit to the warehouse came to; an embedded one is never visited."""
+    try:
+        return {"fault": str(read_json(service.folder.warehouse_path)["fault"])}
+    except (FileNotFoundError, RanklineError, KeyError, TypeError):
+        return {"fault": ""}
+
+
 def _system_details(service: Service) -> dict[str, Any]:
     disk = shutil.disk_usage(service.folder.root)
     full = disk.free < 64 << 20
@@ -136,6 +150,9 @@ def _exposition(service: Service) -> bytes:
         rmse = (served.scorer.model.meta.get("metrics") or {}).get("rating/rmse")
         if one is service and isinstance(rmse, int | float):
             extra["rankline_model_rmse"] = ("Held-out rmse of the served model of ratings.", float(rmse))
+        with suppress(Problem, KeyError):
+            seconds = service.snapshots.model(pointer.version)["metrics"]["cost/seconds_total"]
+            extra["rankline_training_seconds"] = ("Time of the training of the served model.", seconds)
     details = _log_details(service)
     if "pending" in details:
         extra["rankline_interactions_pending"] = ("Interactions that wait to be shipped.", details["pending"])

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 from support.browser import PageServer, Visit, chromium, needs_browser
+from support.page_data import write_models, write_training
 from support.served import Workers, put_copy, small_trained
 
+from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
+from pipeline.serving.live_folder import LiveFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), needs_browser]
 
@@ -122,5 +125,87 @@ def test_log_in_and_out_by_keyboard(browser: Browser, address: str, live: Path) 
             visit.tab_to(".who button")
             page.keyboard.press("Enter")
             page.locator("input[type=password]").wait_for()
+    finally:
+        keys.path.unlink()
+
+
+def log_in(visit: Visit, key: str, path: str) -> None:
+    visit.page.goto(path)
+    visit.page.fill("input[type=password]", key)
+    visit.page.keyboard.press("Enter")
+    visit.page.locator("main h1", has_text="Models").wait_for()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
+def test_models_are_compared_activated_and_rolled_back_and_health(
+    browser: Browser, address: str, live: Path, width: int, scheme: str
+) -> None:
+    """The agent is played by this test: it takes the jobs, and says how they ended."""
+    folder, keys = LiveFolder(live), KeyFile(live / "keys.json")
+    write_models(folder)
+    folder.jobs_path.unlink(missing_ok=True)
+    jobs = JobTable(folder.jobs_path)
+    try:
+        with Visit(browser, address, width, scheme) as visit:
+            page = visit.page
+            log_in(visit, keys.add(("read", "write", "admin"), "boss"), "/page/models")
+            assert page.locator(".chart canvas").count() == 1
+            visit.tab_to("select[name=a]")
+            visit.tab_to("select[name=a] ~ button")
+            page.keyboard.press("Enter")
+            page.locator("#compared tbody tr").first.wait_for()
+            page.locator(".gate summary").first.press("Enter")
+            visit.look()
+            page.on("dialog", lambda dialog: dialog.accept())
+            newest = page.locator(".versions li", has_text="rankline/4")
+            newest.locator("button", has_text="Activate rankline/4").press("Enter")
+            page.locator("#job", has_text="activate 4: queued").wait_for()
+            (job,) = jobs.due()
+            jobs.start(job.job_id)
+            page.locator("#job", has_text="activate 4: running").wait_for()
+            jobs.finish(job.job_id)
+            page.locator("#job", has_text="activate 4: done").wait_for()
+            page.locator("#head button").press("Enter")
+            page.locator("#job", has_text="rollback: queued").wait_for()
+            jobs.finish(jobs.due()[0].job_id, "the former champion is gone")
+            page.locator("#job", has_text="rollback: failed").wait_for()
+            visit.look()
+            page.goto("/page/health")
+            page.locator(".badge", has_text="fault").wait_for()  # there is no agent
+            visit.look()
+    finally:
+        keys.path.unlink()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_training_with_its_loss_curve(browser: Browser, address: str, live: Path, width: int, scheme: str) -> None:
+    folder, keys = LiveFolder(live), KeyFile(live / "keys.json")
+    write_models(folder)
+    folder.jobs_path.unlink(missing_ok=True)
+    jobs = JobTable(folder.jobs_path)
+    try:
+        with Visit(browser, address, width, scheme) as visit:
+            page = visit.page
+            log_in(visit, keys.add(("read", "admin"), "boss"), "/page/models")
+            page.goto("/page/training")
+            visit.tab_to("select[name=algorithm]")
+            page.keyboard.type("nmf")
+            page.keyboard.press("Tab")
+            page.keyboard.type("max_iter=50")
+            page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            page.locator("#training-title", has_text="queued").wait_for()
+            (job,) = jobs.due()
+            assert job.request == {"options": {"algorithm": "nmf", "max_iter": 50}}
+            jobs.start(job.job_id)
+            write_training(folder, job.job_id, 12)
+            page.locator("#training .chart[aria-label^='Loss over 12'] canvas").wait_for()
+            write_training(folder, job.job_id, 25)
+            page.locator("#training .chart[aria-label^='Loss over 25'] canvas").wait_for()
+            jobs.finish(job.job_id, result={"version": "5"})
+            page.locator("#training-title", has_text="done").wait_for()
+            page.locator("#training summary").press("Enter")
+            assert page.locator("#training .numbers tbody tr").count() == 25
+            visit.look()
     finally:
         keys.path.unlink()

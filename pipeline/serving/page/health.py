@@ -1,0 +1,32 @@
+"""The page's fourth part: what works, and what does not."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pipeline.serving.page.answers import html
+from pipeline.serving.routes.state import health_details
+from pipeline.serving.service import Service
+
+__all__ = ["show"]
+
+_NAMES = {"interaction_log": "new interactions", "system": "machine"}
+
+
+async def show(request: Request, service: Service) -> Response:
+    """All parts."""
+    details = health_details(service, service.model.served())
+    parts = [
+        {
+            "name": _NAMES.get(name, name.replace("_", " ")),
+            "fault": part.get("fault", ""),
+            "facts": {
+                key.replace("_", " "): value
+                for key, value in part.items()
+                if key != "fault" and isinstance(value, str | int | float)
+            },
+        }
+        for name, part in details.items()
+    ]
+    return html(request, "health.html.j2", details=parts, faults=sum(bool(part["fault"]) for part in parts))
