@@ -146,7 +146,7 @@ class ItemSnapshot:
 
     @property
     def texts(self) -> ItemTexts:
-        """Titles, genres and tags by id as text, of the other items too; as far as they were not cut off."""
+        """Titles, genres, tags and series by id as text, of the other items too; as far as they were not cut off."""
         of_both: tuple[dict[str, str], ...] = ({}, {}, {})
         groups = [(self.ids, (self.titles, self.genres, self.tags))]
         if (others := self.others) is not None:
@@ -156,7 +156,10 @@ class ItemSnapshot:
                 if array is not None:
                     known.update(zip(map(str, ids.values.tolist()), array.tolist(), strict=True))
         titles, *words = of_both
-        return ItemTexts(titles, *({item: text.split(SEPARATOR) for item, text in of.items()} for of in words))
+        genres, tags = ({item: text.split(SEPARATOR) for item, text in of.items()} for of in words)
+        series = [] if self.series is None else self.series.tolist()
+        by_item = zip(map(str, self.ids.values.tolist()), series, strict=False)
+        return ItemTexts(titles, genres, tags, {item: one for item, one in by_item if one})
 
     def popular_in(self, genre: str) -> NDArray[np.int32]:
         """Item rows of the genre, most popular first, ties by row; none for a genre that no item has."""

@@ -49,6 +49,9 @@ def test_items_outside_the_model_with_a_genre_or_a_tag_are_kept(tmp_path: Path) 
     assert read.others.tags.tolist() == ["", "long|slow"]
     assert (read.tags.tolist(), read.genre_names) == (["slow", ""], ("War",))
     assert read.series.tolist() == ["Saga", ""]
+    again = ItemSnapshot.of(read.ids, sparse.csr_matrix((1, 2), dtype=np.float32), read.texts)
+    assert (again.series.tolist(), again.tags.tolist(), again.genre_names) == (["Saga", ""], ["slow", ""], ("War",))
+    assert again.others.genres.tolist() == read.others.genres.tolist()
     of_texts = snapshot(["1", "b"])
     assert of_texts.others.ids.values.tolist() == ["007", "30", "5", "99999999999999999999", "x"]
     assert snapshot([]).others is None
