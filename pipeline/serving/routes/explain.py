@@ -142,7 +142,7 @@ def _body(
         "rank": explained.rank,
         "n_unseen": explained.n_unseen,
         "n_interactions": interactions_with(model, col),  # of the model's users; a user who was folded in is none
-        "reasons": _no_reasons(served, col) if reasons is None else _reasons(served, reasons),
+        "reasons": _no_reasons(served, col) if reasons is None else _reasons(served, col, reasons),
         "contributions": _contributions(served, explained),
     }
 
@@ -161,8 +161,11 @@ def _contributions(served: ServedModel, explained: Explanation) -> dict[str, Any
     return parts
 
 
-def _reasons(served: ServedModel, reasons: Reasons) -> dict[str, Any]:
+def _reasons(served: ServedModel, col: int, reasons: Reasons) -> dict[str, Any]:
+    """Those that there are; how popular the item is where there is none of them, so that one always is."""
     match, users = reasons.genre_match, reasons.other_users
+    if not (reasons.similar_items or (match is not None and match.score > 0) or users.count):
+        return _no_reasons(served, col)
     return {
         "similar_movies": [
             {**_title(served, item.row), "similarity": item.similarity, "rating": item.score}
