@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 
 from pipeline.serving.problems import Code, Problem
 
-__all__ = ["invalid"]
+__all__ = ["invalid", "problem_of"]
 
 _SHOWN, _LONGEST = 20, 80
 # The value is of another type than this branch wants: of a union, another branch may fit better.
@@ -71,12 +71,16 @@ class _Fault(NamedTuple):
 
 def invalid(error: RequestValidationError) -> Problem:
     """The problem to answer with. Values are not repeated, which may be large or secret."""
-    errors = error.errors()
-    if any(fault["type"] == "json_invalid" for fault in errors):
+    if any(fault["type"] == "json_invalid" for fault in error.errors()):
         return Problem(Code.INVALID_JSON, "The body is no JSON")
+    return problem_of(error.errors(), error.body)
+
+
+def problem_of(errors: Sequence[Mapping[str, Any]], body: Any) -> Problem:
+    """The problem of pydantic's errors in `body`, each at a place that begins with ``body``."""
     listed = [
         {"field": field, "message": _message(faults)}
-        for field, faults in _by_field([_fault(fault, error.body) for fault in errors]).items()
+        for field, faults in _by_field([_fault(fault, body) for fault in errors]).items()
     ][:_SHOWN]
     said = "; ".join(f"{fault['field'] or 'the body'} {fault['message']}" for fault in listed)
     return Problem(Code.INVALID_REQUEST, said[:1000], errors=listed)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from support.processes import Home, free_port
+from support.signing import OLD, OTHER, VARIABLE, keys
 from support.warehouse_fixtures import HttpServer
 
 pytest_plugins = ["support.homes", "support.warehouse_fixtures"]
@@ -87,17 +88,21 @@ def refusing():
 @pytest.mark.takes(40)
 def test_no_password_is_anywhere(home: Home, http_server: HttpServer, refusing: int) -> None:
     right = http_server.password
-    secrets = [right, WRONG, STORE]
+    secrets = [right, WRONG, STORE, OLD, OTHER]
     wrong = f"clickhouse://anna:{quote(WRONG, safe='')}@"
     (home.folder / "my.sql").write_text(QUERY)
     (home.folder / "bad.sql").write_text(
         "SELECT currentUser() AS user_id, throwIf(1, getSetting('no_such')) AS item_id"
     )
-    good = {"RANKLINE_WAREHOUSE": http_server.dsn}
+    good = {"RANKLINE_WAREHOUSE": http_server.dsn, VARIABLE: keys(old=OLD)}
     train = ("rankline", "train", "--query", "my.sql", "--max-iter", "5")
     cases: list[tuple[tuple[str, ...], dict[str, str], int]] = [
         (train, good, 0),
         (("rankline", "score", "--query", "my.sql", "--log-format", "json"), good, 0),
+        (("rankline", "score", "--query", "my.sql"), {**good, VARIABLE: keys(other=OTHER)}, 3),
+        (("rankline", "score", "--query", "my.sql", "--debug"), {**good, VARIABLE: keys(old=OTHER)}, 1),
+        (("rankline", "train", "--query", "my.sql"), {**good, VARIABLE: OLD}, 2),  # without an id
+        (("rankline", "train", "--query", "my.sql", "--debug"), {**good, VARIABLE: f"old:{OLD}x"}, 1),
         (("rankline", "train", "--query", "bad.sql"), good, 4),
         (("rankline", "train", "--log-format", "json"), {"RANKLINE_WAREHOUSE": wrong + http_server.host}, 4),
         (("rankline", "sql", "SELECT 1", "--debug"), {"RANKLINE_WAREHOUSE": wrong + http_server.host}, 1),

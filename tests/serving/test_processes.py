@@ -16,6 +16,7 @@ from support.service import Served
 
 from pipeline.errors import LockedError
 from pipeline.options import ServeOptions
+from pipeline.serving.keys import KeyFile
 from pipeline.serving.service import ServiceConfig
 from pipeline.serving.supervisor import serve
 
@@ -97,6 +98,27 @@ def _seen(served: Served) -> tuple[float, ...]:
     lists = served.counted("rankline_requests_total", "recommendations/")
     ratings = served.counted("rankline_requests_total", "interactions")
     return ratings, lists, cache, served.counted("rankline_interactions_total")
+
+
+def test_metrics_have_a_port_of_their_own(served: Served) -> None:
+    status, body, _ = served.ask("/metrics", port=served.metrics_port)
+    assert (status, b"rankline_active_models" in body) == (200, True)
+    assert [served.ask(path, port=served.metrics_port)[0] for path in ("/ping", LIST)] == [404, 404]
+    assert f"http://127.0.0.1:{served.metrics_port}/metrics" in served.errors.read_text()
+
+
+def test_a_key_that_is_revoked_is_refused_by_all_workers_at_the_next_request(served: Served) -> None:
+    keys = KeyFile(served.errors.parent / "live" / "keys.json")
+    key = keys.add(("read", "metrics"), "shop")
+    try:
+        assert {served.ask(LIST, key=key)[0] for _ in range(20)} == {200}  # each on a connection of its own
+        assert {served.ask(LIST)[0] for _ in range(20)} == {401}
+        keys.revoke("shop")
+        assert {served.ask(LIST, key=key)[0] for _ in range(20)} == {401}
+        assert key[8:40] not in served.errors.read_text()
+    finally:
+        keys.path.unlink()
+    assert served.ask(LIST)[0] == 200
 
 
 def test_a_killed_worker_is_replaced_and_what_was_kept_stays(served: Served) -> None:

@@ -27,10 +27,11 @@ class Served:
         live.make()
         put_copy(live, small_trained("item-knn"))
         put_copy(LiveFolder(folder / "live", "films"), small_trained("popular"))
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         home = Home(folder)
         self.errors = folder / "errors.txt"
         command = [sys.executable, "-m", "pipeline", "serve", "--port", str(self.port), "--drain-seconds", "1"]
+        command += ["--metrics-port", str(self.metrics_port)]
         command += ["--also", "films"]
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
@@ -50,11 +51,14 @@ class Served:
             self.process.kill()
             self.process.wait()
 
-    def ask(self, path: str, method: str = "GET", body: Any = None) -> tuple[int, bytes, dict[str, str]]:
+    def ask(
+        self, path: str, method: str = "GET", body: Any = None, port: int = 0, key: str = ""
+    ) -> tuple[int, bytes, dict[str, str]]:
         """Status (0: no answer), body and headers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=30)
         try:
             head = {} if body is None else {"Content-Type": "application/json"}
+            head |= {"Authorization": f"Bearer {key}"} if key else {}
             connection.request(method, path, None if body is None else json.dumps(body), head)
             answer = connection.getresponse()
             return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}

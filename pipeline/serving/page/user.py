@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline.serving.gate import key_of
+from pipeline.serving.invalid import problem_of
 from pipeline.serving.page.answers import form, html, parameter
 from pipeline.serving.page.view import UserView, examples, item_of, listed, source_in_words, user_view
 from pipeline.serving.page.view import search as find
@@ -100,8 +101,8 @@ def _event(user: int | str, item: int | str, rating: float | None) -> NewInterac
     try:
         return NewInteraction(user_id=user, item_id=item, rating=rating)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise Problem(Code.INVALID_REQUEST, f"{fault['loc'][0]}: {fault['msg']}") from None
+        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
+        raise problem_of(faults, {"user_id": user, "item_id": item, "rating": rating}) from None
 
 
 def _rating(text: str) -> float | None:
