@@ -19,7 +19,7 @@ from pipeline.serving.lists import FOLD_IN, POPULAR
 from pipeline.serving.overlay import history_of
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.routes.get import Answer, Get, json_answer
-from pipeline.serving.routes.lists import NOT_READ, USER_ID, known_of
+from pipeline.serving.routes.lists import NOT_READ, USER_ID, forgotten_of, known_of
 from pipeline.serving.routes.parameters import Parameter
 from pipeline.serving.routes.schemas import EXPLANATION, SIMILAR_ITEMS, SIMILAR_USERS
 from pipeline.serving.served_model import ServedModel
@@ -220,7 +220,7 @@ def _near_users(service: Service, text: str, k: int) -> Answer:
     while True:  # the forgotten are nobody's neighbours, so that more may have to be asked for
         near = similar_users(of, at, asked, among=model, itself=row)
         ids = scorer.users.ids(near.rows).tolist()
-        gone = service.reader.forgotten(ids) if service.reader is not None else set()
+        gone = forgotten_of(service, ids)
         pairs = zip(ids, near.similarities.tolist(), strict=True)
         similar = [{"user_id": other, "similarity": value} for other, value in pairs if other not in gone][:k]
         if len(similar) == k or len(ids) < asked:
