@@ -155,7 +155,9 @@ def why_unusable(run: RunRef, model: str) -> str:
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
         try:
             version = registry.ModelVersion(model, run.version, run.run_id, "")
-            registry.check_run(load_saved_model(registry.download(version, Path(scratch)), mapped=True), version)
+            with registry.signature_named(version):
+                saved = load_saved_model(registry.download(version, Path(scratch)), mapped=True)
+            registry.check_run(saved, version)
         except ArtifactError as error:
             return str(error)
     return ""

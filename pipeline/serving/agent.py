@@ -148,7 +148,7 @@ class Agent:
             try:
                 _verify(self._folder.model_folder(current.digest))
             except (RanklineError, OSError) as error:
-                _LOG.warning(f"the copy of {current.label} is damaged and is fetched anew ({error})")
+                _LOG.warning(f"the copy of {current.label} can't be served and is fetched anew ({error})")
                 self._folder.current_path.unlink(missing_ok=True)
                 self._remove(current)
             else:

@@ -108,13 +108,13 @@ class InteractionReader:
             self.failed = str(error)
             return False
 
-    def forgotten(self, users: Iterable[int | str]) -> set[int | str]:
-        """Those of the users who were forgotten."""
+    def forgotten(self, users: Iterable[int | str]) -> set[int | str] | None:
+        """Those of the users who were forgotten; None where the log can't be read."""
         try:
             return {user for user in users if self._log.is_forgotten(user)}
         except _UNREADABLE as error:
             self.failed = str(error)
-            return set()
+            return None
 
     def pending(self) -> tuple[int, float]:
         """Interactions that wait to be shipped, and seconds since the oldest of them came. Raises the log's errors."""

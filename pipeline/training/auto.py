@@ -45,7 +45,7 @@ _FEWEST_USERS = 500  # validation users that a sample has at least
 _SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)
 _FIRST_STEPS = 1 / 2  # of the budget, for the first two steps on a sample
 _ENSEMBLE = "ensemble"
-_ROUNDS = 7 / 8  # of the budget, after which the rounds end, and an ensemble is tried
+_ROUNDS = 3 / 4  # of the budget, after which the rounds end, and an ensemble is tried
 
 
 def choose(

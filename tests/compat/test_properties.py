@@ -24,7 +24,7 @@ from pipeline.data.matrix import to_matrix
 from pipeline.data.prepare import prepare_interactions
 from pipeline.data.splits import random_split
 from pipeline.evaluation.rating_errors import mean_errors
-from pipeline.models.saved_model import load_saved_model
+from pipeline.models.saved_model import ItemTexts, load_saved_model
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
@@ -122,13 +122,16 @@ stars = st.integers(1, 10).map(lambda value: value / 2)
 # Feature: ml-enhancement, Property 2: every predicted rating lies on the scale, 0.5 to 5.0, whoever rates what
 @given(
     user=anybody, items=st.lists(any_item, min_size=1, max_size=5), new=st.booleans(), rating=stars,
-    scale=st.sampled_from([1e-3, 1.0, 100.0]), seed=st.integers(0, 2**32),
+    scale=st.sampled_from([1e-3, 1.0, 100.0]), seed=st.integers(0, 2**32), ranks=st.booleans(),
 )  # fmt: skip
-def test_2_predictions_are_on_the_scale(of_ratings: Workers, user, items, new, rating, scale, seed) -> None:
+def test_2_predictions_are_on_the_scale(
+    of_ratings: Workers, workers: Workers, user, items, new, rating, scale, seed, ranks
+) -> None:
+    service = workers if ranks else of_ratings  # scores of a model that ranks are anywhere
     if new:
         event = {"user_id": user, "item_id": items[0], "rating": rating}
-        assert of_ratings.post("/api/v1/interactions", event).status_code == 201
-    answer = of_ratings.post("/api/v1/predict", {"user_id": user, "item_ids": items}).json()
+        assert service.post("/api/v1/interactions", event).status_code == 201
+    answer = service.post("/api/v1/predict", {"user_id": user, "item_ids": items}).json()
     predicted = [row["predicted_rating"] for row in answer["predictions"]]
     if answer["source"] == "popular":  # nothing is known of the user
         assert predicted == [None] * len(items)
@@ -204,6 +207,27 @@ def test_5_each_recommendation_has_a_reason(workers: Workers, of_ratings: Worker
     ]
     assert any(carried)
     assert (told["item_id"], bool(told["movie_title"])) == (item, True)
+
+
+def test_5_an_item_that_nothing_else_speaks_for_is_at_least_popular(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("support.served.item_texts", lambda model: ItemTexts())  # no genres
+    x = Interactions.of([1, 2, 2], [10, 20, 30], [3.0, 4.0, 5.0])  # the two have nothing in common
+    made = Workers(tmp_path, n=0)
+    made.folder.make()
+    model = train(x, TrainOptions(algorithm="popular", holdout=0, min_data=0)).model
+    made.folder.flip(put_copy(made.folder, model))
+    made.runner.run(made._start())
+    told = made.get("/api/v1/explain/1/20").json()
+    made.close()
+    assert told["source"] == "popular"
+    assert told["reasons"] == {
+        "similar_movies": [],
+        "genre_match": None,
+        "similar_users": {"count": 0, "among": 0, "average": None},
+        "popularity": 1,
+    }
 
 
 # Feature: ml-enhancement, Property 6: somebody who has rated nothing gets popular items of the genres they like

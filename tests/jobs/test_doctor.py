@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from support.processes import Home
+from support.signing import NEW, OLD, VARIABLE, keys
 
 from pipeline.data.sources.warehouse import init
 from pipeline.interaction_log import Interaction, InteractionLog
 from pipeline.jobs.doctor import Check, Finding, Group, examine
-from pipeline.jobs.doctor.environment import read_settings
+from pipeline.jobs.doctor.environment import options, read_settings, signing_keys
 from pipeline.jobs.doctor.grants import missing
 from pipeline.jobs.doctor.interaction_log import interaction_log
 from pipeline.jobs.doctor.leftovers import unlogged
@@ -321,3 +322,19 @@ def test_it_says_which_installation_it_is(monkeypatch: pytest.MonkeyPatch, tmp_p
     wheel, _ = packages.python(None)
     assert "installed in" in wheel.detail
     assert wheel.detail.endswith(f"pipeline; files lie in the working folder {tmp_path / 'empty'}")
+
+
+def test_signing_keys_are_known_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(signing_keys({})) == []
+    for value, status, said in (
+        (keys(new=NEW, old=OLD), "ok", "new signs models; old verify, too"),
+        (keys(new=NEW), "ok", "new signs models; one that"),
+        (NEW, "fail", "key number 1 is not written id:key"),
+    ):
+        monkeypatch.setenv(VARIABLE, value)
+        (finding,) = signing_keys({VARIABLE: value})
+        assert finding.status == status
+        assert said in finding.detail
+        assert NEW[:12] not in str(finding)
+        assert list(options([], {VARIABLE: value})) == []
+        assert Mask({VARIABLE: value})(f"a {NEW} b") == "a *** b"

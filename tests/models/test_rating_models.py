@@ -9,7 +9,7 @@ from support import naive_ratings as naive
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import UserItems
-from pipeline.errors import ArtifactError, InputError, UsageError
+from pipeline.errors import ArtifactError, DivergedError, InputError, UsageError
 from pipeline.kernels import available
 from pipeline.kernels.arguments import CsrRows, RowNoise
 from pipeline.models import bayesian_mf, biased_mf
@@ -149,7 +149,7 @@ def test_svd_is_a_mean_two_biases_and_a_product():
 
 def test_what_svd_can_not_use_is_refused_in_words():
     x = made_up()[0]
-    with pytest.raises(UsageError, match=r"--learning-rate 50 is too large, try 12\.5"):
+    with pytest.raises(DivergedError, match=r"--learning-rate 50 is too large, try 12\.5"):
         fitted("svd", x, learning_rate=50.0)
     with pytest.raises(UsageError, match="regularization above 0"):
         fitted("svd", x, regularization=0.0)

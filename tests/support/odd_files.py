@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["ODD", "write_odd"]
+__all__ = ["ODD", "REFUSED", "write_odd"]
 
 Rows = list[tuple[object, object, object, object]]
 
@@ -81,6 +81,10 @@ ODD: dict[str, Callable[[], Rows]] = {
     "doubled": _doubled, "one user": _one_user, "one item": _one_item, "everything seen": _everything_seen,
     "constant": _constant, "zeros": _zeros, "one moment": _one_moment, "huge": _huge,
 }  # fmt: skip
+
+
+# What the reader refuses, and the words of it.
+REFUSED = {"nan": "rating nan is not finite", "negative": "is below 0"}
 
 
 def write_odd(name: str, folder: Path) -> Path:

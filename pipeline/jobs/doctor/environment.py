@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterator, Mapping
 from pydantic import SecretStr, ValidationError
 
 from pipeline.errors import RanklineError
+from pipeline.models.signatures import FILE_VARIABLE, VARIABLE, SigningKeys
 from pipeline.runtime.diagnostics import Finding, fail, ok, warn
 from pipeline.runtime.redact import store_shown
 from pipeline.settings import Settings
 from pipeline.warehouse import address_of
 
-__all__ = ["mlflow_settings", "options", "read_settings", "settings_in_force"]
+__all__ = ["mlflow_settings", "options", "read_settings", "settings_in_force", "signing_keys"]
 
 # Values that can't be secrets.
 _PLAIN = re.compile(r"-?\d[\d_.]*(e[-+]?\d+)?|none|auto|yes|no|true|false|text|json", re.IGNORECASE)
@@ -65,9 +66,23 @@ def settings_in_force(settings: Settings) -> Iterator[Finding]:
         yield ok("not set", ", ".join(unset))
 
 
+def signing_keys(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the keys that models are signed with, where there are any; their ids alone are shown."""
+    if not any(environ.get(name) for name in (VARIABLE, FILE_VARIABLE)):
+        return
+    try:
+        keys = SigningKeys.of_environment()
+    except RanklineError as error:
+        yield fail("signing keys", str(error), "nothing is trained or loaded with them as they are")
+    else:
+        first, *others = keys.keys
+        also = f"; {', '.join(others)} verify, too" if others else ""
+        yield ok(keys.where, f"{first} signs models{also}; one that is not signed is refused")
+
+
 def options(known: Collection[str], environ: Mapping[str, str]) -> Iterator[Finding]:
     """Check the other ``RANKLINE_…`` variables: options of commands (`known`), and unknown names."""
-    fields = {f"RANKLINE_{name.upper()}" for name in Settings.model_fields}
+    fields = {f"RANKLINE_{name.upper()}" for name in Settings.model_fields} | {VARIABLE, FILE_VARIABLE}
     names = sorted(name for name in environ if name.upper().startswith("RANKLINE_") and name.upper() not in fields)
     used = [name for name in names if name in known]
     if used:

@@ -99,6 +99,7 @@ def doctor_job(
             [
                 Check("settings", lambda: [*bad, *environment.settings_in_force(settings)]),
                 Check("options", lambda: environment.options(known, environ)),
+                Check("signing keys", lambda: environment.signing_keys(environ)),
                 Check("mlflow", lambda: environment.mlflow_settings(settings, environ)),
             ],
         ),

@@ -24,7 +24,12 @@ __all__ = ["activate", "compare", "job", "rollback", "show"]
 
 async def show(request: Request, service: Service) -> Response:
     """All versions."""
-    values = _versions(service)
+    try:
+        values = _versions(service)
+    except Problem as problem:
+        if problem.code != Code.NOT_KNOWN_YET:
+            raise
+        return html(request, "models_wait.html.j2", said=problem.detail)
     older = values["models"][1:]
     against = next((model for model in older if model["champion"]), older[0] if older else {"version": ""})
     chart = history_chart(values["models"])

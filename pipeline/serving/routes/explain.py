@@ -19,7 +19,7 @@ from pipeline.serving.lists import FOLD_IN, POPULAR
 from pipeline.serving.overlay import history_of
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.routes.get import Answer, Get, json_answer
-from pipeline.serving.routes.lists import NOT_READ, USER_ID, known_of
+from pipeline.serving.routes.lists import NOT_READ, USER_ID, forgotten_of, known_of
 from pipeline.serving.routes.parameters import Parameter
 from pipeline.serving.routes.schemas import EXPLANATION, SIMILAR_ITEMS, SIMILAR_USERS
 from pipeline.serving.served_model import ServedModel
@@ -142,7 +142,7 @@ def _body(
         "rank": explained.rank,
         "n_unseen": explained.n_unseen,
         "n_interactions": interactions_with(model, col),  # of the model's users; a user who was folded in is none
-        "reasons": _no_reasons(served, col) if reasons is None else _reasons(served, reasons),
+        "reasons": _no_reasons(served, col) if reasons is None else _reasons(served, col, reasons),
         "contributions": _contributions(served, explained),
     }
 
@@ -161,8 +161,11 @@ def _contributions(served: ServedModel, explained: Explanation) -> dict[str, Any
     return parts
 
 
-def _reasons(served: ServedModel, reasons: Reasons) -> dict[str, Any]:
+def _reasons(served: ServedModel, col: int, reasons: Reasons) -> dict[str, Any]:
+    """Those that there are; how popular the item is where there is none of them, so that one always is."""
     match, users = reasons.genre_match, reasons.other_users
+    if not (reasons.similar_items or (match is not None and match.score > 0) or users.count):
+        return _no_reasons(served, col)
     return {
         "similar_movies": [
             {**_title(served, item.row), "similarity": item.similarity, "rating": item.score}
@@ -217,7 +220,7 @@ def _near_users(service: Service, text: str, k: int) -> Answer:
     while True:  # the forgotten are nobody's neighbours, so that more may have to be asked for
         near = similar_users(of, at, asked, among=model, itself=row)
         ids = scorer.users.ids(near.rows).tolist()
-        gone = service.reader.forgotten(ids) if service.reader is not None else set()
+        gone = forgotten_of(service, ids)
         pairs = zip(ids, near.similarities.tolist(), strict=True)
         similar = [{"user_id": other, "similarity": value} for other, value in pairs if other not in gone][:k]
         if len(similar) == k or len(ids) < asked:

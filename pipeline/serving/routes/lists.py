@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.serving.gate import ROUTE, Receive, Scope, Send
@@ -17,7 +17,7 @@ from pipeline.serving.service import Service
 from pipeline.serving.shared_cache.lists import key_of, source_of
 from pipeline.serving.shared_cache.tier import SharedCache
 
-__all__ = ["LIMITS", "NOT_READ", "known_of", "list_routes"]
+__all__ = ["LIMITS", "NOT_READ", "forgotten_of", "known_of", "list_routes"]
 
 MOST = 100
 NOT_READ = "new interactions can't be read just now"
@@ -187,3 +187,9 @@ def known_of(service: Service, served: ServedModel, user: int | str) -> Known:
     """What the log has of the user. Where it can't be read, who was forgotten is known from the copy beside it."""
     known = Known(readable=False) if service.reader is None else service.reader.known(user, served)
     return known if known.readable else known._replace(forgotten=service.tombstones.has(user))
+
+
+def forgotten_of(service: Service, users: Sequence[int | str]) -> set[int | str]:
+    """Those of the users who were forgotten, known as in `known_of`."""
+    found = None if service.reader is None else service.reader.forgotten(users)
+    return {user for user in users if service.tombstones.has(user)} if found is None else found

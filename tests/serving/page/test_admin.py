@@ -58,8 +58,9 @@ def no_jobs(workers: Workers) -> None:
 def test_before_the_agent_has_been_at_mlflow(workers: Workers) -> None:
     workers.folder.models_snapshot.unlink(missing_ok=True)
     models = workers.get("/page/models", headers=HTML)
-    assert models.status_code == 503
+    assert models.status_code == 200
     assert "has not read the versions" in models.text
+    assert 'hx-get="/page/models" hx-trigger="every 2s"' in models.text
     training = workers.get("/page/training", headers=HTML)
     assert training.status_code == 200
     assert "none yet" in text_of(training)
