@@ -60,6 +60,7 @@ class Service:
         self._store = mlflow.MlflowClient(env["MLFLOW_TRACKING_URI"])
         self.swapped: list[float] = []
         self.refused = self.killed = self.retrained = 0
+        self._dead: set[int] = set()
         self._store.set_registered_model_alias("rankline", "champion", "1")
 
     # ---- versions -----------------------------------------------------------------------------
@@ -113,8 +114,9 @@ class Service:
         """The workers that are ready: process → seconds since it was."""
         found = {}
         for path in (self.live / "workers").glob("*.json"):
+            if int(path.stem) in self._dead:  # nobody has noticed yet
+                continue
             with suppress(OSError):
-                os.kill(int(path.stem), 0)
                 if json.loads(path.read_text())["loaded"]:
                     started = float(Path(f"/proc/{path.stem}/stat").read_text().rpartition(")")[2].split()[19])
                     up = float(Path("/proc/uptime").read_text().split()[0])
@@ -133,6 +135,7 @@ class Service:
         os.kill(pid, signal.SIGSTOP)  # so that it takes no further connection meanwhile
         load.doom(connections_of(pid, self.port))
         os.kill(pid, signal.SIGKILL)
+        self._dead.add(pid)
         self.killed += 1
 
     # ---- a training ---------------------------------------------------------------------------

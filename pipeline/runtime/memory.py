@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.runtime.cgroups import CGROUPS, PROC, cgroups
 
-__all__ = ["MemoryLimit", "addresses_left", "memory_limit", "peak_memory", "reset_peak"]
+__all__ = ["MemoryLimit", "addresses_left", "memory_limit", "peak_memory", "reset_peak", "resident_memory"]
 
 # For each version of cgroups: the file with the limit, the file with the usage, and the line of memory.stat with the
 # inactive file cache. The kernel reclaims that cache before it kills a process.
@@ -50,7 +50,7 @@ def memory_limit(limit_mb: int | None = None, proc: Path = PROC, folder: Path = 
     limit_mb : a limit set by the user, instead of every detected one
     proc, folder : where the system tells of processes and of cgroups
     """
-    used = _kilobytes(proc / "self" / "status", "VmRSS:") or 0
+    used = resident_memory(proc)
     if limit_mb is not None:
         return MemoryLimit(used, limit_mb << 20, "RANKLINE_MEMORY_LIMIT_MB")
     limits = []
@@ -60,6 +60,11 @@ def memory_limit(limit_mb: int | None = None, proc: Path = PROC, folder: Path = 
     if (addresses := addresses_left(proc)) is not None:
         limits.append(MemoryLimit(used, used + addresses, "the limit on address space (ulimit -v)"))
     return min(limits, key=lambda limit: limit.most, default=None)
+
+
+def resident_memory(proc: Path = PROC) -> int:
+    """Resident memory of this process now, in bytes; 0 on a system without /proc."""
+    return _kilobytes(proc / "self" / "status", "VmRSS:") or 0
 
 
 def reset_peak(proc: Path = PROC) -> None:

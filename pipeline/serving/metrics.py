@@ -13,6 +13,10 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 __all__ = ["Metrics", "metrics", "prepare", "process_ended", "remove"]
 
@@ -104,6 +108,10 @@ def metrics() -> Metrics:
     return Metrics()
 
 
+def _of_source(family: Metric, source: str) -> float:
+    return sum(sample.value for sample in family.samples if sample.labels.get("source") == source)
+
+
 def exposition(extra: Mapping[str, tuple[str, float]], infos: Sequence[Mapping[str, str]]) -> bytes:
     """All processes' metrics as Prometheus text.
 
@@ -113,7 +121,7 @@ def exposition(extra: Mapping[str, tuple[str, float]], infos: Sequence[Mapping[s
     infos : labels of ``rankline_model_info``, of each model
     """
     from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.core import GaugeMetricFamily, Metric
+    from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.multiprocess import MultiProcessCollector
     from prometheus_client.registry import Collector
 
@@ -132,6 +140,10 @@ def exposition(extra: Mapping[str, tuple[str, float]], infos: Sequence[Mapping[s
             hits, misses = (counts.get(f"rankline_cache_{name}_total", 0.0) for name in ("hits", "misses"))
             rate = hits / (hits + misses) if hits + misses else 0.0
             yield GaugeMetricFamily("rankline_cache_hit_rate", "Share of answers from a cache.", rate)
+            if hits + misses:
+                popular = sum(_of_source(family, "popular") for family in families)
+                known = 1 - popular / (hits + misses)
+                yield GaugeMetricFamily("rankline_user_coverage", "Share of lists for users who are known.", known)
             for name, (text, value) in extra.items():
                 yield GaugeMetricFamily(name, text, value)
             if infos:

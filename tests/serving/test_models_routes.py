@@ -38,9 +38,11 @@ def test_versions_metrics_and_history(workers: Workers) -> None:
     assert workers.get("/api/ml/metrics/history").json()["history"] == history
     put_snapshot(workers, three, two)  # while none is promoted: what is served
     assert workers.get("/api/ml/metrics").json()["version"] == "2"
-    two["metrics"]["cost/seconds_total"] = 12.5
+    two["metrics"] |= {"cost/seconds_total": 12.5, "holdout/rmse": 0.875}
     put_snapshot(workers, three, two)
-    assert "rankline_training_seconds 12.5" in workers.get("/metrics").text
+    scraped = workers.get("/metrics").text
+    assert "rankline_training_seconds 12.5" in scraped
+    assert "rankline_model_rmse 0.875" in scraped
     workers.folder.models_snapshot.write_text("{}")
     assert "rankline_training_seconds" not in workers.get("/metrics").text
     assert workers.get("/api/v1/models").status_code == 503

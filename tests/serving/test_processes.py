@@ -69,6 +69,9 @@ def test_two_workers_answer_as_one_and_count_as_one(served: Served) -> None:
 def _check_rate(served: Served) -> None:
     hits, misses = served.counted("rankline_cache_hits_total"), served.counted("rankline_cache_misses_total")
     assert served.counted("rankline_cache_hit_rate") == pytest.approx(hits / (hits + misses))
+    popular = served.counted("rankline_fallback_total", 'source="popular"')
+    assert popular > 0
+    assert served.counted("rankline_user_coverage") == pytest.approx(1 - popular / (hits + misses))
 
 
 def test_what_one_worker_made_the_other_has_from_redis(served: Served, redis: RedisServer | None) -> None:

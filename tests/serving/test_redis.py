@@ -19,6 +19,7 @@ from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.redis_address import RedisAddress
+from pipeline.serving.baseline import keep_items
 
 pytest_plugins = ["support.redis_fixtures"]
 pytestmark = pytest.mark.slow
@@ -328,3 +329,16 @@ def test_tls_with_the_certificate_checked(make: Make, redis_server: RedisServer,
         assert "certificate" in unchecked.get("/api/v1/health").json()["cache"]["fault"].lower()
     finally:
         guarded.stop()
+
+
+def test_what_stands_in_for_a_model_is_not_shared(make: Make, redis_server: RedisServer) -> None:
+    workers = make(redis_server.url, n=0)
+    pointer = workers.folder.current()
+    assert pointer is not None
+    keep_items(workers.folder, pointer)
+    (workers.folder.model_folder(pointer.digest) / "user_features.npy").write_bytes(b"")
+    workers.runner.run(workers._start())
+    workers.post("/api/v1/interactions", {"user_id": 100, "item_id": 1000, "rating": 5})
+    assert workers.get(f"{LISTS}/100").headers["x-model-version"] == "rankline/baseline"
+    settle(workers)
+    assert (workers.services[0].shared.calls, redis_server.client().dbsize()) == (0, 0)

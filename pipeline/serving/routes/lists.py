@@ -151,10 +151,15 @@ def _stored(asked: _Asked, body: bytes, source: str) -> CachedAnswer:
 
 
 def _is_shared(asked: _Asked) -> bool:
-    """Not for strangers: there are as many of them as somebody cares to invent, and their list is a cheap one."""
+    """Not for strangers: there are as many of them as somebody cares to invent, and their list is a cheap one.
+
+    Nor without a model: what is popular is no version, whose files a key could name.
+    """
     known = asked.known
-    return known.readable and (
-        bool(known.new) or (not known.forgotten and asked.served.scorer.users.row(asked.user) >= 0)
+    return (
+        known.readable
+        and not asked.served.is_baseline
+        and (bool(known.new) or (not known.forgotten and asked.served.scorer.users.row(asked.user) >= 0))
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from pipeline import __version__
 from pipeline.errors import RanklineError
+from pipeline.runtime.memory import resident_memory
 from pipeline.serving.gate import Scope, may_see_details
 from pipeline.serving.live_folder import read_json
 from pipeline.serving.metrics import exposition
@@ -132,6 +132,7 @@ def _system_details(service: Service) -> dict[str, Any]:
     full = disk.free < 64 << 20
     return {
         "load": round(service.load, 2),
+        "memory_mb": resident_memory() >> 20,
         "disk_free_mb": disk.free >> 20,
         "fault": f"the disk of {service.folder.root} is full" if full else "",
     }
@@ -147,14 +148,23 @@ def _exposition(service: Service) -> bytes:
             continue
         pointer = served.pointer
         infos.append({"version": pointer.label, "run_id": pointer.run_id, "kind": served.scorer.model.kind})
-        rmse = (served.scorer.model.meta.get("metrics") or {}).get("rating/rmse")
-        if one is service and isinstance(rmse, int | float):
-            extra["rankline_model_rmse"] = ("Held-out rmse of the served model of ratings.", float(rmse))
-        with suppress(Problem, KeyError):
-            seconds = service.snapshots.model(pointer.version)["metrics"]["cost/seconds_total"]
-            extra["rankline_training_seconds"] = ("Time of the training of the served model.", seconds)
+        if one is service:
+            extra |= _measured(service, pointer.version)
     details = _log_details(service)
     if "pending" in details:
         extra["rankline_interactions_pending"] = ("Interactions that wait to be shipped.", details["pending"])
         extra["rankline_interactions_oldest_seconds"] = ("Age of the oldest of them.", details["oldest_seconds"])
     return exposition(extra, infos)
+
+
+def _measured(service: Service, version: str) -> dict[str, tuple[str, float]]:
+    """What the training of the served version was measured at, as far as the agent has read it."""
+    try:
+        metrics = service.snapshots.model(version)["metrics"]
+    except (Problem, KeyError):
+        return {}
+    said = {
+        "rankline_training_seconds": ("cost/seconds_total", "Time of the training of the served model."),
+        "rankline_model_rmse": ("holdout/rmse", "RMSE of the served model on its held-out interactions."),
+    }
+    return {name: (text, float(metrics[key])) for name, (key, text) in said.items() if key in metrics}
