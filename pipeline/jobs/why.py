@@ -14,8 +14,9 @@ from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.load_model import loaded
 from pipeline.models.cold_items import cold_items_of
 from pipeline.options import Names
+from pipeline.ranking.content import CONTENT, ContentScorer, words_of
 from pipeline.ranking.explain import Explanation, MemberPart, explain, interactions_with
-from pipeline.ranking.reasons import GenreMatch, OtherUsers, reasons_for
+from pipeline.ranking.reasons import GenreMatch, OtherUsers, genres_match, reasons_for
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
@@ -23,6 +24,8 @@ from pipeline.tracking import run
 from pipeline.warehouse.sql import load
 
 __all__ = ["FactorReason", "ItemReason", "ItemReasons", "WhyResult", "why_job"]
+
+_SHOWN = 3  # items of the history, of an item outside the model
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class WhyResult:
     served_rank, served_score : rank and score in the table; None where the item is not in the user's list
     source : what ranked the item: the model's name, or ``popular``
     fallback : whether the user is not in the model, so that the most popular items are served
-    kind : the kind of the model
+    kind : the kind of the model; ``content`` for an item that the model has not, see `pipeline.ranking.content`
     score : the recomputed score, float32
     rank, n_unseen : the item's rank among the user's unseen items (None for a seen item or a fallback), their number
     n_interactions : how many of the model's users have interacted with the item
@@ -162,9 +165,11 @@ def _explained(
 ) -> WhyResult:
     user_id, item_id = scorer.users.parse(user), scorer.items.parse(item)
     col = _row(scorer.items, item_id)
-    if col < 0:
-        raise UnknownItemError(f"Unknown item {item_id!r}: not among the {len(scorer.items)} items of {label}")
     row = _row(scorer.users, user_id)
+    if col < 0:
+        if row >= 0 and (by_content := _by_content(scorer, row, user_id, item_id, label, names)) is not None:
+            return by_content
+        raise UnknownItemError(f"Unknown item {item_id!r}: not among the {len(scorer.items)} items of {label}")
     if row < 0 and served is None:
         raise UnknownUserError(
             f"Unknown user {user_id!r}: neither in {names.table} with item {item_id!r} nor among the "
@@ -202,6 +207,56 @@ def _explained(
         titles={},
         names=names,
         cold_below=cold[0].threshold if cold is not None and col in cold[1] else None,
+    )
+
+
+def _by_content(
+    scorer: Scorer, row: int, user: int | str, item: int | str, label: str, names: Names
+) -> WhyResult | None:
+    """Of an item outside the model that its catalogue has: how like the user's history it is. None for others."""
+    others = None if scorer.snapshot is None else scorer.snapshot.others
+    other = -1 if others is None else _row(others.ids, item)
+    seen = scorer.model.seen
+    own = slice(int(seen.indptr[row]), int(seen.indptr[row + 1]))
+    rows = seen.indices[own]
+    if scorer.snapshot is None or others is None or other < 0 or not rows.size:
+        return None
+    has_scores = seen.dtype == np.float32
+    scores = seen.data[own] if has_scores else np.ones(rows.size, np.float32)
+    match = ContentScorer(scorer.snapshot).match(other, rows, scores)
+    given = [float(score) if has_scores else None for score in scores]
+
+    def most(values: NDArray[np.float64]) -> list[int]:
+        return [i for i in np.lexsort((rows, -values)).tolist() if values[i] > 0][:_SHOWN]
+
+    parts = tuple(ItemReason(_id(scorer, rows[i]), float(match.parts[i]), given[i]) for i in most(match.parts))
+    like = [(_id(scorer, rows[i]), float(match.similarities[i]), given[i]) for i in most(match.similarities)]
+    genres = genres_match(scorer.snapshot, rows, scores, frozenset(words_of(str(others.genres[other]))))
+    return WhyResult(
+        user=user,
+        item=item,
+        model=label,
+        served_rank=None,
+        served_score=None,
+        source=CONTENT,
+        fallback=False,
+        kind=CONTENT,
+        score=match.score,
+        rank=None,
+        n_unseen=len(scorer.items) - rows.size,
+        n_interactions=0,
+        confidence=match.confidence,
+        factors=(),
+        past_items=parts,
+        members=(),
+        goes_by=(),
+        n_factors=0,
+        n_past_items=int(np.count_nonzero(match.parts > 0)),
+        level=0.0,
+        candidate=True,
+        reasons=ItemReasons(tuple(like), genres, OtherUsers(0, 0, None)),
+        titles={str(item): str(others.titles[other])} if others.titles is not None else {},
+        names=names,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.cli.output.model import Block, Output, Table
 from pipeline.errors import CheckFailedError
 from pipeline.jobs.why import FactorReason, ItemReason, WhyResult
+from pipeline.ranking.content import CONTENT
 
 __all__ = ["why_output"]
 
@@ -61,6 +62,12 @@ def why_output(why: WhyResult) -> Output:
 
 def _not_published(why: WhyResult) -> list[str]:
     first = f"item {_named(why, why.item)} is not in the published list of user {why.user}"
+    if why.kind == CONTENT:
+        near = "" if why.confidence is None else f"; {why.confidence:.0%} of the model's other items have less"
+        return [
+            f"item {_named(why, why.item)} is not in {why.model}, which was trained without it",
+            f"by genres and tags its similarity to the history of user {why.user} is {why.score:.3g}{near}",
+        ]
     unseen = "candidates" if why.kind == "neural" else "unseen"
     place = "the user has seen it" if why.rank is None else f"it is number {why.rank:,} of {why.n_unseen:,} {unseen}"
     if not why.candidate:
