@@ -160,9 +160,9 @@ def test_titles_and_genres_of_many_items(warehouse: Warehouse) -> None:
     warehouse.insert("raw.movies", pa.table(movies))
     described = describe(warehouse, [*range(n), "no-such-id"])
     assert len(described) == n
-    assert described["0"] == ("It's 0", ("Crime", "Drama"), ())
-    assert described["1201"] == ("It's 1201", (), ())
-    assert described["1202"] == ("It's 1202", (), ())
+    assert described["0"] == ("It's 0", ("Crime", "Drama"), (), "")
+    assert described["1201"] == ("It's 1201", (), (), "")
+    assert described["1202"] == ("It's 1202", (), (), "")
     assert set(describe(warehouse, [0, 7, n - 1], 2)) == {"0", "7", *map(str, range(n - 5, n))}, "and the last of all"
 
 

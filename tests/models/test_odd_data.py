@@ -36,8 +36,8 @@ def test_what_no_model_can_learn_from_is_refused_by_the_reader(name: str, tmp_pa
 
 
 def options_of(algorithm: Algorithm, **more: object) -> TrainOptions:
-    """Of a small model; more factors than the matrix has rank."""
-    few = {"max_iter": 6, "n_components": 40}
+    """Of a small model; more factors than most of the matrices have rank, of one width, since each is compiled."""
+    few = {"max_iter": 6, "n_components": 8}
     own = {name: value for name, value in few.items() if name in algorithm.options}
     return TrainOptions(algorithm=algorithm.name, min_data=1, threads=1, **own, **more)  # type: ignore[arg-type]
 

@@ -20,7 +20,8 @@ from support.processes import Home, free_port
 from pipeline.serving.keys import KeyFile
 
 pytest_plugins = ["support.homes"]
-pytestmark = pytest.mark.slow
+# Each test goes on where the one before it ended.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("administration")]
 PATHS = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 TRAIN = {"algorithm": "als", "hyperparameters": {"n_components": 4, "max_iter": 10}, "split": {"holdout": 0.2}}
 
@@ -169,7 +170,7 @@ def test_a_killed_agent_and_a_stopped_service_leave_no_training(service: Service
         """The process of the training, which searches."""
         status, taken = service.ask("POST", "/api/v1/train", long)
         assert status == 202, taken
-        service.until(lambda: service.ask("GET", "/api/v1/training")[1]["stage"].startswith("candidates"))
+        service.until(lambda: service.ask("GET", "/api/v1/training")[1]["stage"].startswith(("candidates", "tune")))
         assert service.ask("GET", "/api/v1/training")[1]["state"] == "running"
         (pid,) = _children(_agent(service), "pipeline train")
         return pid

@@ -34,6 +34,7 @@ from pipeline.models import nmf
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.objective import Objective
 from pipeline.models.popularity import popular_model
+from pipeline.models.starts import half_normal_rows
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
 from pipeline.training.stages import Stages
@@ -52,6 +53,14 @@ def shuffled(x, seed=1):
 def theirs(matrix, spec, k):
     """The factors by the estimators alone."""
     estimator = {"fast": nmf.NMF, "sklearn": NMF}[spec.solver](**spec.estimator_params(k))
+    if spec.solver == "fast":
+        seed = spec.random_state
+
+        def by_id(n):
+            users = half_normal_rows(matrix.users, n, seed, "users")
+            return users, half_normal_rows(matrix.items, n, seed, "items").T
+
+        estimator.drawing(by_id)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         W = estimator.fit_transform(matrix.scores)
