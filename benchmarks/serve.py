@@ -191,6 +191,16 @@ def server(command: list[str], env: dict[str, str], ready: str) -> Iterator[subp
         process.wait(60)
 
 
+def workers(live: Path, n: int) -> list[int]:
+    """The processes of the n workers, as soon as all of them have loaded the model."""
+    until = time.monotonic() + 60
+    while len(found := [int(path.stem) for path in (live / "workers").glob("*.json")]) < n:
+        if time.monotonic() > until:
+            raise SystemExit(f"{len(found)} of {n} workers answer")
+        time.sleep(0.1)
+    return found
+
+
 def memory(pid: int) -> str:
     """Proportional memory of each process below, in megabytes."""
     sizes = []
@@ -286,7 +296,7 @@ def bench_ours(chosen: argparse.Namespace, env: dict[str, str]) -> list[Target]:
 
 def bench_requests(chosen: argparse.Namespace, env: dict[str, str], port: int) -> list[Target]:
     # The workers alone: the agent, which does nothing for a request, is importing MLflow at first.
-    pid = [int(path.stem) for path in Path(env["RANKLINE_LIVE_DIR"], "workers").glob("*.json")]
+    pid = workers(Path(env["RANKLINE_LIVE_DIR"]), chosen.workers)
     lists, load, alone = "/api/v1/recommendations", Load(port, chosen.clients), Load(port, 1)
     event = {"item_id": 912, "rating": 4}
     many = post(lists, {"user_ids": [1 + i % 600 for i in range(1000)], "k": 5})

@@ -29,7 +29,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # The same examples in every run: a failure is a bug in the change, not the luck of the day.
 settings.register_profile("rankline", deadline=None, derandomize=True, max_examples=100)
 # For `make test-fast`.
-settings.register_profile("quick", deadline=None, derandomize=True, max_examples=10)
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=5)
 # To look for new ones, some minutes: HYPOTHESIS_PROFILE=long pytest tests/e2e/test_fuzz.py
 settings.register_profile("long", deadline=None, max_examples=2_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "rankline"))

@@ -8,6 +8,6 @@ __all__ = ["examples"]
 
 
 def examples(n: int) -> int:
-    """`n` where a property without a number of its own gets 100: a tenth in `make test-fast`, twenty times for long."""
+    """`n` where a property without a number of its own gets 100; a twentieth of it in `make test-fast`."""
     usual = settings.default.max_examples if settings.default is not None else 100
     return max(1, n * usual // 100)
