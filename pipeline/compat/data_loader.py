@@ -79,7 +79,7 @@ class DataLoader:
         self.user_to_idx = {value: row for row, value in enumerate(users)}
         self.item_to_idx = {value: row for row, value in enumerate(items)}
         self.idx_to_user, self.idx_to_item = dict(enumerate(users)), dict(enumerate(items))
-        frame: pd.DataFrame = pd.DataFrame.sparse.from_spmatrix(matrix.scores)  # type: ignore[attr-defined]
+        frame: pd.DataFrame = pd.DataFrame.sparse.from_spmatrix(matrix.scores)  # type: ignore[attr-defined]  # not in the stubs
         frame.index, frame.columns = pd.Index(users, name=user_col), pd.Index(items, name=item_col)
         return frame
 

@@ -42,7 +42,7 @@ class LogFile:
         writer = connect(path, create=create)
         try:
             log = cls(path, writer, connect(path, create=False))
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: no connection stays open
             writer.close()
             raise
         try:
@@ -50,7 +50,7 @@ class LogFile:
                 log.set_columns(columns)
             if create:
                 log.check_tombstones()
-        except BaseException:
+        except BaseException:  # as above
             log.close()
             raise
         return log

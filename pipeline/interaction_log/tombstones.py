@@ -56,7 +56,7 @@ class Tombstones:
                     os.fsync(file.fileno())
                 Path(partial).replace(self.path)
                 _sync_folder(self.path.parent)
-            except BaseException:
+            except BaseException:  # Ctrl-C, too: no half file stays
                 Path(partial).unlink(missing_ok=True)
                 raise
         except OSError as error:

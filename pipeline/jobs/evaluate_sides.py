@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +28,10 @@ def read_sides(files: EvaluateOptions, reporter: Reporter) -> Files:
 
     def rows(option: str) -> Interactions:
         given, name = getattr(files, option), getattr(files, f"{option}_name")
-        progress: Callable[[int], None] = lambda n: reporter.progress(f"read {option}", n, None)  # noqa: E731
+
+        def progress(n: int) -> None:
+            reporter.progress(f"read {option}", n, None)
+
         read = read_file(
             given if isinstance(given, tuple) else (given,),
             columns_of(files),

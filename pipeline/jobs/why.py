@@ -14,7 +14,7 @@ from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.load_model import loaded
 from pipeline.models.cold_items import cold_items_of
 from pipeline.options import Names
-from pipeline.ranking.content import CONTENT, ContentScorer, words_of
+from pipeline.ranking.content import CONTENT, ContentScorer, largest, words_of
 from pipeline.ranking.explain import Explanation, MemberPart, explain, interactions_with
 from pipeline.ranking.reasons import GenreMatch, OtherUsers, genres_match, reasons_for
 from pipeline.ranking.scorer import Scorer
@@ -226,11 +226,13 @@ def _by_content(
     match = ContentScorer(scorer.snapshot).match(other, rows, scores)
     given = [float(score) if has_scores else None for score in scores]
 
-    def most(values: NDArray[np.float64]) -> list[int]:
-        return [i for i in np.lexsort((rows, -values)).tolist() if values[i] > 0][:_SHOWN]
-
-    parts = tuple(ItemReason(_id(scorer, rows[i]), float(match.parts[i]), given[i]) for i in most(match.parts))
-    like = [(_id(scorer, rows[i]), float(match.similarities[i]), given[i]) for i in most(match.similarities)]
+    parts = tuple(
+        ItemReason(_id(scorer, rows[i]), float(match.parts[i]), given[i]) for i in largest(match.parts, rows, _SHOWN)
+    )
+    like = tuple(
+        (_id(scorer, rows[i]), float(match.similarities[i]), given[i])
+        for i in largest(match.similarities, rows, _SHOWN)
+    )
     genres = genres_match(scorer.snapshot, rows, scores, frozenset(words_of(str(others.genres[other]))))
     return WhyResult(
         user=user,
@@ -254,7 +256,7 @@ def _by_content(
         n_past_items=int(np.count_nonzero(match.parts > 0)),
         level=0.0,
         candidate=True,
-        reasons=ItemReasons(tuple(like), genres, OtherUsers(0, 0, None)),
+        reasons=ItemReasons(like, genres, OtherUsers(0, 0, None)),
         titles={str(item): str(others.titles[other])} if others.titles is not None else {},
         names=names,
     )

@@ -57,7 +57,7 @@ class VectorModel(PrimitiveModel):
     """A numba `Vector` is LLVM's `<lanes x float>`."""
 
     def __init__(self, manager: Any, fe_type: Vector) -> None:
-        super().__init__(manager, fe_type, llvm_type(fe_type.dtype, fe_type.lanes))  # type: ignore[no-untyped-call]
+        super().__init__(manager, fe_type, llvm_type(fe_type.dtype, fe_type.lanes))  # type: ignore[no-untyped-call]  # numba
 
 
 def llvm_type(dtype: Any, lanes: int) -> Any:

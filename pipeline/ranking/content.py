@@ -19,7 +19,7 @@ from scipy import sparse
 
 from pipeline.models.item_snapshot import SEPARATOR, ItemSnapshot
 
-__all__ = ["CONTENT", "ContentMatch", "ContentScorer", "words_of"]
+__all__ = ["CONTENT", "ContentMatch", "ContentScorer", "largest", "words_of"]
 
 CONTENT = "content"
 
@@ -88,6 +88,11 @@ class ContentScorer:
         n_unseen = int(unseen.sum())
         lower = int(np.count_nonzero(of_items[unseen] < score - 1e-12))  # two sums of the same numbers
         return ContentMatch(score, parts, similar, lower / n_unseen if n_unseen else 1.0)
+
+
+def largest(values: Float64s, rows: NDArray[np.integer], n: int) -> list[int]:
+    """The places of the n largest values (m,) above 0, the largest first; ties by item row (m,)."""
+    return [i for i in np.lexsort((rows, -values)).tolist() if values[i] > 0][:n]
 
 
 def words_of(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ranking.content import CONTENT, ContentMatch, words_of
+from pipeline.ranking.content import CONTENT, ContentMatch, largest, words_of
 from pipeline.ranking.reasons import genres_match
 from pipeline.serving.overlay import Interaction, history_of, raw_score
 from pipeline.serving.problems import Code, Problem
@@ -102,8 +102,7 @@ def _reasons(
 
 def _alike(served: ServedModel, own: OwnItems, name: str, values: NDArray[np.float64], n: int) -> list[dict[str, Any]]:
     """The items of the history with the n largest values above 0, which stand under `name`; ties by item row."""
-    order = [i for i in np.lexsort((own.rows, -values)).tolist() if values[i] > 0][:n]
-    return [{**_titled(served, own, i), name: float(values[i])} for i in order]
+    return [{**_titled(served, own, i), name: float(values[i])} for i in largest(values, own.rows, n)]
 
 
 def _titled(served: ServedModel, own: OwnItems, i: int) -> dict[str, Any]:

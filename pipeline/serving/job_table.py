@@ -101,14 +101,14 @@ class JobTable:
             database.execute("BEGIN IMMEDIATE")
             marks = ", ".join("?" * len(unless))
             waits = f"state IN ('queued', 'running') AND kind IN ({marks})"
-            other = database.execute(f"SELECT {_COLUMNS} FROM jobs WHERE {waits}", tuple(unless)).fetchone()  # noqa: S608
+            other = database.execute(f"SELECT {_COLUMNS} FROM jobs WHERE {waits}", tuple(unless)).fetchone()  # noqa: S608  constants
             if other is not None:
                 database.execute("ROLLBACK")
                 return _job(other), False
             job_id = secrets.token_hex(8)
             values = (job_id, kind, json.dumps(dict(request)), "queued", "", "{}", key_id, "", now, None, None, 0)
             marks = ", ".join("?" * len(values))
-            database.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks})", values)  # noqa: S608
+            database.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks})", values)  # noqa: S608  constants
             database.execute(
                 "DELETE FROM jobs WHERE state IN ('done', 'failed') AND number <= (SELECT max(number) FROM jobs) - ?",
                 (_KEPT,),
@@ -138,7 +138,7 @@ class JobTable:
         if not self.path.exists():
             return
         with self._database() as database:
-            rows = database.execute(f"SELECT {_COLUMNS} FROM jobs {where}", values).fetchall()  # noqa: S608
+            rows = database.execute(f"SELECT {_COLUMNS} FROM jobs {where}", values).fetchall()  # noqa: S608  constants
         yield from map(_job, rows)
 
     # ---- what the agent says of them -------------------------------------------------------------
@@ -168,7 +168,7 @@ class JobTable:
     def _change(self, job_id: str, **values: Any) -> None:
         with self._database() as database:
             names = ", ".join(f"{name} = ?" for name in values)
-            database.execute(f"UPDATE jobs SET {names} WHERE job_id = ?", (*values.values(), job_id))  # noqa: S608
+            database.execute(f"UPDATE jobs SET {names} WHERE job_id = ?", (*values.values(), job_id))  # noqa: S608  constants
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:

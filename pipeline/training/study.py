@@ -235,7 +235,7 @@ def _dropped(trial: optuna.trial.FrozenTrial) -> bool:
 def check_optuna() -> None:
     """Raise UsageError where Optuna is not installed."""
     try:
-        import optuna  # noqa: F401
+        import optuna  # noqa: F401  # whether it is there
     except ModuleNotFoundError:
         raise UsageError(
             'Tuning needs Optuna, the extra "tune": pip install "optuna>=5" (make setup installs it)'

@@ -107,7 +107,7 @@ def publish(
         "algorithm": meta.get("model"),
         "n_users": len(model.users),
         "n_items": len(model.items),
-        "n_components": model.user_factors.shape[1] if hashes else None,  # type: ignore[attr-defined]
+        "n_components": model.user_factors.shape[1] if hashes else None,  # type: ignore[attr-defined]  # hashes: factors
         "metrics": meta.get("metrics") or {},
         "embeddings": hashes,
     }

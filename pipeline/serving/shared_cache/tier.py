@@ -169,7 +169,7 @@ class SharedCache:
             some = list(self._values.items())[:_TOGETHER]
             for key, _ in some:
                 del self._values[key]
-            refused = await self._bounded(lambda client, some=some: _set_all(client, some), _STORE_SECONDS)  # type: ignore[misc]
+            refused = await self._bounded(lambda client, some=some: _set_all(client, some), _STORE_SECONDS)  # type: ignore[misc]  # mypy infers no lambda with a default
             if isinstance(refused, str) and self.usable:
                 self._say(f"Redis at {self.address.shown} stores nothing ({refused})" if refused else "")
 
