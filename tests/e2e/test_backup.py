@@ -34,7 +34,7 @@ def looks(home: Home) -> list[str]:
 
 @pytest.mark.takes(20)
 def test_everything_is_deleted_and_the_same_lists_come_back(home: Home, tmp_path: Path) -> None:
-    train = ["train", "--max-iter", "5", "--holdout", "0.2", "--no-report"]
+    train = ["train", "--max-iter", "5", "--holdout", "0"]
     made = home.many(["init"], ["sql", RATINGS], train, ["promote", "1", "--force", "--reason", "first"], ["score"])
     assert [status for status, _, _ in made] == [0] * 5, made
     log_path, folder = home.folder / "live" / "interactions.db", tmp_path / "backup"
