@@ -1,8 +1,8 @@
 """Which arm of an experiment a user is in: by a salted hash, the same here and in SQL.
 
-The hash is the first 8 bytes of the SHA-256 of ``salt:id``, big-endian; an id is text as ClickHouse's ``toString`` writes
-it. `sql/queries/experiment_buckets.sql` states it for the warehouse. A user stays in their arm in every process, on every
-host and in the published table, and nothing has to be stored for each user.
+The hash is the first 8 bytes of the SHA-256 of ``salt:id``, big-endian; an id is text as ClickHouse's ``toString``
+writes it. `sql/queries/experiment_buckets.sql` states it for the warehouse. A user stays in their arm in every process,
+on every host and in the published table, and nothing has to be stored for each user.
 """
 
 from __future__ import annotations
