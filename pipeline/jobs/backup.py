@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline import __version__
 from pipeline.errors import BackupError
 from pipeline.interaction_log.copies import LogFacts, copy_log
 from pipeline.jobs.inputs import open_warehouse
@@ -37,7 +38,7 @@ class BackupFacts:
     def facts(self) -> dict[str, Any]:
         """The same for JSON."""
         log = None if self.log is None else asdict(self.log)
-        return {"warehouse": self.warehouse.facts, "store": self.store.facts, "log": log}
+        return {"rankline": __version__, "warehouse": self.warehouse.facts, "store": self.store.facts, "log": log}
 
     @classmethod
     def of(cls, archive: Archive) -> BackupFacts:

@@ -28,7 +28,6 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline import __version__
 from pipeline.errors import BackupError, InputError, LockedError, RanklineError
 from pipeline.runtime.file_lock import FileLock
 from pipeline.runtime.files import advice_for, reason_of
@@ -59,7 +58,6 @@ class Archive:
     root : the folder that `rankline backup` was given
     content : the folder in it with the files
     at : when the backup was begun, in ISO form, UTC
-    version : of Rankline that wrote it
     facts : what the writer says of the files
     files : name (with slashes) → what it is
     """
@@ -67,7 +65,6 @@ class Archive:
     root: Path
     content: Path
     at: str
-    version: str
     facts: Mapping[str, Any]
     files: Mapping[str, ArchiveFile]
 
@@ -148,7 +145,7 @@ def read_manifest(root: Path) -> Archive:
     try:
         files = {str(name): ArchiveFile(str(f["sha256"]), int(f["bytes"])) for name, f in manifest["files"].items()}
         content, facts = str(manifest["content"]), dict(manifest["facts"])
-        archive = Archive(root, root / content, str(manifest["at"]), str(manifest["version"]), facts, files)
+        archive = Archive(root, root / content, str(manifest["at"]), facts, files)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BackupError(f"{path} is no manifest of a backup: it is damaged. {_NOTHING_DONE}") from None
     for name in (content, *files):
@@ -223,7 +220,7 @@ class ArchiveWriter:
                 files[name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         for folder in (*(path for path in self._content.rglob("*") if path.is_dir()), self._content, self._root):
             _sync(folder)
-        manifest: dict[str, Any] = {"format": FORMAT, "version": __version__, "at": f"{self._at:%Y-%m-%dT%H:%M:%SZ}"}
+        manifest: dict[str, Any] = {"format": FORMAT, "at": f"{self._at:%Y-%m-%dT%H:%M:%SZ}"}
         manifest |= {"content": self._content.name, "facts": facts, "files": files}
         partial = self._content / f".{MANIFEST}"
         partial.write_text(json.dumps(manifest | {"sha256": _digest(manifest)}, indent=1), encoding="ascii")
