@@ -157,6 +157,11 @@ class Settings(_WithLimits):
         return self.live_dir or self._beside_store / "live"
 
     @property
+    def state_path(self) -> Path:
+        """The folder of small files that jobs keep between runs, such as which alerts were sent: as `tuning_path`'s."""
+        return self._beside_store
+
+    @property
     def interaction_log_path(self) -> Path:
         """The log of new interactions, which one host has once, for the models of all names."""
         return self.live_path / "interactions.db"

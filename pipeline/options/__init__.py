@@ -7,6 +7,7 @@ from pipeline.options.base import Options, YesNo
 from pipeline.options.columns import FileFormat, OnBadRows, OnNegative, RowOptions, as_event_weights
 from pipeline.options.evaluate import EvaluateOptions, as_ks
 from pipeline.options.limits import DataLimits, PromotionLimits
+from pipeline.options.monitoring import DriftLimits, DriftOptions, NotifyOptions
 from pipeline.options.names import Names
 from pipeline.options.publish import ScoreOptions, UnknownUsers
 from pipeline.options.read import ReadOptions, Source
@@ -16,11 +17,14 @@ from pipeline.options.tune import TuneMetric, TuneOptions
 
 __all__ = [
     "DataLimits",
+    "DriftLimits",
+    "DriftOptions",
     "Duplicates",
     "EvaluateOptions",
     "FileFormat",
     "Init",
     "Names",
+    "NotifyOptions",
     "OnBadRows",
     "OnInterrupt",
     "OnNegative",
