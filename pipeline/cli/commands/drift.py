@@ -42,9 +42,10 @@ def _drift(
 ) -> Outputs:
     """Measure drift and the lists' success, and tell of alerts.
 
-    All of it is recorded by day on the champion's run. What users do against what the champion learned from; the published lists against what users did afterwards, beside
-    what most popular would have reached; the age of the table, the data and the log. Alerts besides: a training that
-    failed, a gate that refused three times. docs/monitoring.md says what each measure is, and what to do.
+    What users do against what the champion learned from; the published lists against what users did afterwards, beside
+    what most popular would have reached; the age of the table, the data and the log. All of it is recorded by day on
+    the champion's run. Alerts besides: a training that failed, a gate that refused three times. docs/monitoring.md says
+    what each measure is, and what to do.
 
     Exit status 3: a limit is passed.
     """
