@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--data", default=os.environ.get("MONTH_DATA"), metavar="FOLDER")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nights", type=int, default=NIGHTS)
+    parser.add_argument("--history", type=int, default=30, metavar="DAYS", help="that are there when the month begins")
     parser.add_argument("--picture", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="what was seen, night by night")
     options = parser.parse_args()
@@ -94,7 +95,9 @@ def main() -> int:
     last = datetime.fromtimestamp(int(events.at[-1]), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with tempfile.TemporaryDirectory(prefix="rankline-month-") as home:
         # The last week has no night of its own: the lists of the last night are judged by it.
-        month = Month(Path(home), events, films, last - WEEK - timedelta(days=options.nights - 1))
+        first = last - WEEK - timedelta(days=options.nights - 1)
+        events = events.between(first - timedelta(days=options.history), last + timedelta(days=1))
+        month = Month(Path(home), events, films, first)
         with _environment(Path(home)):
             play(month, options.nights)
     seconds = time.perf_counter() - begun
@@ -191,6 +194,8 @@ def _night(month: Month, number: int, settings: Any) -> None:
         start = time.perf_counter()
         result = run_nightly(request_of(number, month, settings))
         seconds = time.perf_counter() - start
+        if os.environ.get("MONTH_TALKS"):
+            print("    ", {step.name: (step.state, step.seconds) for step in result.steps}, f"{time.process_time():.1f} CPU s")
     with open_warehouse(settings) as warehouse:
         lists = read_lists(warehouse)
     month.check(lists is not None, "the table is missing")
@@ -238,13 +243,20 @@ def _outcome(told: dict[str, Any]) -> str:
 
 
 def _drift(told: dict[str, Any]) -> dict[str, float]:
-    """Value over limit of the measures that have an upper limit and were judged."""
-    facts = next((step["facts"] for step in told["steps"] if step["name"] == "drift"), {})
-    return {
-        str(one["name"]): float(one["value"]) / float(one["limit"])
-        for one in facts.get("measures", [])
-        if one.get("value") is not None and one.get("limit") and one.get("state") in ("ok", "past")
+    """Value over limit of the measures that have an upper limit."""
+    from pipeline.options import DriftLimits
+
+    limits = DriftLimits()
+    names = {
+        "psi_popularity": limits.max_psi,
+        "psi_scores": limits.max_score_psi,
+        "unknown_users": limits.max_unknown_users,
+        "unknown_items": limits.max_unknown_items,
+        "model_lag_hours": limits.max_model_lag_hours,
+        "table_age_hours": limits.max_table_age_hours,
     }
+    measures = next((step["facts"] for step in told["steps"] if step["name"] == "drift"), {}).get("measures", {})
+    return {name: float(measures[name]) / limit for name, limit in names.items() if limit and name in measures}
 
 
 MARGIN = 0.05  # of the gate, by default
@@ -259,7 +271,7 @@ def request_of(number: int, month: Month, settings: Any) -> Any:
     from pipeline.runtime.progress import Reporter
 
     said = lambda line: print(f"     {line}") if os.environ.get("MONTH_TALKS") else None  # noqa: E731
-    train = TrainOptions(algorithm="als", n_components=32)
+    train = TrainOptions(algorithm="als", n_components=16, half_life_days=30.0)
     if number == WORSE:
         train = replace(train, n_components=1, max_iter=1)
     anew = NightlyOptions(refit_after=0.0) if number in (CRASH, WORSE) else NightlyOptions()
