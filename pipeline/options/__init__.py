@@ -5,6 +5,7 @@ Each field of these classes is an option, with its type, bounds, default and hel
 
 from pipeline.options.base import Options, YesNo
 from pipeline.options.columns import FileFormat, OnBadRows, OnNegative, RowOptions, as_event_weights
+from pipeline.options.engine import EngineOptions
 from pipeline.options.evaluate import EvaluateOptions, as_ks
 from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.names import Names
@@ -17,6 +18,7 @@ from pipeline.options.tune import TuneMetric, TuneOptions
 __all__ = [
     "DataLimits",
     "Duplicates",
+    "EngineOptions",
     "EvaluateOptions",
     "FileFormat",
     "Init",

@@ -6,6 +6,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from pipeline.options.base import Options, OptionType, section_of, types_of
+from pipeline.options.engine import EngineOptions
 from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.names import Names
 from pipeline.options.publish import ScoreOptions
@@ -17,7 +18,7 @@ from pipeline.options.tune import TuneOptions
 __all__ = ["CLASSES", "FileOption", "json_schema", "sections"]
 
 CLASSES: tuple[type[Options], ...] = (
-    ReadOptions, TrainOptions, TuneOptions, DataLimits, PromotionLimits, ScoreOptions, ServeOptions, Names,
+    ReadOptions, TrainOptions, TuneOptions, DataLimits, PromotionLimits, ScoreOptions, ServeOptions, EngineOptions, Names,
 )  # fmt: skip
 
 
