@@ -118,6 +118,29 @@ class Gate:
         scope["path"] = _V1 + rest
         return app
 
+    def _admit(self, scope: Scope, receive: Receive, length: int | None) -> Receive:
+        """`receive` of a request that may be answered: its body is bounded, its key is in the scope.
+
+        Raises
+        ------
+        Problem
+            Where the path is no path, the key may not ask that, or it asks too often.
+        """
+        path = scope["path"]
+        if _CONTROL.search(path):
+            # No id has one. A route's pattern would pass over a last line feed, and what a path needs would differ.
+            raise Problem(Code.INVALID_REQUEST, "The path has a control character")
+        if self._metrics_port and path != "/metrics" and scope["server"][1] == self._metrics_port:
+            raise Problem(Code.NOT_FOUND, "This port has /metrics alone")
+        client = (scope.get("client") or ("",))[0]
+        scope[_KEY] = self._access.check(scope["method"], path, scope["headers"], client)
+        scope[_NO_KEYS] = self._access.has_no_keys
+        if scope[_KEY] is not None:
+            self._limit.take(scope[_KEY].id)
+        if scope["method"] in ("GET", "HEAD"):
+            return receive
+        return _bounded(receive, _BATCH if path in _LARGE else _BODY, length)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
@@ -143,19 +166,7 @@ class Gate:
 
         self.in_flight += 1
         try:
-            if _CONTROL.search(scope["path"]):
-                # No id has one. A route's pattern would pass over a last line feed, and what a path needs would differ.
-                raise Problem(Code.INVALID_REQUEST, "The path has a control character")
-            if self._metrics_port and scope["path"] != "/metrics" and scope["server"][1] == self._metrics_port:
-                raise Problem(Code.NOT_FOUND, "This port has /metrics alone")
-            scope[_KEY] = self._access.check(
-                scope["method"], scope["path"], scope["headers"], (scope.get("client") or ("",))[0]
-            )
-            scope[_NO_KEYS] = self._access.has_no_keys
-            if scope[_KEY] is not None:
-                self._limit.take(scope[_KEY].id)
-            if scope["method"] not in ("GET", "HEAD"):
-                receive = _bounded(receive, _BATCH if scope["path"] in _LARGE else _BODY, length)
+            receive = self._admit(scope, receive, length)
             await app(scope, receive, sending)
         except Problem as problem:
             if status:

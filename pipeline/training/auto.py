@@ -40,6 +40,8 @@ from pipeline.training.study import Trial
 
 __all__ = ["choose", "shares_of"]
 
+Ended = Literal["trials", "timeout", "interrupted"]
+
 _FINALISTS = 3  # models of a sample of users that are tried on all users, and points of each that are tried first
 _FEWEST_USERS = 500  # validation users that a sample has at least
 _SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)
@@ -78,7 +80,7 @@ def choose(
     start = time.monotonic()
     budget = candidates.room.seconds
     shares = shares_of(candidates, parts)
-    ended: Literal["trials", "timeout", "interrupted"] = "trials"
+    ended: Ended = "trials"
     rungs: list[list[CandidateSearch]] = []
     able: Sequence[Candidate] = candidates.able
     combined: CandidateSearch | str = "the search ended before it"
@@ -105,17 +107,22 @@ def choose(
             ended = "interrupted"
         scores, failed = _scores(rungs, progress)
         settled = _settled(scores, combined, rungs[-1], by_time=base.split == "time")
-        return Choice(
-            study=_name(rungs[0]),
-            metric=search.metric,
-            scores=settled.scores,
-            left_out={**candidates.left_out, **failed, **settled.left_out},
-            trials=tuple(chooser.trials),
-            n_before=chooser.n_before,
-            best=chooser.trial_of(settled.scores[0]),
-            ended=ended,
-            reason=settled.reason,
-        )
+        left_out = {**candidates.left_out, **failed, **settled.left_out}
+        return _choice(chooser, _name(rungs[0]), search.metric, settled._replace(left_out=left_out), ended)
+
+
+def _choice(chooser: Chooser, study: str, metric: str, settled: Settled, ended: Ended) -> Choice:
+    return Choice(
+        study=study,
+        metric=metric,
+        scores=settled.scores,
+        left_out=settled.left_out,
+        trials=tuple(chooser.trials),
+        n_before=chooser.n_before,
+        best=chooser.trial_of(settled.scores[0]),
+        ended=ended,
+        reason=settled.reason,
+    )
 
 
 def shares_of(candidates: Candidates, parts: Parts) -> tuple[float, ...]:

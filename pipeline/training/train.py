@@ -118,14 +118,7 @@ def train(x: Interactions, spec: TrainOptions, progress: Progress = silent, text
     report = report | Report(messages=_ending(fitted, spec))
 
     report = replace(report, metrics=current_names(report.metrics))  # the headline first
-    facts = {
-        "algorithm_used": algorithm.name,
-        **fitted.facts,
-        "matrix_shape": f"{len(matrix.users)}x{len(matrix.items)}",
-        "n_users": len(matrix.users),
-        "n_items": len(matrix.items),
-        "n_interactions": int(matrix.scores.nnz),
-    }
+    facts = _facts(algorithm, fitted, matrix)
     meta = {
         **fitted.model.meta,
         "algorithm": algorithm.display_name,
@@ -137,6 +130,17 @@ def train(x: Interactions, spec: TrainOptions, progress: Progress = silent, text
     model = replace(fitted.model, meta=meta)
     digest = prepared.data_digest
     return Trained(algorithm, model, matrix, report, fitted, digest, facts, stages.seconds, spec, evaluation)
+
+
+def _facts(algorithm: Algorithm, fitted: Fitted, matrix: UserItems) -> dict[str, Any]:
+    return {
+        "algorithm_used": algorithm.name,
+        **fitted.facts,
+        "matrix_shape": f"{len(matrix.users)}x{len(matrix.items)}",
+        "n_users": len(matrix.users),
+        "n_items": len(matrix.items),
+        "n_interactions": int(matrix.scores.nnz),
+    }
 
 
 def checked_algorithm(spec: TrainOptions) -> Algorithm:
