@@ -1,14 +1,20 @@
-"""The name of a training's run, and the descriptions of the run and of its version."""
+"""The name, the parameters and the tags of a training's run, and the descriptions of the run and of its version."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
 
 from pipeline.evaluation.report.summary import in_one_line, side_by_side, verdict_in_words
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.options import ReadOptions
+from pipeline.options.base import as_text
+from pipeline.tracking.run import Run
 from pipeline.training.choice_report import choice_page
 from pipeline.training.train import Trained
 
-__all__ = ["run_description", "run_name", "source_label", "version_description"]
+__all__ = ["as_asked", "run_description", "run_name", "source_label", "tag_source", "version_description"]
 
 
 def source_label(spec: ReadOptions) -> str:
@@ -54,3 +60,6 @@ def version_description(trained: Trained, report: str) -> str:
     size = trained.algorithm.label(trained.spec, trained.facts) if k is None else f"k = {k}"
     facts = f"{size}, {shape}, report: [report.html]({report})"
     return f"{in_one_line(trained.report.metrics)}, {facts}"
+
+
+def as_asked(*specs: Any) -> dict[str, Any]:

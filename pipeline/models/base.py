@@ -1,8 +1,7 @@
 """`Algorithm`: the interface of a model to training, evaluation, tracking and the command line.
 
 A new model is a subclass in `pipeline/models/algorithms/` and a line in `pipeline/models/registry.py`. It can then be
-trained, tuned, evaluated, registered, published and explained, and must pass `tests/models/contract.py`.
-This module imports no estimator: each is imported when it is fitted.
+trained, tuned, evaluated, registered, published and explained, and must pass `tests/models/contract.py`. No estimator is imported before it is fitted.
 """
 
 from __future__ import annotations
@@ -185,8 +184,6 @@ class Algorithm(ABC):
     @abstractmethod
     def footprint(self, size: Size, plan: Plan) -> Footprint:
         """Memory and time of the fit."""
-
-    # ---- names ------------------------------------------------------------------------------
 
     @property
     def key(self) -> str:

@@ -13,9 +13,12 @@ carries out the tasks needs one method, `Tasks.run`: threads of this process (`H
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import secrets
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +36,7 @@ from pipeline.models.solvers.blocks import LONGEST, Block, columns_of_block, ite
 from pipeline.models.solvers.half_steps import cuts_of
 from pipeline.models.solvers.routines import ROUTINES
 from pipeline.models.solvers.steps import OpenEngine, Side, State, Step, StepSums
-from pipeline.runtime.threads import ThreadPool
+from pipeline.runtime.threads import ThreadPool, thread_count
 
 __all__ = ["BlockEngine", "BlockSide", "HereTasks", "Tasks"]
 
@@ -60,8 +63,7 @@ class HereTasks:
     """The threads of this process."""
 
     def __init__(self, n_threads: int | None = None) -> None:
-        with ThreadPool(n_threads) as threads:
-            self.slots = threads.n_threads
+        self.slots = thread_count(n_threads)
 
     def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
         """See `Tasks.run`."""
@@ -95,11 +97,21 @@ class BlockEngine:
     folder : on storage that all tasks share, under the same path
     tasks : who carries them out
     longest : cells of a row that one task takes
-    keeping : share of the time that may go into storing what a fit goes on from; 1: after each iteration
+    keeping : share of the time that may go into storing what a fit goes on from: `KEEPING`; infinite: no iteration without
+    say : told when a fit goes on
     """
 
-    def __init__(self, folder: Path, tasks: Tasks, *, longest: int = LONGEST, keeping: float = KEEPING) -> None:
-        self.folder, self.tasks, self.longest, self.keeping = folder, tasks, longest, keeping
+    def __init__(
+        self,
+        folder: Path,
+        tasks: Tasks,
+        *,
+        longest: int = LONGEST,
+        keeping: float | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.folder, self.tasks, self.longest, self.say = folder, tasks, longest, say
+        self.keeping = KEEPING if keeping is None else keeping
         for part in ("blocks", "steps", "fits"):
             (folder / part).mkdir(parents=True, exist_ok=True)
 
@@ -121,7 +133,8 @@ class _AtWork:
     def __init__(self, engine: BlockEngine, threads: ThreadPool) -> None:
         self.threads = threads
         self._engine, self._tasks = engine, engine.tasks
-        self._n_steps = 0
+        # No name comes twice: a task whose process was thought dead may still write into its old files.
+        self._names = (f"{secrets.token_hex(4)}-{number}" for number in itertools.count())
         self._sides = ""
         self._fit: Path | None = None
         self._kept_at, self._kept_in = time.monotonic(), 0.0
@@ -178,9 +191,7 @@ class _AtWork:
         assert isinstance(side, BlockSide)  # noqa: S101 - `sides` gives no others
         units = units_of(side.blocks, self._engine.longest)
         n = min(len(units), 2 * self._tasks.slots)
-        self._n_steps += 1
-        folder = self._engine.folder / "steps" / str(self._n_steps)
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = self._engine.folder / "steps" / next(self._names)
         folder.mkdir(parents=True)
         files = StepFiles.write(folder, step)
         # Dealt out like cards: neighbouring blocks are often alike.
@@ -204,10 +215,9 @@ class _AtWork:
         rows = {number: slice(side.blocks[number].lo, side.blocks[number].hi) for number in totals}
         given = {number: tuple(array[rows[number]].copy() for array in step.given) for number in totals}
         files.read_out(step)
-        shared = files.of_driver(step)
         for number, total in totals.items():
             out = tuple(array[rows[number]] for array in step.out)
-            row = step._replace(shared=shared, given=given[number], out=out)
+            row = step._replace(given=given[number], out=out)
             ROUTINES[step.routine].finish(total, row, grams[number], sums[number])
         return StepSums(grams, sums)
 
@@ -217,11 +227,14 @@ class _AtWork:
         key = _digest(fit, self._sides, str(self._engine.longest), sources(), *(_digest_of(array) for array in start))
         self._fit = self._engine.folder / "fits" / f"{key[:32]}.npz"
         self._kept_at = time.monotonic()
-        if not self._fit.exists():
+        try:
+            with np.load(self._fit, allow_pickle=False) as kept:
+                arrays = {name: kept[name] for name in kept.files}
+        except (OSError, ValueError, zipfile.BadZipFile):  # none, or one that a power failure cut: it begins anew
             return None
-        with np.load(self._fit, allow_pickle=False) as kept:
-            arrays = {name: kept[name] for name in kept.files}
-        return {**json.loads(arrays.pop("numbers").tobytes()), **arrays}
+        state = {**json.loads(arrays.pop("numbers").tobytes()), **arrays}
+        self._engine.say(f"the fit goes on after iteration {len(state['losses'])}, to which an earlier one came")
+        return state
 
     def keep(self, state: State) -> None:
         """Stored where storing takes a small share of the time, under another name first: half a file is none."""
@@ -229,7 +242,7 @@ class _AtWork:
         if self._fit is None or self._kept_in > self._engine.keeping * (began - self._kept_at):
             return
         arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
-        numbers = json.dumps({name: value for name, value in state.items() if name not in arrays})
+        numbers = json.dumps({name: value for name, value in state.items() if name not in arrays}, default=float)
         part = self._fit.with_suffix(".part.npz")
         try:
             np.savez(part, numbers=np.frombuffer(numbers.encode(), np.uint8), **arrays)

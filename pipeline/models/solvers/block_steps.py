@@ -143,10 +143,6 @@ class StepFiles(NamedTuple):
         for file, array in zip(self.out, step.out, strict=True):
             file.read(array)
 
-    def of_driver(self, step: Step) -> Any:
-        """What rows share, for who has the step itself."""
-        return step.shared
-
 
 def run_units(files: StepFiles, units: Sequence[Unit]) -> list[Finished]:
     """Carry out a step for some units; in whatever process. Raises OSError and ArtifactError."""

@@ -36,7 +36,12 @@ class _Here:
         pieces = len(side.cuts) - 1
         grams, sums = np.zeros((pieces, step.gram, step.gram)), np.zeros((pieces, step.sums))
         call = ROUTINES[step.routine].call
-        self.threads.run(lambda i: call(side.piece(i), step, grams[i], sums[i]), pieces)
+
+        def piece(i: int) -> None:
+            for first, rows in side.windows(i):
+                call(rows, step.rows_from(first), grams[i], sums[i])
+
+        self.threads.run(piece, pieces)
         return StepSums(grams, sums)
 
     def resume(self, fit: str, start: Sequence[NDArray[Any]]) -> State | None:

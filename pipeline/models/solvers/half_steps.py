@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,9 +79,9 @@ class Cells:
         counts: NDArray[np.int64] = np.diff(self.indptr)
         return counts
 
-    def piece(self, number: int) -> CsrRows:
-        """The rows of one piece, as kernels take them."""
-        return CsrRows(self.cuts[number], self.cuts[number + 1], self.indptr, self.indices, self.data)
+    def windows(self, number: int) -> Iterator[tuple[int, CsrRows]]:
+        """The rows of one piece: a row, and cells that go with the arrays of a factor from this row on. Here, all at once."""
+        yield 0, CsrRows(self.cuts[number], self.cuts[number + 1], self.indptr, self.indices, self.data)
 
 
 @dataclass(eq=False)

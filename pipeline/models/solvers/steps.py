@@ -40,6 +40,12 @@ class Step(NamedTuple):
     sums: int
     gram: int = 0
 
+    def rows_from(self, first: int) -> Step:
+        """Without the rows before `first`."""
+        if not first:
+            return self
+        return self._replace(given=tuple(a[first:] for a in self.given), out=tuple(a[first:] for a in self.out))
+
 
 class StepSums(NamedTuple):
     """What the pieces of a step add up, in their order.
