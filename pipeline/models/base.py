@@ -1,7 +1,8 @@
 """`Algorithm`: the interface of a model to training, evaluation, tracking and the command line.
 
 A new model is a subclass in `pipeline/models/algorithms/` and a line in `pipeline/models/registry.py`. It can then be
-trained, tuned, evaluated, registered, published and explained, and must pass `tests/models/contract.py`. No estimator is imported before it is fitted.
+trained, tuned, evaluated, registered, published and explained, and must pass `tests/models/contract.py`.
+No estimator is imported before it is fitted.
 """
 
 from __future__ import annotations
