@@ -29,6 +29,8 @@ from pipeline.cli.commands import (  # noqa: F401
     why,
     diff,
     drift,
+    backup,
+    restore,
 )
 # isort: on
 
