@@ -8,6 +8,7 @@ from pipeline.options.columns import FileFormat, OnBadRows, OnNegative, RowOptio
 from pipeline.options.evaluate import EvaluateOptions, as_ks
 from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.names import Names
+from pipeline.options.nightly import NightlyOptions, RetainOptions
 from pipeline.options.publish import ScoreOptions, UnknownUsers
 from pipeline.options.read import ReadOptions, Source
 from pipeline.options.serve import ServeOptions
@@ -21,12 +22,14 @@ __all__ = [
     "FileFormat",
     "Init",
     "Names",
+    "NightlyOptions",
     "OnBadRows",
     "OnInterrupt",
     "OnNegative",
     "Options",
     "PromotionLimits",
     "ReadOptions",
+    "RetainOptions",
     "RowOptions",
     "ScoreOptions",
     "ServeOptions",
