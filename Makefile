@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 STAMP  := $(VENV)/.installed
+# What the tests of Spark alone need: half a gigabyte, which `make train` leaves out.
+SPARK  := $(VENV)/.installed-spark
 # Options for the job, e.g. make train ARGS="-P n_components=20"
 ARGS   ?=
 
@@ -15,7 +17,7 @@ export MLFLOW_LOGGING_LEVEL ?= WARNING
 # `mlflow run --env-manager local` uses the first python in PATH.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup train score serve ui test test-fast lint mlproject bench bench-serve soak chaos peers clean
+.PHONY: help setup spark train score serve ui test test-fast lint mlproject deploy-check bench bench-serve soak chaos peers clean
 
 help:  ## these lines
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +33,17 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "installing rankline itself"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+$(SPARK): requirements-spark.lock $(STAMP)
+	@echo "installing pyspark (450 MB; once)"
+	@$(BIN)/python .ci/install.py requirements-spark.lock
+	@touch $@
+
+# Spark runs on Java 17 or newer. Without it there is no use for pyspark, and its tests are skipped.
+spark: $(STAMP)  ## pyspark, where Java 17 is: for train --engine spark, and for its tests
+	@java=$$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p'); \
+	if [ "$${java:-0}" -ge 17 ]; then $(MAKE) --no-print-directory $(SPARK); \
+	else echo "the tests of Spark are skipped: they need Java 17 (apt-get install openjdk-17-jre-headless)"; fi
 
 train: $(STAMP)  ## sample (if the embedded warehouse is empty) -> model -> table, and a look at it
 	@version=$$(mktemp) && trap 'rm -f "$$version"' EXIT && \
@@ -49,7 +62,7 @@ ui: $(STAMP)  ## the runs in a browser, on this machine alone
 	  port=$(or $(PORT),5000); MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" \
 	  mlflow ui --host 127.0.0.1 --port $$port --allowed-hosts localhost:$$port,127.0.0.1:$$port
 
-test: $(STAMP)  ## all set-up, then all tests
+test: $(STAMP) spark  ## all set-up, then all tests
 	@python -m pytest -n 3 --dist loadgroup --durations=20 $(ARGS)
 
 test-failed: $(STAMP)  ## the tests that failed last, once more, one at a time
@@ -64,6 +77,14 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 
 mlproject: $(STAMP)  ## MLproject and docs/options.md, written anew from the options in pipeline/options
 	@python -m pipeline.cli.mlproject
+
+.venv-deploy/.installed: deploy/check.txt
+	@test -x .venv-deploy/bin/python || $(PYTHON) -m venv .venv-deploy
+	@.venv-deploy/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r deploy/check.txt
+	@touch $@
+
+deploy-check: .venv-deploy/.installed  ## what is in deploy/, by hadolint, kustomize, kubernetes-validate and others of their own
+	@PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" deploy/check.sh
 
 bench: $(STAMP)  ## side by side with the peers, on this machine (half an hour, draws loss-by-time.png; peers: make peers)
 	@for program in read_warehouse batch "solver --plot loss-by-time.png" memory topk evaluation weighted; do \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -62,17 +63,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """The tests of a file with the mark `xdist_group` go to one worker: pytest 9.2 hides the mark from xdist 3.8."""
+    """Files with the mark `xdist_group` of one name go to one worker: pytest 9.2 hides the mark from xdist 3.8."""
     from xdist.scheduler import LoadScopeScheduling
 
     @cache
-    def is_group(file: str) -> bool:
-        return "mark.xdist_group(" in (config.rootpath / file).read_text()
+    def group_of(file: str) -> str:
+        mark = re.search(r'mark\.xdist_group\("([^"]+)"\)', (config.rootpath / file).read_text())
+        return mark[1] if mark else ""
 
     class ByGroup(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return file if is_group(file) else nodeid
+            return group_of(nodeid.partition("::")[0]) or nodeid
 
     return ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
 

@@ -1,1 +1,1 @@
-"""What is watched and tidied after publishing: drift, alerts, and which versions stay."""
+"""What is watched once a model is in use: drift, and who is told of it; and which versions stay."""

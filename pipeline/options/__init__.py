@@ -5,8 +5,10 @@ Each field of these classes is an option, with its type, bounds, default and hel
 
 from pipeline.options.base import Options, YesNo
 from pipeline.options.columns import FileFormat, OnBadRows, OnNegative, RowOptions, as_event_weights
+from pipeline.options.engine import EngineOptions
 from pipeline.options.evaluate import EvaluateOptions, as_ks
 from pipeline.options.limits import DataLimits, PromotionLimits
+from pipeline.options.monitoring import DriftLimits, DriftOptions, NotifyOptions
 from pipeline.options.names import Names
 from pipeline.options.nightly import NightlyOptions, RetainOptions
 from pipeline.options.publish import ScoreOptions, UnknownUsers
@@ -17,12 +19,16 @@ from pipeline.options.tune import TuneMetric, TuneOptions
 
 __all__ = [
     "DataLimits",
+    "DriftLimits",
+    "DriftOptions",
     "Duplicates",
+    "EngineOptions",
     "EvaluateOptions",
     "FileFormat",
     "Init",
     "Names",
     "NightlyOptions",
+    "NotifyOptions",
     "OnBadRows",
     "OnInterrupt",
     "OnNegative",

@@ -6,7 +6,9 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from pipeline.options.base import Options, OptionType, section_of, types_of
+from pipeline.options.engine import EngineOptions
 from pipeline.options.limits import DataLimits, PromotionLimits
+from pipeline.options.monitoring import DriftLimits, DriftOptions
 from pipeline.options.names import Names
 from pipeline.options.nightly import NightlyOptions, RetainOptions
 from pipeline.options.publish import ScoreOptions
@@ -19,7 +21,7 @@ __all__ = ["CLASSES", "FileOption", "json_schema", "sections"]
 
 CLASSES: tuple[type[Options], ...] = (
     ReadOptions, TrainOptions, TuneOptions, DataLimits, PromotionLimits, ScoreOptions, NightlyOptions, RetainOptions,
-    ServeOptions, Names,
+    ServeOptions, EngineOptions, DriftOptions, DriftLimits, Names,
 )  # fmt: skip
 
 

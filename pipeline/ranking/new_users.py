@@ -20,7 +20,7 @@ from pipeline.models.popularity_model import PopularityModel
 from pipeline.models.rerank_model import RerankModel
 from pipeline.models.saved_model import SavedModel
 
-__all__ = ["as_floats", "one_row", "with_users"]
+__all__ = ["as_floats", "ascending", "one_row", "with_users"]
 
 
 def with_users(
@@ -81,14 +81,22 @@ def _ensemble_with_users(model: EnsembleModel, history: UserItems) -> EnsembleMo
     return replace(model, members=tuple(members), weights=shares, users=history.users, seen=history.scores)
 
 
-def one_row(cols: NDArray[np.int32], values: NDArray[np.float32], items: IdMap) -> UserItems:
-    """One user's items and scores, both (n,), as a matrix of one row. Raises InputError for a repeated item."""
-    # Ascending columns: float32 sums are then in the same order as in training.
+def ascending(
+    cols: NDArray[np.int32], values: NDArray[np.float32], items: IdMap
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """One user's items and scores, both (n,), with ascending columns. Raises InputError for a repeated item."""
+    # float32 sums are then in the same order as in training.
     order = np.argsort(cols, kind="stable")
     cols, values = cols[order], values[order]
     repeated = cols[1:][cols[1:] == cols[:-1]]
     if repeated.size:
         raise InputError(f"Item(s) {items.ids(repeated[:5]).tolist()} are there twice: one score an item")
+    return cols, values
+
+
+def one_row(cols: NDArray[np.int32], values: NDArray[np.float32], items: IdMap) -> UserItems:
+    """One user's items and scores, both (n,), as a matrix of one row. Raises InputError for a repeated item."""
+    cols, values = ascending(cols, values, items)
     row = sparse.csr_matrix((values, cols, np.array([0, cols.size])), shape=(1, len(items)))
     return UserItems(row, IdMap(np.zeros(1, np.int64)), items)
 

@@ -19,9 +19,10 @@ from pipeline.errors import InputError, UnknownItemError, UnknownUserError, Usag
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_fold_in import with_items
 from pipeline.models.item_snapshot import ItemSnapshot
+from pipeline.models.model_files import ModelFolder
 from pipeline.models.saved_model import load_item_snapshot, load_saved_model
 from pipeline.ranking.genres import GenreSource
-from pipeline.ranking.new_users import as_floats, one_row, with_users
+from pipeline.ranking.new_users import as_floats, ascending, one_row, with_users
 from pipeline.ranking.row_scorer import RowScorer
 from pipeline.ranking.topk import LeftOut, TopK
 from pipeline.ranking.topk_numpy import ListRequest
@@ -57,12 +58,14 @@ class Scorer(RowScorer):
     folder: Path | None = None  # that it was read from
 
     @classmethod
-    def load(cls, folder: str | Path, *, mapped: bool = False) -> Scorer:
+    def load(cls, folder: str | Path, *, mapped: bool = False, listed: str | None = None) -> Scorer:
         """From a folder with a saved model of any kind; checks the format number and the sha256s.
+
+        listed : sha256 of the model's metadata, where another process has verified it
 
         Raises ArtifactError.
         """
-        scorer = cls(load_saved_model(folder, mapped=mapped))
+        scorer = cls(load_saved_model(ModelFolder(folder, listed), mapped=mapped))
         scorer.folder = Path(folder)
         scorer.genre_source = GenreSource(lambda: scorer.snapshot)
         return scorer
@@ -177,11 +180,17 @@ class Scorer(RowScorer):
         """
         if missing not in ("error", "skip"):
             raise UsageError(f"missing must be 'error' or 'skip', got {missing!r}")
-        row = self._history_of(items, scores, missing).scores
-        factors: NDArray[np.float32] = self._factors.fold(row.indptr, row.indices, row.data)[0]
+        return self._folded(*ascending(*self._history_of(items, scores, missing), self.items))
+
+    def _folded(self, cols: NDArray[np.int32], values: NDArray[np.float32]) -> NDArray[np.float32]:
+        # No sparse matrix of one row: scipy would check it for longer than the factors take.
+        factors: NDArray[np.float32] = self._factors.fold(np.array([0, cols.size]), cols, values)[0]
         return factors
 
-    def _history_of(self, items: ArrayLike, scores: ArrayLike | None, missing: Literal["error", "skip"]) -> UserItems:
+    def _history_of(
+        self, items: ArrayLike, scores: ArrayLike | None, missing: Literal["error", "skip"]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Item rows and scores of one user, both (n,)."""
         wanted = self.items.same_kind(_listed(items))
         cols = self.items.rows(wanted, missing="negative")
         values = np.ones(cols.size, np.float32) if scores is None else as_floats(scores)
@@ -190,7 +199,7 @@ class Scorer(RowScorer):
         known = cols >= 0
         if missing == "error" and not known.all():
             raise self._unknown_items(wanted[~known])
-        return one_row(cols[known], values[known], self.items)
+        return cols[known], values[known]
 
     def for_users(self, history: UserItems) -> Scorer:
         """A scorer for the users of `history` instead of the model's users; works for every kind of model.
@@ -233,13 +242,12 @@ class Scorer(RowScorer):
         """
         if missing not in ("error", "skip"):
             raise UsageError(f"missing must be 'error' or 'skip', got {missing!r}")
-        history = self._history_of(items, scores, missing)
+        cols, values = self._history_of(items, scores, missing)
         if isinstance(self.model, FactorModel):
-            row = history.scores
-            factors = self._factors.fold(row.indptr, row.indices, row.data)[0]
-            seen = self.items.ids(row.indices).tolist()
-            return self.recommend_for(factors, k, seen=seen, allow=allow, deny=deny)
-        return self.for_users(history).recommend(0, k, allow=allow, deny=deny)
+            cols, values = ascending(cols, values, self.items)
+            seen = self.items.ids(cols).tolist()
+            return self.recommend_for(self._folded(cols, values), k, seen=seen, allow=allow, deny=deny)
+        return self.for_users(one_row(cols, values, self.items)).recommend(0, k, allow=allow, deny=deny)
 
     def recommend_for(
         self,

@@ -30,6 +30,7 @@ from pipeline.cli.commands import (  # noqa: F401
     diff,
     nightly,
     retain,
+    drift,
 )
 # isort: on
 

@@ -7,7 +7,7 @@ released. 12 bytes per row (20 with times) and each id once stay in memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -83,7 +83,11 @@ class InteractionsBuilder:
         self._gathered_rows = self._gathered_bytes = 0
         self._ids: list[IdColumn] = []
         self._times: TimeColumn | None = None
-        self._scores: list[NDArray[np.float32]] = []
+        self._scores: Any = self._new_chunks()
+
+    def _new_chunks(self) -> Any:
+        """An empty list for the values of the blocks."""
+        return []
 
     @property
     def n_bad(self) -> int:
@@ -129,9 +133,9 @@ class InteractionsBuilder:
         names = {role: table.schema.names[i] for role, i in positions.items()}
         if not self._names:
             self._names = names
-            self._ids = [IdColumn(names[role], self.form) for role in ROLES[:2]]
+            self._ids = [IdColumn(names[role], self.form, self._new_chunks()) for role in ROLES[:2]]
             if "timestamp" in names:
-                self._times = TimeColumn(names["timestamp"], self.columns.time_format)
+                self._times = TimeColumn(names["timestamp"], self.columns.time_format, self._new_chunks())
         elif names != self._names:
             raise InputError(
                 f"{self._place()}Columns change on the way: {list(self._names.values())} at first, "

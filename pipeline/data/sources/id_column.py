@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -55,13 +56,14 @@ class IdColumn:
         in every kept row (no ``007``, no ``+1``; ``1.0`` is 1) is integers. In a ``csv`` and a ``file`` of another
         format, words such as NULL and nan stand for a missing id. Of a ``query``, 16 bytes are a UUID; of a file,
         only where its column says so
+    chunks : an empty list, or what takes its place, for the values of the blocks
     """
 
-    def __init__(self, name: str, form: IdForm = "query") -> None:
+    def __init__(self, name: str, form: IdForm = "query", chunks: Any = None) -> None:
         self.name = name
         self.form: IdForm = form
         self.kind: Literal["int", "str"] | None = None
-        self._chunks: list[NDArray[Any]] = []
+        self._chunks: Any = [] if chunks is None else chunks
         self._text_chunks: set[int] = set()
         self._typed_text = False  # whether text came from a source that tells text from integers
         self._merged: pa.Array = pa.array([], pa.large_string())
@@ -200,6 +202,33 @@ class IdColumn:
         distinct = np.sort(pc.unique(values).to_numpy())
         codes = pc.index_in(values, pa.array(distinct)).to_numpy()
         return codes, IdMap(distinct)
+
+    def by_chunk(self) -> tuple[Callable[[], Iterator[NDArray[np.int32]]], IdMap]:
+        """As `finish`, the codes a block at a time and as often as they are asked for; the blocks are kept.
+
+        It takes memory for the ids alone.
+        """
+        if self._pending or len(self._merged):
+            self._numbers_to_text()
+            ids, table = self._rank_text()
+            return lambda: (table[chunk] for chunk in self._chunks), IdMap(ids)
+        sizes = [chunk.size for chunk in self._chunks]
+        if not sum(sizes):
+            return lambda: iter(()), IdMap(np.empty(0, np.int64))
+        ends = [(int(chunk.min()), int(chunk.max())) for chunk in self._chunks if chunk.size]
+        low, high = min(a for a, _ in ends), max(b for _, b in ends)
+        if high - low < max(_TABLE, sum(sizes) // 8):
+            present = np.zeros(high - low + 1, bool)
+            for chunk in self._chunks:
+                present[chunk.astype(np.int64) - low] = True
+            ranks = np.cumsum(present, dtype=np.int32) - np.int32(1)
+            return lambda: (ranks[chunk.astype(np.int64) - low] for chunk in self._chunks), IdMap(
+                np.flatnonzero(present) + low
+            )
+        distinct = np.empty(0, np.int64)
+        for chunk in self._chunks:
+            distinct = np.union1d(distinct, chunk)
+        return lambda: (np.searchsorted(distinct, chunk).astype(np.int32) for chunk in self._chunks), IdMap(distinct)
 
     def _numbers_to_text(self) -> None:
         """Blocks of canonical integers become text again, where other blocks turned out to be text."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -47,15 +48,17 @@ class TimeColumn:
     ----------
     name : the column's name, for messages
     form : how the times are written, instead: a pattern of strptime, or the unit of its numbers as a word
+    chunks : an empty list, or what takes its place, for the values of the blocks
     """
 
-    def __init__(self, name: str = "timestamp", form: str | None = None) -> None:
+    def __init__(self, name: str = "timestamp", form: str | None = None, chunks: Any = None) -> None:
         self.name = name
         self.pattern = form if form is not None and "%" in form else None
         self.unit = unit_of_word(form) if form is not None and self.pattern is None else None
         self.note = ""
         self._lookalikes = Lookalikes() if form is None else None
-        self._chunks: list[tuple[NDArray[Any], NDArray[np.bool_] | bool]] = []
+        self._chunks: Any = [] if chunks is None else chunks
+        self._counted: list[NDArray[np.bool_] | bool] = []  # of each block, which of its values are numbers
         self._votes = np.zeros(len(UNITS), np.int64)
 
     def read(self, column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.bool_] | bool, NDArray[np.bool_] | None]:
@@ -170,7 +173,8 @@ class TimeColumn:
                 self._votes += np.bincount(np.searchsorted(bounds, size, side="right"), minlength=len(UNITS))
             if self._lookalikes is not None:
                 self._lookalikes.see(numbers)
-        self._chunks.append((values, counted))
+        self._chunks.append(values)
+        self._counted.append(counted)
 
     def next_file(self) -> None:
         """Go on with another file. Raises InputError where the numbers of this one look like years and the like."""
@@ -183,43 +187,48 @@ class TimeColumn:
 
         Raises InputError where the numbers look like years, days and the like.
         """
+        n = sum(np.size(values) for values in self._chunks)
+        times = np.empty(n, np.int64)
+        bad: NDArray[np.bool_] | None = None
+        start = 0
+        for number, (some, wrong) in enumerate(self.by_chunk()):
+            self._chunks[number] = np.zeros(0, np.int64)  # let go of it
+            end = start + some.size
+            times[start:end] = some
+            if wrong is not None:
+                bad = np.zeros(n, bool) if bad is None else bad
+                bad[start:end] = wrong
+            start = end
+        return times.view("datetime64[ms]"), bad
+
+    def by_chunk(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_] | None]]:
+        """The same, as milliseconds, a block at a time. Raises as `finish`."""
         if self._lookalikes is not None:
             self._lookalikes.refuse(self.name)
         position = int(self._votes.argmax())
         _, divisor, factor = self.unit or UNITS[position]
         mixed = self.unit is None and np.count_nonzero(self._votes) > 1
         n_others = 0
-        times = np.empty(sum(values.size for values, _ in self._chunks), np.int64)
-        bad: NDArray[np.bool_] | None = None
-        start = 0
-        self._chunks.reverse()
-        while self._chunks:
-            values, counted = self._chunks.pop()
-            end = start + values.size
+        for values, counted in zip(self._chunks, self._counted, strict=True):
             if counted is False:
-                times[start:end] = values
-            else:
-                converted, wrong = to_milliseconds(values, divisor, factor)
-                if mixed:
-                    own, others = own_milliseconds(values, position)
-                    others &= counted
-                    n_others += int(np.count_nonzero(others))
-                    converted = np.where(others, own, converted)
-                    wrong = None if wrong is None else wrong & ~others
-                if counted is not True:
-                    converted = np.where(counted, converted, values).astype(np.int64)
-                    wrong = None if wrong is None else wrong & counted
-                times[start:end] = converted
-                if wrong is not None:
-                    bad = np.zeros(times.size, bool) if bad is None else bad
-                    bad[start:end] = wrong
-            start = end
+                yield values, None
+                continue
+            converted, wrong = to_milliseconds(values, divisor, factor)
+            if mixed:
+                own, others = own_milliseconds(values, position)
+                others &= counted
+                n_others += int(np.count_nonzero(others))
+                converted = np.where(others, own, converted)
+                wrong = None if wrong is None else wrong & ~others
+            if counted is not True:
+                converted = np.where(counted, converted, values).astype(np.int64)
+                wrong = None if wrong is None else wrong & counted
+            yield converted, wrong
         if n_others:
             self.note = (
                 f"column `{self.name}` mixes units of time, such as seconds and milliseconds: {n_others:,} of "
                 f"{int(self._votes.sum()):,} numbers are read in another unit than most; look at its source"
             )
-        return times.view("datetime64[ms]"), bad
 
 
 def _either(a: NDArray[np.bool_] | None, b: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:

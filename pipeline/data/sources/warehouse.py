@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pipeline.data.sources.builder import InteractionsBuilder, ReadResult
 from pipeline.data.sources.columns import Columns, find_columns
@@ -23,8 +23,12 @@ __all__ = [
     "init",
     "interactions_query",
     "read_warehouse",
+    "stream_rows",
     "titles",
 ]
+
+Builder = TypeVar("Builder", bound=InteractionsBuilder)
+Result = TypeVar("Result")
 
 MART = "analytics.mart_user_movie_matrix"
 _COUNTS = 7  # counts at most; those of a random query go in one direction once in two thousand times
@@ -99,15 +103,35 @@ def read_warehouse(
         Where it has none; columns and rows as for files.
     """
 
-    def once() -> ReadResult:
-        typed = as_read(warehouse, query, columns or Columns())
+    def made() -> InteractionsBuilder:
+        return InteractionsBuilder(columns or Columns(), on_bad_rows, where=query.name)
+
+    return stream_rows(warehouse, query, columns or Columns(), made, InteractionsBuilder.finish, progress, before)
+
+
+def stream_rows(
+    warehouse: Warehouse,
+    query: sql.Sql,
+    columns: Columns,
+    made: Callable[[], Builder],
+    finish: Callable[[Builder], Result],
+    progress: Callable[[int, int], None] | None = None,
+    before: Callable[[int], None] | None = None,
+) -> Result:
+    """What `finish` makes of a builder to which all blocks of the query were added. Else as `read_warehouse`.
+
+    made : makes an empty builder, for each time that the stream is read
+    """
+
+    def once() -> Result:
+        typed = as_read(warehouse, query, columns)
         expected = _count(warehouse, query)
         if expected == 0:
             raise InputError(f"{query.name} gives no rows in {warehouse.address}; `rankline sample` loads sample data")
         if before is not None:
             before(expected)
         # Its own each time: what came before the stream broke is forgotten.
-        builder = InteractionsBuilder(columns or Columns(), on_bad_rows, where=query.name)
+        builder = made()
         n_rows = 0
         with warehouse.blocks(typed.text) as blocks:
             for block in blocks:
@@ -116,7 +140,7 @@ def read_warehouse(
                 if progress is not None:
                     progress(n_rows, expected)
         _all_came(warehouse, query, expected, n_rows)
-        return builder.finish()
+        return finish(builder)
 
     return warehouse.retry(f"the whole read of {query.name}", once)
 

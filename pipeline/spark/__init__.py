@@ -1,0 +1,1 @@
+"""Training and scoring on Spark: the only package that imports pyspark, and not before a session is opened."""
