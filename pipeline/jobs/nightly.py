@@ -42,6 +42,7 @@ def run_nightly(request: NightlyRequest) -> NightlyResult:
         raise UsageError("A nightly job makes runs of its own: unset MLFLOW_RUN_ID, which `mlflow run` sets")
     if request.now.tzinfo is None:
         request = replace(request, now=request.now.replace(tzinfo=UTC))
+    notifier = nightly_watch.notifier_for(request)
     with night_state(request.settings.nightly_path, request.asked, request.now) as state:
         if state.continued:
             request.reporter.say("going on with the night that was cut short")
@@ -49,11 +50,12 @@ def run_nightly(request: NightlyRequest) -> NightlyResult:
         for names, run in _STEPS:
             if night.skip(*names):
                 run(night)
-        alerts, note = nightly_watch.send_alerts(request, night.results, state.refusals)
+        alerts = nightly_watch.alerts_of(night, night.drift)
+        told = nightly_watch.tell(night, notifier, alerts)
         if night.server_failed() is None:
             state.finish()
         steps = sorted(night.results, key=lambda step: STEPS.index(step.name))
-        return NightlyResult(request.now, night.model, state.continued, tuple(steps), alerts, note)
+        return NightlyResult(request.now, night.model, state.continued, tuple(steps), alerts, told)
 
 
 def _resume(night: Night) -> None:
@@ -82,7 +84,6 @@ def _gate(night: Night) -> None:
         night.skip("promote")
         return
     refused, reasons = result.outcome == "refused", list(result.decision.reasons)
-    night.state.judged(refused)
     if refused:
         stays = f"{result.before} stays the champion" if result.before else "no version is champion yet"
         sentence = f"{result.version} is refused, and {stays}: {result.decision.failed[0].summary}"
@@ -135,10 +136,13 @@ def _retention(night: Night) -> None:
 def _drift(night: Night) -> None:
     step = Step(night, "drift")
     try:
-        state, reason, facts = nightly_watch.drift(night.request)
+        if champions.champion(night.model) is None:
+            return step.ends("skipped", "no version is champion: there is nothing to drift from")
+        night.drift = nightly_watch.drift(night.request)
     except Exception as error:  # noqa: BLE001  # the table is published all the same
         return step.fails(error)
-    return step.ends(state, reason, **facts)
+    reason, facts = nightly_watch.drift_facts(night.drift)
+    return step.ends("done", reason, **facts)
 
 
 # The names of some steps, and what runs them.

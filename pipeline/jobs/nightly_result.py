@@ -8,7 +8,18 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pipeline.errors import DivergedError, EvaluationError, InputError, RanklineError
-from pipeline.options import NightlyOptions, PromotionLimits, ReadOptions, RetainOptions, ScoreOptions, TrainOptions
+from pipeline.monitoring.alerts import Alert, NotifyResult
+from pipeline.options import (
+    DriftLimits,
+    DriftOptions,
+    NightlyOptions,
+    NotifyOptions,
+    PromotionLimits,
+    ReadOptions,
+    RetainOptions,
+    ScoreOptions,
+    TrainOptions,
+)
 from pipeline.runtime.files import advice_for, reason_of
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
@@ -33,7 +44,8 @@ class NightlyRequest:
     score : what to publish; its `model` is the champion, whatever stands there
     nightly, retain : when to train, and what stays
     experiment : of the runs in MLflow
-    notify : where alerts go
+    drift, drift_limits : what drift is measured on, and its limits
+    telling : who is told of alerts
     """
 
     settings: Settings
@@ -46,7 +58,9 @@ class NightlyRequest:
     nightly: NightlyOptions = field(default_factory=NightlyOptions)
     retain: RetainOptions = field(default_factory=RetainOptions)
     experiment: str = "rankline"
-    notify: tuple[str, ...] = ()
+    drift: DriftOptions = field(default_factory=DriftOptions)
+    drift_limits: DriftLimits = field(default_factory=DriftLimits)
+    telling: NotifyOptions = field(default_factory=NotifyOptions)
 
     @property
     def asked(self) -> tuple[Any, ...]:
@@ -96,16 +110,16 @@ class NightlyResult:
     model : the registered model
     continued : whether a night that was cut short was gone on with
     steps : one entry a step, in the order of `STEPS`
-    alerts : kind, subject and message of each
-    note : what kept alerts from being sent, "" for nothing
+    alerts : what somebody should be told
+    told : who was told, and who could not be
     """
 
     night: datetime
     model: str
     continued: bool
     steps: tuple[StepResult, ...]
-    alerts: tuple[Mapping[str, Any], ...] = ()
-    note: str = ""
+    alerts: tuple[Alert, ...] = ()
+    told: NotifyResult = field(default_factory=NotifyResult)
 
     def step(self, name: str) -> StepResult | None:
         """How a step ended, by its name."""
@@ -129,8 +143,8 @@ class NightlyResult:
             "version": None if trained is None else trained.facts.get("version"),
             "published": None if scored is None else scored.facts.get("model"),
             "steps": [step.as_json() for step in self.steps],
-            "alerts": [dict(alert) for alert in self.alerts],
-            "note": self.note,
+            "alerts": [alert.as_json for alert in self.alerts],
+            "told": self.told.as_json,
         }
 
 

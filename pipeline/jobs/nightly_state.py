@@ -1,7 +1,7 @@
 """What the nightly job knows of its last night, in a file: a job that was killed is gone on with.
 
     {"format": 1, "night": "2026-01-31T02:00:00+00:00", "request": "…", "finished": false, "run_id": "…",
-     "begun": {"train": 1}, "refusals": 0, "steps": [{"name": "data gate", "state": "done", …}, …]}
+     "begun": {"train": 1}, "steps": [{"name": "data gate", "state": "done", …}, …]}
 
 The file is replaced in one step after each step of the job. A lock beside it lets one job at a time be at work.
 """
@@ -55,7 +55,6 @@ class NightState:
                 "finished": False,
                 "run_id": "",
                 "begun": {},
-                "refusals": int(before.get("refusals", 0)),
                 "steps": [],
             }
         )
@@ -70,11 +69,6 @@ class NightState:
     def run_id(self) -> str:
         """The run of tonight's training, "" before it began."""
         return str(self._content["run_id"])
-
-    @property
-    def refusals(self) -> int:
-        """How many nights in a row the gate refused, tonight's included."""
-        return int(self._content["refusals"])
 
     def begin(self, step: str, run_id: str = "") -> int:
         """Write down that a step begins; returns how often it began before, tonight, without ending."""
@@ -99,11 +93,6 @@ class NightState:
     def drop(self, *steps: str) -> None:
         """Forget that these steps have ended: they are done again."""
         self._content["steps"] = [step for step in self._content["steps"] if step["name"] not in steps]
-        self._write()
-
-    def judged(self, refused: bool) -> None:
-        """Count the gate's refusals in a row."""
-        self._content["refusals"] = self.refusals + 1 if refused else 0
         self._write()
 
     def finish(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from pipeline.jobs.drift import DriftResult
 from pipeline.jobs.nightly_result import NightlyRequest, State, StepResult, failed
 from pipeline.jobs.nightly_state import NightState
 
@@ -18,10 +19,12 @@ class Night:
     request : what is asked for
     state : the file that a job which goes on with this night reads
     results : how each step ended, those of a job that was cut short first
+    drift : what was measured, once it was
     """
 
     def __init__(self, request: NightlyRequest, state: NightState) -> None:
         self.request, self.state = request, state
+        self.drift: DriftResult | None = None
         # What waits to be uploaded may be tonight's own training: that is looked at again.
         state.drop("resume")
         self.results: list[StepResult] = [StepResult.of(step) for step in state.steps]

@@ -120,7 +120,7 @@ def test_what_stops_a_night_leaves_version_and_table(nights: Nights, monkeypatch
         ("train", "gate", "promote", "score", "drift"), "skipped"
     )
     assert states(broken)["retention"] == "done"
-    assert [alert["kind"] for alert in broken.alerts] == ["training_failed"]
+    assert [alert.kind for alert in broken.alerts] == ["training_failed"]
 
     nights.rate(*[(2000 + i % 7, i, 5) for i in range(44)])
     with monkeypatch.context() as patch:
@@ -139,7 +139,7 @@ def test_what_stops_a_night_leaves_version_and_table(nights: Nights, monkeypatch
     for n in (1, 2, 3):
         refused = nights.run(train=replace(worse, random_state=n))
         assert (refused.exit_status, states(refused)["gate"], states(refused)["promote"]) == (3, "stopped", "skipped")
-        assert [alert["kind"] for alert in refused.alerts] == ["gate_refused"] * (n == 3)
+        assert [alert.kind for alert in refused.alerts] == ["gate_refused"] * (n == 3)
     assert "rankline/1 stays the champion" in reason(refused, "gate")
     assert champions.champion().version == "1"
     assert set(nights.lists()) == set(lists)
@@ -229,13 +229,12 @@ def test_one_at_a_time_and_not_under_mlflow_run(nights: Nights, monkeypatch: pyt
 def test_a_state_that_is_damaged_or_of_another_request_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "nightly.json"
     with night_state(path, "a", FIRST) as state:
-        state.judged(refused=True)
         state.end({"name": "resume", "state": "done"})
     with night_state(path, "a", FIRST) as state:
-        assert (state.continued, len(state.steps), state.refusals) == (True, 1, 1)
+        assert (state.continued, len(state.steps)) == (True, 1)
     with night_state(path, "b", FIRST) as state:
-        assert (state.continued, state.steps, state.refusals) == (False, [], 1)
+        assert (state.continued, state.steps) == (False, [])
     for text in ("", "[]", "{}", '{"format": 1, "steps": 3}', "\0"):
         path.write_text(text)
         with night_state(path, "b", FIRST) as state:
-            assert (state.continued, state.refusals) == (False, 0)
+            assert (state.continued, state.steps) == (False, [])

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from pipeline.cli.command import OPERATE, Invocation, Outputs, command
 from pipeline.cli.options import Experiment
-from pipeline.options import NightlyOptions, PromotionLimits, ReadOptions, RetainOptions, ScoreOptions, TrainOptions
+from pipeline.options import (
+    DriftLimits,
+    DriftOptions,
+    NightlyOptions,
+    NotifyOptions,
+    PromotionLimits,
+    ReadOptions,
+    RetainOptions,
+    ScoreOptions,
+    TrainOptions,
+)
 
 __all__: list[str] = []
+
+_SPECS = (
+    NightlyOptions, RetainOptions, TrainOptions, ReadOptions, PromotionLimits, ScoreOptions, DriftOptions, DriftLimits,
+    NotifyOptions,
+)  # fmt: skip
 
 
 @command(
     "nightly",
     panel=OPERATE,
     examples=("rankline nightly --config rankline.yaml --json", "rankline nightly --refit-after 0.1"),
-    specs=(NightlyOptions, RetainOptions, TrainOptions, ReadOptions, PromotionLimits, ScoreOptions),
+    specs=_SPECS,
     without={"model"},
     named=True,
 )
@@ -25,6 +40,9 @@ def _nightly(
     read: ReadOptions,
     gate: PromotionLimits,
     score: ScoreOptions,
+    drift: DriftOptions,
+    drift_limits: DriftLimits,
+    telling: NotifyOptions,
     experiment_name: Experiment = "rankline",
 ) -> Outputs:
     """Train or fold in, promote, publish, tidy up: the job of a night.
@@ -43,6 +61,18 @@ def _nightly(
 
     now = datetime.now(UTC)
     request = NightlyRequest(
-        run.settings, run.reporter, now, train, read, gate, score, nightly, retained, experiment_name
+        run.settings,
+        run.reporter,
+        now,
+        train,
+        read,
+        gate,
+        score,
+        nightly,
+        retained,
+        experiment_name,
+        drift,
+        drift_limits,
+        telling,
     )
     return nightly_output(run_nightly(request))

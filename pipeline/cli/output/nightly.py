@@ -19,9 +19,7 @@ def nightly_output(result: NightlyResult) -> Output:
     ]
     columns, left = ("step", "", "seconds", "why"), ("step", "", "why")
     blocks: list[Block] = [Table(columns, rows, left=left)]
-    blocks += [f"alert: {alert['message']}" for alert in result.alerts]
-    if result.note:
-        blocks.append(result.note)
+    blocks += [f"alert: {alert.message}" for alert in result.alerts]
     if result.exit_status == 4:
         blocks.append("the night is not over: the same command goes on with it")
     return Output("nightly", result.to_json(), blocks, exit_status=result.exit_status)
