@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.config import FILE_NAME
 from pipeline.errors import RanklineError
 from pipeline.evaluation.metric_names import seconds_by_stage
+from pipeline.jobs.executors import Executors
 from pipeline.options import ReadOptions
 from pipeline.runtime.memory import peak_memory
 from pipeline.runtime.progress import Reporter
@@ -36,6 +37,7 @@ class TrainingJob:
     run : the open MLflow run
     start : the start of the command, by `time.perf_counter`
     stages : the duration of each stage
+    executors : who fits, if not this process
     """
 
     run: tracking.Run
@@ -44,6 +46,7 @@ class TrainingJob:
     reporter: Reporter
     start: float
     stages: Stages = field(default_factory=Stages)
+    executors: Executors | None = None
 
     def seconds(self, of_the_fit: Mapping[str, float]) -> dict[str, float]:
         """The duration of each stage and in total so far, by metric name."""

@@ -14,7 +14,7 @@ from pipeline.errors import ArtifactError, InputError
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.load_model import loaded
 from pipeline.jobs.logged_run import TrainingJob
-from pipeline.jobs.train import as_asked
+from pipeline.jobs.run_texts import as_asked
 from pipeline.models.saved_model import model_name
 from pipeline.options import NightlyOptions, TrainOptions
 from pipeline.ranking.scorer import Scorer

@@ -138,7 +138,6 @@ def _read(path: Path) -> dict[str, Any]:
         "finished": bool,
         "run_id": str,
         "begun": dict,
-        "refusals": int,
         "steps": list,
     }
     usable = isinstance(content, dict) and content.get("format") == _FORMAT

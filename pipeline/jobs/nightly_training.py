@@ -28,7 +28,13 @@ def read_and_train(night: Night) -> None:
     step = Step(night, "data gate")
     try:
         with reading(
-            request.train, request.read, request.settings, request.reporter, request.experiment, request.now, False
+            request.train,
+            request.read,
+            request.settings,
+            request.reporter,
+            request.experiment,
+            now=request.now,
+            check_size=False,
         ) as (job, chosen):
             n = len(chosen.read.interactions)
             step.ends("done", f"{n:,} interactions passed", source=chosen.where, n_interactions=n)

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,26 @@ import numpy as np
 from pipeline.evaluation.holdout import HoldoutEvaluation
 from pipeline.evaluation.storage import write_evaluation
 from pipeline.jobs.choose import choose_model, fill_choice
+from pipeline.jobs.executors import Executors
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.item_texts import catalogue_texts, item_texts, texts_of_files
 from pipeline.jobs.logged_run import TrainingJob, log_run
 from pipeline.jobs.preflight import TrainingRequest, check_data, check_memory, read_source
 from pipeline.jobs.run_pages import champion_evaluation, log_pages
-from pipeline.jobs.run_texts import run_description, run_name, source_label, version_description
+from pipeline.jobs.run_texts import (
+    as_asked,
+    run_description,
+    run_name,
+    source_label,
+    tag_source,
+    version_description,
+)
 from pipeline.jobs.ship import drain
 from pipeline.models import registry
 from pipeline.models.base import Algorithm
 from pipeline.models.saved_model import ItemTexts
 from pipeline.models.signatures import SigningKeys
 from pipeline.options import ReadOptions, TrainOptions
-from pipeline.options.base import as_text
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import CHECKOUT, Settings
 from pipeline.tracking import run as tracking
@@ -41,17 +48,7 @@ from pipeline.training.search import check_holdout
 from pipeline.training.study import check_optuna
 from pipeline.training.train import Trained, checked_algorithm, train
 
-__all__ = [
-    "TrainResult",
-    "TrainingJob",
-    "as_asked",
-    "read_for",
-    "reading",
-    "tag_source",
-    "train_in",
-    "train_job",
-    "train_on",
-]
+__all__ = ["TrainResult", "TrainingJob", "read_for", "reading", "train_in", "train_job", "train_on"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +71,15 @@ class TrainResult:
 
 
 def train_job(
-    spec: TrainOptions, read_spec: ReadOptions, settings: Settings, reporter: Reporter, experiment: str = "rankline"
+    spec: TrainOptions,
+    read_spec: ReadOptions,
+    settings: Settings,
+    reporter: Reporter,
+    experiment: str = "rankline",
+    executors: Executors | None = None,
 ) -> TrainResult:
     """Read the data, train, and log everything to one MLflow run. The last step registers the model."""
-    with reading(spec, read_spec, settings, reporter, experiment) as (job, chosen):
+    with reading(spec, read_spec, settings, reporter, experiment, executors) as (job, chosen):
         return train_on(job, chosen, spec)
 
 
@@ -88,6 +90,8 @@ def reading(
     settings: Settings,
     reporter: Reporter,
     experiment: str = "rankline",
+    executors: Executors | None = None,
+    *,
     now: datetime | None = None,
     check_size: bool = True,
 ) -> Iterator[tuple[TrainingJob, LoadedInput]]:
@@ -115,9 +119,11 @@ def reading(
         run.params(as_asked(settings.names, spec, read_spec))
         if settings.config is not None:
             run.tags({"config": settings.config.in_one_line})
-        job = TrainingJob(run, read_spec, settings, reporter, start)
+        if executors is not None:
+            run.tags(executors.tags)
+        job = TrainingJob(run, read_spec, settings, reporter, start, executors=executors)
         with job.stages("read"):
-            wanted = TrainingRequest(spec)
+            wanted = TrainingRequest(spec, executors=executors)
             chosen = read_for(run, wanted, read_spec, settings, reporter, now=now, check_size=check_size)
         yield job, chosen
 
@@ -146,7 +152,8 @@ def read_for(
     Raises DataGateError for data past a limit, DoesNotFitError where the request needs more memory than is free.
     """
     limits = settings.data_limits
-    chosen = read_source(read_spec, settings, reporter, lambda warehouse: drain(warehouse, settings, reporter))
+    files = None if wanted.executors is None else wanted.executors.read_files
+    chosen = read_source(read_spec, settings, reporter, lambda warehouse: drain(warehouse, settings, reporter), files)
     tag_source(run, chosen)
     if chosen.read.n_bad:
         reporter.say(f"{chosen.read.n_bad} bad row(s) of {chosen.read.n_rows} left out; bad_rows.json has a sample")
@@ -162,7 +169,7 @@ def read_for(
         chosen = replace(chosen, texts=catalogue_texts(chosen, read_spec, settings))
     elif read_spec.items is not None:
         chosen = replace(chosen, texts=texts_of_files(read_spec))
-    if check_size:
+    if check_size and files is None:  # executors have memory of their own
         check_memory(run, chosen, facts.n_duplicates, wanted, settings, reporter)
     return chosen
 
@@ -173,7 +180,8 @@ def train_in(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, choice: 
     x, texts = chosen.read.interactions, chosen.texts
     if registry.find(spec.algorithm).needs.genres:
         texts = item_texts(x.item_ids, chosen, job.settings, job.reporter)
-    trained = replace(train(x, spec, job.reporter.progress, texts), choice=choice)
+    engine = None if job.executors is None else job.executors.engine
+    trained = replace(train(x, spec, job.reporter.progress, texts, engine), choice=choice)
     for message in trained.report.messages:
         job.reporter.say(message)
     logged = log_run(
@@ -253,26 +261,3 @@ def _verdict_tags(evaluation: HoldoutEvaluation | None) -> dict[str, str]:
     better = evaluation.better_than_popular
     tags = {} if better is None else {"better_than_popular": str(better)}
     return {**tags, "split": evaluation.split_in_words, "split_digest": evaluation.split.digest}
-
-
-def as_asked(*specs: Any) -> dict[str, Any]:
-    """All options as run parameters, in the spelling of MLproject (`mlflow run` logs them as typed)."""
-    values = {name: value for spec in specs for name, value in asdict(spec).items()}
-    return {
-        name: as_text(value) if value is None or isinstance(value, tuple) else value for name, value in values.items()
-    }
-
-
-def tag_source(run: tracking.Run, chosen: LoadedInput) -> None:
-    """Tag the run with the source of its interactions."""
-    tags = {
-        "source": chosen.source,
-        "source_address": chosen.where,
-        "source_note": " · ".join(chosen.notes) or None,
-        "fallback": "file" if chosen.fell_back else None,
-        "query": chosen.query.name if chosen.query else None,
-        "columns": chosen.read.columns.sentence if chosen.read.columns else None,
-        "data_watermark": json.dumps(chosen.watermark) if chosen.watermark else None,
-    }
-    run.tags(tags)
-    run.tags_later({"query_digest": chosen.query.digest if chosen.query else None})

@@ -31,6 +31,8 @@ from pipeline.cli.commands import (  # noqa: F401
     nightly,
     retain,
     drift,
+    backup,
+    restore,
 )
 # isort: on
 
