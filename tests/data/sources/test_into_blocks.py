@@ -111,7 +111,8 @@ def test_the_example_of_the_page(embedded_dsn, embedded, tmp_path: Path, monkeyp
     embedded.command("CREATE DATABASE analytics")
     embedded.command(
         "CREATE VIEW analytics.mart_user_movie_matrix AS "
-        "SELECT number % 90 AS user_id, sipHash64(number) % 80 AS item_id, toFloat32(1 + number % 5) AS score FROM numbers(2000)"
+        "SELECT number % 90 AS user_id, sipHash64(number) % 80 AS item_id, "
+        "toFloat32(1 + number % 5) AS score FROM numbers(2000)"
     )
     page = (Path(__file__).parents[3] / "docs" / "scale.md").read_text()
     (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
