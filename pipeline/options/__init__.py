@@ -8,7 +8,9 @@ from pipeline.options.columns import FileFormat, OnBadRows, OnNegative, RowOptio
 from pipeline.options.engine import EngineOptions
 from pipeline.options.evaluate import EvaluateOptions, as_ks
 from pipeline.options.limits import DataLimits, PromotionLimits
+from pipeline.options.monitoring import DriftLimits, DriftOptions, NotifyOptions
 from pipeline.options.names import Names
+from pipeline.options.nightly import NightlyOptions, RetainOptions
 from pipeline.options.publish import ScoreOptions, UnknownUsers
 from pipeline.options.read import ReadOptions, Source
 from pipeline.options.serve import ServeOptions
@@ -17,18 +19,23 @@ from pipeline.options.tune import TuneMetric, TuneOptions
 
 __all__ = [
     "DataLimits",
+    "DriftLimits",
+    "DriftOptions",
     "Duplicates",
     "EngineOptions",
     "EvaluateOptions",
     "FileFormat",
     "Init",
     "Names",
+    "NightlyOptions",
+    "NotifyOptions",
     "OnBadRows",
     "OnInterrupt",
     "OnNegative",
     "Options",
     "PromotionLimits",
     "ReadOptions",
+    "RetainOptions",
     "RowOptions",
     "ScoreOptions",
     "ServeOptions",

@@ -28,6 +28,11 @@ from pipeline.cli.commands import (  # noqa: F401
     show,
     why,
     diff,
+    nightly,
+    retain,
+    drift,
+    backup,
+    restore,
 )
 # isort: on
 
