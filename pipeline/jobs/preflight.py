@@ -12,8 +12,10 @@ import numpy as np
 from pipeline.data.interactions import Interactions
 from pipeline.data.profile import ReferenceData, Source, n_duplicates
 from pipeline.data.quality import DataLimits, DataQuality, examine
+from pipeline.data.sources.files import ReadFiles
 from pipeline.data.sources.row_counts import RowCount
 from pipeline.errors import ArtifactError, DoesNotFitError, InputError
+from pipeline.jobs.executors import Executors
 from pipeline.jobs.inputs import LoadedInput, read_interactions
 from pipeline.models import registry
 from pipeline.models.footprint import Plan, Size
@@ -38,6 +40,7 @@ from pipeline.training.estimate import (
     reading,
     scoring,
     what_fits,
+    within,
 )
 from pipeline.training.train import checked_algorithm
 from pipeline.warehouse import Warehouse
@@ -87,6 +90,7 @@ def read_source(
     settings: Settings,
     reporter: Reporter,
     opened: Callable[[Warehouse], None] = lambda _: None,
+    read_files: ReadFiles | None = None,
 ) -> LoadedInput:
     """Read the interactions and show the progress. Raises as `read_interactions`, and as `check_reading`."""
     reporter.progress("read", 0, None)
@@ -97,6 +101,7 @@ def read_source(
         lambda done, total: reporter.progress("read", done, total),
         check_reading(settings),
         opened,
+        read_files,
     )
 
 
@@ -163,7 +168,8 @@ def check_memory(
     n_texts = len({*chosen.texts.genres, *chosen.texts.tags}) if wanted.spec.cold_items and chosen.texts else 0
     size_for = sizes_of(chosen.read.interactions, n_repeated, n_texts)
     size = size_for(wanted.spec.min_interactions or 0)
-    plan, program = wanted.plan(size), program_of(room, size.read)
+    program = program_of(room, size.read)
+    plan = within(size, wanted.plan(size), program, None if room is None else room.most)
     estimated = estimate(size, plan, program, busy())
     run.metrics_later(
         {
@@ -174,6 +180,8 @@ def check_memory(
     )
     if sentence := refusal(estimated, size, plan, program, room, size_for):
         raise DoesNotFitError(sentence)
+    if plan.on_disk:
+        reporter.say("memory is short: the fit keeps its transposed matrix in a temporary file (TMPDIR says where)")
     if wanted.spec.is_auto:
         reporter.say(f"the search for a model takes {in_time(60 * wanted.spec.budget_minutes)} at most")
     elif estimated.seconds_in_all > _LONG:
@@ -207,10 +215,11 @@ def check_scoring(model: SavedModel, k: int, settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A training, or with `search` a search that is followed by a training."""
+    """A training, or with `search` a search that is followed by a training; by executors, or in this process."""
 
     spec: TrainOptions
     search: TuneOptions | None = None
+    executors: Executors | None = None
 
     def plan(self, size: Size) -> Plan:
         """The plan for a matrix of this size. Raises UsageError where there is nothing to search."""
