@@ -34,6 +34,9 @@ class DriftRequest:
     ----------
     now : the clock, UTC; what is later does not count
     record : whether the measurement is logged on the champion's run
+    since : a version that was champion until just now, such as rankline/3. New is what came after it had learned: the
+        champion of a nightly job has learned from all there is, and nothing would ever drift from it. Default, the
+        champion
     """
 
     settings: Settings
@@ -42,6 +45,7 @@ class DriftRequest:
     options: DriftOptions = field(default_factory=DriftOptions)
     limits: DriftLimits = field(default_factory=DriftLimits)
     record: bool = True
+    since: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def measure_drift(request: DriftRequest) -> DriftResult:
     names = settings.names
     tracking.open_store(settings.tracking_uri)
     reference = champion_reference(names.model)
-    measures, found = _measured(request, reference, now_ms)
+    measures, found = _measured(request, reference, _since(request, reference), now_ms)
     waiting = _log_age(request)
     rows = judged([*measures, *found.measures, *waiting.values()], request.limits, found.n_users)
     alerts = [*store_alerts(names), *_alerts(names, rows, next(iter(waiting), 0))]
@@ -118,7 +122,22 @@ def measure_drift(request: DriftRequest) -> DriftResult:
     return result
 
 
-def _measured(request: DriftRequest, reference: ChampionReference, now_ms: int) -> tuple[list[Measure], Outcomes]:
+def _since(request: DriftRequest, champion: ChampionReference) -> ChampionReference | None:
+    """The version before the champion that new interactions are compared with; None where it can't serve for that."""
+    if request.since is None:
+        return None
+    try:
+        before = champion_reference(request.settings.names.model, request.since)
+    except InputError as error:  # its files may be gone
+        request.reporter.say(f"new interactions are compared with {champion.label}: {error}")
+        return None
+    same = (before.users.kind, before.items.kind) == (champion.users.kind, champion.items.kind)
+    return before if same and before.source == champion.source else None
+
+
+def _measured(
+    request: DriftRequest, reference: ChampionReference, since: ChampionReference | None, now_ms: int
+) -> tuple[list[Measure], Outcomes]:
     """All that the warehouse knows."""
     names, options, progress = request.settings.names, request.options, request.reporter.progress
     with open_warehouse(request.settings) as warehouse:
@@ -134,7 +153,7 @@ def _measured(request: DriftRequest, reference: ChampionReference, now_ms: int) 
             measures += [Measure.missing(name, why) for name in OF_INTERACTIONS]
             return measures, Outcomes([Measure.missing(name, why) for name in OUTCOMES])
         progress("interactions", 0, None)
-        measures += measure_interactions(warehouse, interactions, reference, now_ms)
+        measures += measure_interactions(warehouse, interactions, reference, now_ms, since)
         progress("outcomes", 0, None)
         return measures, outcomes(warehouse, interactions, shown, options, now_ms)
 

@@ -54,9 +54,17 @@ def _own_events(warehouse: Warehouse) -> sql.Sql:
 
 
 def measure_interactions(
-    warehouse: Warehouse, interactions: sql.Sql, of: ChampionReference, now_ms: int
+    warehouse: Warehouse,
+    interactions: sql.Sql,
+    of: ChampionReference,
+    now_ms: int,
+    since: ChampionReference | None = None,
 ) -> list[Measure]:
-    """PSI of popularity, shares of unknown users and items, and how old the data is."""
+    """PSI of popularity, shares of unknown users and items, and how old the data is.
+
+    since : a version before the champion `of`, with whose learning new interactions are compared instead
+    """
+    lag_since, of = of.learned_ms, since or of
     learned_ms = of.learned_ms if of.learned_ms is not None else now_ms
     between = {"learned_ms": learned_ms, "now_ms": now_ms}
     (newest,) = warehouse.rows(_over("newest", interactions), between)
@@ -64,9 +72,9 @@ def measure_interactions(
         why = f"{interactions.name} has no interaction up to now"
         return [Measure.missing(name, why) for name in OF_INTERACTIONS]
     age = Measure("data_age_hours", (now_ms - newest["newest_ms"]) / _HOUR)
-    if of.learned_ms is None:
+    if of.learned_ms is None or lag_since is None:
         return [age, *(Measure.missing(name, _NO_TIME) for name in OF_INTERACTIONS if name != age.name)]
-    lag = Measure("model_lag_hours", max(0, newest["newest_ms"] - learned_ms) / _HOUR)
+    lag = Measure("model_lag_hours", max(0, newest["newest_ms"] - lag_since) / _HOUR)
     n_new = int(newest["n_new"])
     if not n_new:
         why = f"there is no interaction since {of.label} learned"

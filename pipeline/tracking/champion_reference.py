@@ -43,12 +43,12 @@ class ChampionReference:
     learned_ms: int | None
 
 
-def champion_reference(model: str = registry.MODEL_NAME) -> ChampionReference:
-    """The reference of the registered model's champion.
+def champion_reference(model: str = registry.MODEL_NAME, label: str | None = None) -> ChampionReference:
+    """The reference of the registered model's champion, or of the version that `label` names, such as rankline/3.
 
     Raises InputError where no version is champion or its run is gone, ArtifactError where its ids can't be read.
     """
-    version = champion.champion(model)
+    version = champion.champion(model) if label is None else registry.resolve(label, model)
     if version is None:
         typed = "" if model == registry.MODEL_NAME else f" --name {model}"
         raise InputError(
