@@ -54,6 +54,9 @@ _TAIL = """
 | `evaluate --model`, `--k` | nmf,popular, 10 | models (`nmf:n_components=50`) and lengths of lists, with commas |
 | `recommend --k`, `--unknown` | 10, error | most items; `popular`: popular items for a user who is not in the model |
 | `score --fill-cache` | | store each user's list in the Redis of the service besides: [serving.md](serving.md) |
+| `experiment --versions`, `--split` | , 50,50 | `start`: two versions, percentages: [experiments.md](experiments.md) |
+| `experiment --winner`, `--days` | auto, 28 | `stop`: whom to promote; `aa-check`: the last days of the data |
+| `experiment --channel`, `--decision`, `--off-policy` | auto | `report`: whose lists; the file; refused |
 | `show --user`, `--no-metrics` | the first | whose list is shown; leave out the metrics |
 | `why --model` | none | explain with other artifacts than those of the run that the table names |
 | `sql --output` | | `table`, `tsv` or `json`; default: a table on a terminal, else `tsv` |

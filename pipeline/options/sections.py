@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.options.base import Options, OptionType, section_of, types_of
 from pipeline.options.engine import EngineOptions
+from pipeline.options.experiment import ExperimentOptions
 from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.names import Names
 from pipeline.options.publish import ScoreOptions
@@ -19,7 +20,7 @@ __all__ = ["CLASSES", "FileOption", "json_schema", "sections"]
 
 CLASSES: tuple[type[Options], ...] = (
     ReadOptions, TrainOptions, TuneOptions, DataLimits, PromotionLimits, ScoreOptions, ServeOptions, EngineOptions,
-    Names,
+    ExperimentOptions, Names,
 )  # fmt: skip
 
 
