@@ -1,22 +1,20 @@
-"""Every user of a model, in blocks of bounded memory, to a sink."""
+"""Every user of a model, in blocks of bounded memory, to a sink; by this process, or by an engine with others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from pipeline.publishing.recommendations_table import Recommendations
+from pipeline.publishing.lists import Recommendations
+from pipeline.publishing.user_blocks import Pairs, UserBlock, UserBlocks
 from pipeline.ranking.scorer import FALLBACK, Scorer
 from pipeline.ranking.topk import TopK
 
-__all__ = ["BatchSummary", "Sink", "score_all"]
-
-Pairs = tuple[NDArray[Any], NDArray[Any]]
+__all__ = ["BatchSummary", "Rank", "ScoredBlock", "Sink", "score_all", "score_block"]
 
 _USERS_A_BLOCK = 16384
 
@@ -30,7 +28,9 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class BatchSummary:
-    """Attributes
+    """Counts of a batch, or of one block of it. `+` adds them.
+
+    Attributes
     ----------
     n_users : users of the model
     n_with_items : users who got at least one item
@@ -53,6 +53,22 @@ class BatchSummary:
     n_fallback_rows: int = 0
     n_promoted: int = 0
 
+    def __add__(self, other: BatchSummary) -> BatchSummary:
+        mine, more = asdict(self), asdict(other)
+        return BatchSummary(**{name: mine[name] + more[name] for name in mine})
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredBlock:
+    """The lists of a block of users, and its counts."""
+
+    lists: Recommendations
+    summary: BatchSummary
+
+
+# What finds the lists of the blocks: gives each block's once, in the order of the blocks.
+Rank = Callable[[Iterable[UserBlock]], Iterator[ScoredBlock]]
+
 
 def score_all(
     scorer: Scorer,
@@ -63,6 +79,8 @@ def score_all(
     unknown_popular: bool = False,
     forgotten: Callable[[NDArray[Any]], NDArray[np.bool_]] = lambda ids: np.zeros(ids.size, np.bool_),
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    rank: Rank | None = None,
+    users_a_block: int | None = None,
 ) -> BatchSummary:
     """Rank for every user and write (user, rank, item, score, source) rows, users in ascending order.
 
@@ -72,134 +90,53 @@ def score_all(
         the artifact has as seen; ids the model does not know are no fault
     unknown_popular : give users of `seen_now` who are not in the model the most popular items
     forgotten : which of these ids (n,) are users who were forgotten: they get no list
+    rank : finds the lists of the blocks by `score_block`; default, this process
+    users_a_block : lists do not depend on it
     """
-    users, n_users = scorer.users, len(scorer.users)
-    stream = _ByUser(seen_now)
-    written = _Written(sink, scorer, k, forgotten)
-
-    def write_strangers(ids: NDArray[Any], seen: sparse.csr_matrix) -> None:
-        kept = written.remembered(ids)
-        written.unknown += int(np.count_nonzero(kept))
-        if unknown_popular and kept.any():
-            popular = scorer.popular_rows(int(np.count_nonzero(kept)), k, seen=seen[kept])
-            written.fallback += written.write(ids[kept], popular, FALLBACK)
-
-    for start in range(0, n_users, _USERS_A_BLOCK):
-        rows = np.arange(start, min(start + _USERS_A_BLOCK, n_users))
-        cells: list[Pairs] = []
-        for pairs in stream.up_to(users.values[rows[-1]]):
-            known, strangers = _match(scorer, pairs)
-            cells.append(known)
-            write_strangers(*strangers)
-        top = scorer.recommend_rows(rows, k, also_seen=_matrix(cells, start, rows.size, len(scorer.items)))
-        written.users(users.values[rows], top)
-        scorer.model.release()
-        progress(start + rows.size, n_users)
-    for pairs in stream.rest():
-        write_strangers(*_match(scorer, pairs)[1])
-    return written.summary()
+    size = users_a_block or _USERS_A_BLOCK
+    blocks = UserBlocks(scorer.users, scorer.items, seen_now, forgotten, size, unknown_popular)
+    total = BatchSummary(0, 0, 0, 0, 0, 0)
+    for scored in (rank or _here(scorer, k))(blocks):
+        sink.write(scored.lists)
+        total += scored.summary
+        if scored.summary.n_users:
+            progress(total.n_users, len(scorer.users))
+    return total + BatchSummary(0, 0, 0, 0, blocks.n_unknown, 0, blocks.n_forgotten)
 
 
-class _Written:
-    """Writes lists to the sink, and counts them."""
+def _here(scorer: Scorer, k: int) -> Rank:
+    def rank(blocks: Iterable[UserBlock]) -> Iterator[ScoredBlock]:
+        for block in blocks:
+            yield score_block(scorer, block, k)
+            scorer.model.release()
 
-    def __init__(
-        self, sink: Sink, scorer: Scorer, k: int, forgotten: Callable[[NDArray[Any]], NDArray[np.bool_]]
-    ) -> None:
-        self._sink, self._scorer, self._k, self._forgotten = sink, scorer, k, forgotten
-        self._with_items = self._short = self._flat = self._gone = self._rows = self._promoted = 0
-        self.unknown = self.fallback = 0
-
-    def remembered(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which of the users were not forgotten; the others are counted."""
-        gone = self._forgotten(ids)
-        self._gone += int(np.count_nonzero(gone))
-        return ~gone
-
-    def users(self, ids: NDArray[Any], top: TopK) -> None:
-        """Write the lists of users of the model."""
-        kept = self.remembered(ids)
-        top = top.of_rows(kept)
-        self.write(ids[kept], top, self._scorer.source)
-        counts = np.count_nonzero(top.items >= 0, axis=1)
-        self._with_items += int(np.count_nonzero(counts))
-        self._short += int(np.count_nonzero(counts < self._k))
-        self._flat += int(np.count_nonzero((counts > 0) & (top.scores[:, 0] == 0)))
-
-    def write(self, ids: NDArray[Any], top: TopK, source: str) -> int:
-        """Write the lists; returns the number of their rows."""
-        block = _flat(ids, top, self._scorer, source)
-        self._sink.write(block)
-        self._rows += block.ranks.size
-        self._promoted += int(np.count_nonzero(block.sources != source))
-        return block.ranks.size
-
-    def summary(self) -> BatchSummary:
-        """The counts."""
-        users = len(self._scorer.users), self._with_items, self._short, self._flat, self.unknown
-        return BatchSummary(*users, self._rows, self._gone, self.fallback, self._promoted)
+    return rank
 
 
-class _ByUser:
-    """Cuts a stream of pairs, in ascending order of users, where a block of users ends.
+def score_block(scorer: Scorer, block: UserBlock, k: int, n_threads: int | None = None) -> ScoredBlock:
+    """The lists of a block: by the model, or the most popular items for users who are not in it.
 
-    What it gives is bounded by the stream's own blocks, and holds each user whole.
+    n_threads : default, the cores this process may use
     """
-
-    def __init__(self, blocks: Iterable[Pairs]) -> None:
-        self._pieces = _whole_users(blocks)
-        self._held: Pairs | None = None
-
-    def up_to(self, last_user: Any) -> Iterator[Pairs]:
-        """The pairs of all users ≤ `last_user` that were not given before."""
-        for users, items in self.rest():
-            end = int(np.searchsorted(users, last_user, side="right"))
-            if end:
-                yield users[:end], items[:end]
-            if end < users.size:
-                self._held = (users[end:], items[end:])
-                return
-
-    def rest(self) -> Iterator[Pairs]:
-        """Everything that was not given before."""
-        while (piece := self._held or next(self._pieces, None)) is not None:
-            self._held = None
-            yield piece
-
-
-def _whole_users(blocks: Iterable[Pairs]) -> Iterator[Pairs]:
-    """The blocks, cut between users: the last user of one may go on in the next."""
-    users, items = np.empty(0), np.empty(0)
-    for more_users, more_items in blocks:
-        if users.size:
-            more_users, more_items = np.concatenate([users, more_users]), np.concatenate([items, more_items])
-        users, items = more_users, more_items
-        whole = int(np.searchsorted(users, users[-1], side="left")) if users.size else 0
-        if whole:
-            yield users[:whole], items[:whole]
-            users, items = users[whole:], items[whole:]
-    if users.size:
-        yield users, items
-
-
-def _match(scorer: Scorer, pairs: Pairs) -> tuple[Pairs, tuple[NDArray[Any], sparse.csr_matrix]]:
-    """Rows and columns of the model's users and items; ids and a matrix of users who are not in it."""
-    user_ids, item_ids = pairs
-    cols = scorer.items.rows(item_ids, missing="negative")
-    rows = scorer.users.rows(user_ids, missing="negative")
-    known = (rows >= 0) & (cols >= 0)
-    strange = rows < 0
-    ids, position = np.unique(user_ids[strange], return_inverse=True)
-    seen = cols[strange] >= 0
-    cells = (position[seen], cols[strange][seen])
-    return (rows[known], cols[known]), (ids, _matrix([cells], 0, ids.size, len(scorer.items)))
-
-
-def _matrix(cells: list[Pairs], first: int, n_users: int, n_items: int) -> sparse.csr_matrix:
-    """Cells (row, column), rows from `first`, as a matrix of seen items."""
-    rows = np.concatenate([rows for rows, _ in cells] or [np.empty(0, np.intp)]) - first
-    cols = np.concatenate([cols for _, cols in cells] or [np.empty(0, np.intp)])
-    return sparse.csr_matrix((np.ones(rows.size, np.int8), (rows, cols)), shape=(n_users, n_items))
+    n, source = block.ids.size, scorer.source if block.rows is not None else FALLBACK
+    if not n:
+        top = TopK(np.empty((0, k), np.int32), np.empty((0, k), np.float32))
+    elif block.rows is None:
+        top = scorer.popular_rows(n, k, seen=block.seen)
+    else:
+        top = scorer.recommend_rows(block.rows, k, also_seen=block.seen, n_threads=n_threads)
+    lists = _flat(block.ids, top, scorer, source)
+    n_rows, n_promoted = lists.ranks.size, int(np.count_nonzero(lists.sources != source))
+    if block.rows is None:
+        return ScoredBlock(lists, BatchSummary(0, 0, 0, 0, 0, n_rows, 0, n_rows, n_promoted))
+    counts = np.count_nonzero(top.items >= 0, axis=1)
+    of_users = (
+        block.n_users,
+        int(np.count_nonzero(counts)),
+        int(np.count_nonzero(counts < k)),
+        int(np.count_nonzero((counts > 0) & (top.scores[:, 0] == 0))),
+    )
+    return ScoredBlock(lists, BatchSummary(*of_users, 0, n_rows, n_promoted=n_promoted))
 
 
 def _flat(user_ids: NDArray[Any], top: TopK, scorer: Scorer, source: str) -> Recommendations:

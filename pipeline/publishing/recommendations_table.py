@@ -7,9 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from pipeline.errors import InputError, LockLostError, QueryError
 from pipeline.models.saved_model import SavedModel, model_name
@@ -18,6 +16,7 @@ from pipeline.publishing import checks, published_tables
 from pipeline.publishing.check_tables import CLICKHOUSE_TYPE, CheckTables, Pairs
 from pipeline.publishing.checks import PublishLimits
 from pipeline.publishing.erasure import leave_out
+from pipeline.publishing.lists import Lineage, Recommendations, as_rows
 from pipeline.publishing.lock import RENAME, PublishLock, publish_lock
 from pipeline.publishing.published_tables import PREVIOUS, PUBLISHED
 from pipeline.publishing.rules import read_rules
@@ -28,20 +27,6 @@ from pipeline.warehouse import Warehouse, sql
 __all__ = ["KEEP", "PREVIOUS", "PUBLISHED", "PublishResult", "Recommendations", "RecommendationsTable"]
 
 KEEP = 5
-
-
-@dataclass(frozen=True, eq=False)
-class Recommendations:
-    """Flat columns of shape (n,), as they are written to the table.
-
-    user_ids, item_ids : int64 or str; ranks : uint16 from 1; scores : float32; sources : str
-    """
-
-    user_ids: NDArray[np.generic]
-    ranks: NDArray[np.uint16]
-    item_ids: NDArray[np.generic]
-    scores: NDArray[np.float32]
-    sources: NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -108,6 +93,11 @@ class RecommendationsTable:
         """When the batch began, by the server's clock, milliseconds since 1970."""
         return self._at_ms
 
+    @property
+    def lineage(self) -> Lineage:
+        """What all rows of this batch say alike."""
+        return Lineage(self._model_version, self._run_id, self._at_ms)
+
     def seen_now(self, query: sql.Sql, also: Callable[[], Iterable[Pairs]] = tuple) -> Iterator[Pairs]:
         """What the query, and `also`, have as seen by now, for scoring to leave out and `publish` to check.
 
@@ -120,19 +110,7 @@ class RecommendationsTable:
         n = block.ranks.size
         if not n:
             return
-        rows = pa.table(
-            {
-                "user_id": pa.array(block.user_ids),
-                "rank": pa.array(block.ranks),
-                "item_id": pa.array(block.item_ids),
-                "score": pa.array(block.scores),
-                "source": pa.array(block.sources, pa.string()),
-                "model_version": pa.repeat(self._model_version, n),
-                "run_id": pa.repeat(self._run_id, n),
-                "generated_at": pa.repeat(pa.scalar(self._at_ms, pa.timestamp("ms", "UTC")), n),
-            }
-        )
-        self._insert(self.staged, rows)
+        self._insert(self.staged, as_rows(block, self.lineage))
         self.n_rows += n
 
     def _insert(self, table: str, rows: pa.Table) -> None:

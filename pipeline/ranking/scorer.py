@@ -19,6 +19,7 @@ from pipeline.errors import InputError, UnknownItemError, UnknownUserError, Usag
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.item_fold_in import with_items
 from pipeline.models.item_snapshot import ItemSnapshot
+from pipeline.models.model_files import ModelFolder
 from pipeline.models.saved_model import load_item_snapshot, load_saved_model
 from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.new_users import as_floats, ascending, one_row, with_users
@@ -57,12 +58,14 @@ class Scorer(RowScorer):
     folder: Path | None = None  # that it was read from
 
     @classmethod
-    def load(cls, folder: str | Path, *, mapped: bool = False) -> Scorer:
+    def load(cls, folder: str | Path, *, mapped: bool = False, listed: str | None = None) -> Scorer:
         """From a folder with a saved model of any kind; checks the format number and the sha256s.
+
+        listed : sha256 of the model's metadata, where another process has verified it
 
         Raises ArtifactError.
         """
-        scorer = cls(load_saved_model(folder, mapped=mapped))
+        scorer = cls(load_saved_model(ModelFolder(folder, listed), mapped=mapped))
         scorer.folder = Path(folder)
         scorer.genre_source = GenreSource(lambda: scorer.snapshot)
         return scorer

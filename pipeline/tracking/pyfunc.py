@@ -1,7 +1,8 @@
 """The recommender as an MLflow pyfunc: users in, ranked items out.
 
-`mlflow models serve` uses it. It needs numpy, scipy, pandas and mlflow, but not the code for training. A registered
-model holds copies of this module and of its imports (`model_code`) and loads them under a unique name (`model_loader`).
+`mlflow models serve` and `mlflow.pyfunc.spark_udf` use it. It needs numpy, scipy, pandas and mlflow, but not the code
+for training. A registered model holds copies of this module and of its imports (`model_code`) and loads them under a
+unique name (`model_loader`).
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ __all__ = ["Recommender", "signature_for"]
 # MLflow has no parameter without a value: an empty list and 0 stand for "not given".
 DEFAULTS = {
     "k": 10, "exclude_seen": True, "unknown": "error", "allow": [], "deny": [], "genre": [], "max_per_genre": 0,
-    "max_per_series": 0,
+    "max_per_series": 0, "lists": False,
 }  # fmt: skip
 _UNKNOWN = ("error", "popular", "skip")
 _ADVICE = "The users are asked for in a column user_id."
 _MOST_VALUES = 100_000  # of allow, deny and genre: more than a request should carry
 _BLOCK = 4096  # users that are ranked at a time
+_COLUMNS = {
+    False: ["user_id", "rank", "item_id", "score", "source"],
+    True: ["user_id", "items", "scores", "sources"],
+}
 
 
 class Recommender(PythonModel):
@@ -45,7 +50,7 @@ class Recommender(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return a row for each user and rank, users in the order of the input.
+        """Return a row for each user and rank, or with `lists` a row for each user; users in the order of the input.
 
         Parameters
         ----------
@@ -53,12 +58,13 @@ class Recommender(PythonModel):
         params : k; exclude_seen; unknown, for users who are not in the model: "error", "popular" (they get the most
             popular items) or "skip" (they get no rows); allow, the ids of the only items that lists may hold; deny, ids
             of items that they may not hold; genre, names of genres of which an item must have one; max_per_genre and
-            max_per_series, how many items of one genre, and of one series, a list may hold. An empty list and 0
-            ask for nothing.
+            max_per_series, how many items of one genre, and of one series, a list may hold; lists, for callers that
+            need as many rows as they give, such as `spark_udf`. An empty list and 0 ask for nothing.
 
         Returns
         -------
-        DataFrame with user_id, rank (from 1), item_id, score, source
+        DataFrame with user_id, rank (from 1), item_id, score, source; with `lists`, with user_id, items, scores and
+        sources, the last three a list in each row, best first, empty where there is nothing to recommend
 
         Raises
         ------
@@ -79,7 +85,7 @@ class Recommender(PythonModel):
             ]
         except (InputError, UsageError) as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        columns = ["user_id", "rank", "item_id", "score", "source"]
+        columns = _COLUMNS[asked.lists]
         return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=columns)
 
     def _user_rows(self, users: list[Any], unknown: str) -> NDArray[np.int32]:
@@ -99,6 +105,7 @@ class _Asked:
     unknown: str
     max_per_genre: int
     max_per_series: int
+    lists: bool
     allow: NDArray[np.int32] | None
     deny: NDArray[np.int32] | None
 
@@ -116,6 +123,8 @@ def _ranked(scorer: Scorer, users: list[Any], rows: NDArray[np.int32], asked: _A
         popular = scorer.popular_rows(int((~known).sum()), k, allow=allow, deny=deny)
         items[~known], scores[~known] = popular
         sources[~known] = popular.sources(FALLBACK)
+    if asked.lists:
+        return _as_lists(scorer, users, items, scores, sources)
     place, rank = np.nonzero(items >= 0)
     return pd.DataFrame(
         {
@@ -128,6 +137,20 @@ def _ranked(scorer: Scorer, users: list[Any], rows: NDArray[np.int32], asked: _A
     )
 
 
+def _as_lists(
+    scorer: Scorer, users: list[Any], items: NDArray[np.int32], scores: NDArray[np.float32], sources: NDArray[Any]
+) -> pd.DataFrame:
+    """A row for each user; the arrays are (n, k), padded at the end with items of -1."""
+    counts = np.count_nonzero(items >= 0, axis=1).tolist()
+    columns: dict[str, list[Any]] = {
+        "user_id": users,
+        "items": [scorer.items.ids(row[:n]).tolist() for row, n in zip(items, counts, strict=True)],
+        "scores": [row[:n].tolist() for row, n in zip(scores, counts, strict=True)],
+        "sources": [row[:n].tolist() for row, n in zip(sources, counts, strict=True)],
+    }
+    return pd.DataFrame(columns)
+
+
 def _checked(options: dict[str, Any], scorer: Scorer) -> _Asked:
     """The parameters, each checked. Raises InputError."""
     unknown, exclude_seen = options["unknown"], options["exclude_seen"]
@@ -135,14 +158,16 @@ def _checked(options: dict[str, Any], scorer: Scorer) -> _Asked:
         value = options[name]
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
-    if not isinstance(exclude_seen, bool | np.bool_):
-        raise InputError(f"exclude_seen must be true or false, got {exclude_seen!r}")
+    for name in ("exclude_seen", "lists"):
+        if not isinstance(options[name], bool | np.bool_):
+            raise InputError(f"{name} must be true or false, got {options[name]!r}")
     if unknown not in _UNKNOWN:
         raise InputError(f"unknown must be one of {_UNKNOWN}, got {unknown!r}")
     # No list is longer than there are items.
     k = min(int(options["k"]), max(1, len(scorer.items)))
     limits = int(options["max_per_genre"]), int(options["max_per_series"])
-    return _Asked(k, bool(exclude_seen), str(unknown), *limits, *_filters(options, scorer))
+    said = bool(exclude_seen), str(unknown), *limits, bool(options["lists"])
+    return _Asked(k, *said, *_filters(options, scorer))
 
 
 def _filters(options: dict[str, Any], scorer: Scorer) -> tuple[NDArray[np.int32] | None, NDArray[np.int32] | None]:
@@ -205,6 +230,7 @@ def signature_for(user_kind: str, item_kind: str) -> Any:
                 ParamSpec("genre", DataType.string, DEFAULTS["genre"], (-1,)),
                 ParamSpec("max_per_genre", DataType.long, DEFAULTS["max_per_genre"]),
                 ParamSpec("max_per_series", DataType.long, DEFAULTS["max_per_series"]),
+                ParamSpec("lists", DataType.boolean, DEFAULTS["lists"]),
             ]
         ),
     )

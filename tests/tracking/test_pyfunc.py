@@ -73,6 +73,25 @@ def test_blocks_give_what_users_get_one_at_a_time(recommender, monkeypatch, rng,
     assert skipped.to_numpy().tolist() == [row for row in expected if row[0] != stranger]
 
 
+@pytest.mark.parametrize("unknown", ["popular", "skip"])
+def test_lists_are_the_rows_one_row_a_user(recommender, monkeypatch, unknown):
+    """As many rows as users, in their order: callers such as `spark_udf` put them beside their own columns."""
+    monkeypatch.setattr(pyfunc, "_BLOCK", 7)
+    users = recommender.scorer.users.values.tolist()
+    asked = [users[5], *users[:20], users[5], "nobody" if recommender.scorer.users.kind == "str" else 10**9]
+    rows = ask(recommender, asked, unknown=unknown, k=5)
+    lists = ask(recommender, asked, unknown=unknown, k=5, lists=True)
+    assert lists.columns.tolist() == ["user_id", "items", "scores", "sources"]
+    assert lists["user_id"].tolist() == asked
+    for entry in lists.itertuples():
+        own = rows[rows["user_id"] == entry.user_id].drop_duplicates("rank")
+        assert entry.items == own["item_id"].tolist()
+        assert entry.scores == own["score"].tolist()
+        assert entry.sources == own["source"].tolist()
+    assert [len(items) for items in lists["items"][[1, len(asked) - 1]]] == [0, 5 if unknown == "popular" else 0]
+    assert ask(recommender, [], lists=True).columns.tolist() == lists.columns.tolist()
+
+
 def test_nobody_and_nobody_known_give_no_rows_but_columns(recommender):
     stranger = "nobody" if recommender.scorer.users.kind == "str" else 10**9
     assert list(ask(recommender, []).columns) == COLUMNS
