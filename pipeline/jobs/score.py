@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,7 @@ class _Job(NamedTuple):
     settings: Settings
     reporter: Reporter
     run: tracking.Run | None
+    at_ms: int | None = None
 
 
 class _Batch(NamedTuple):
@@ -73,9 +75,16 @@ class _Batch(NamedTuple):
 
 
 def score_job(
-    spec: ScoreOptions, settings: Settings, reporter: Reporter, then: Then = lambda _scorer, _version, _forgotten: None
+    spec: ScoreOptions,
+    settings: Settings,
+    reporter: Reporter,
+    then: Then = lambda _scorer, _version, _forgotten: None,
+    now: datetime | None = None,
 ) -> ScoreResult:
-    """Rank items for every user of the model and publish the table. If anything fails, the old table stays."""
+    """Rank items for every user of the model and publish the table. If anything fails, the old table stays.
+
+    now : when the set is generated, where days are simulated; default, the clock of the warehouse
+    """
     start, names = time.perf_counter(), settings.names
     tracking.open_store(settings.tracking_uri)
     stale_runs.end_stale_runs(settings.tracking_uri, reporter.say)
@@ -86,7 +95,7 @@ def score_job(
         with open_warehouse(settings) as warehouse:
             check_scoring(scorer.model, spec.k, settings)
             drain(warehouse, settings, reporter)
-            batch = _publish(_Job(spec, settings, reporter, run), warehouse, scorer, version)
+            batch = _publish(_Job(spec, settings, reporter, run, _ms(now)), warehouse, scorer, version)
             write_snapshot(batch.rules, settings, reporter)
             seconds = time.perf_counter() - start
             result = ScoreResult(
@@ -118,7 +127,8 @@ def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVers
     seen = _seen_query(spec, warehouse, scorer.model.meta.get("source"), reporter)
     kinds = scorer.users.kind, scorer.items.kind
     source_name = str(scorer.model.meta.get("source_name") or "")
-    table = RecommendationsTable(warehouse, *kinds, version.number_of(names.model), version.run_id, names, source_name)
+    number = version.number_of(names.model)
+    table = RecommendationsTable(warehouse, *kinds, number, version.run_id, names, source_name, job.at_ms)
     forgotten = read_suppressed_users(warehouse).mask
     try:
         rules = read_rules(warehouse, names)
@@ -144,6 +154,10 @@ def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVers
         _discard(table, reporter)
         raise
     return _Batch(scorer, rules, summary, outcome, forgotten)
+
+
+def _ms(at: datetime | None) -> int | None:
+    return None if at is None else round(at.timestamp() * 1000)
 
 
 def _say(batch: _Batch, reporter: Reporter) -> None:

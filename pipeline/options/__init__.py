@@ -9,6 +9,7 @@ from pipeline.options.engine import EngineOptions
 from pipeline.options.evaluate import EvaluateOptions, as_ks
 from pipeline.options.experiment import ExperimentOptions
 from pipeline.options.limits import DataLimits, PromotionLimits
+from pipeline.options.monitoring import DriftLimits, DriftOptions, NotifyOptions
 from pipeline.options.names import Names
 from pipeline.options.publish import ScoreOptions, UnknownUsers
 from pipeline.options.read import ReadOptions, Source
@@ -18,6 +19,8 @@ from pipeline.options.tune import TuneMetric, TuneOptions
 
 __all__ = [
     "DataLimits",
+    "DriftLimits",
+    "DriftOptions",
     "Duplicates",
     "EngineOptions",
     "EvaluateOptions",
@@ -25,6 +28,7 @@ __all__ = [
     "FileFormat",
     "Init",
     "Names",
+    "NotifyOptions",
     "OnBadRows",
     "OnInterrupt",
     "OnNegative",

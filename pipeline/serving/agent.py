@@ -23,6 +23,7 @@ from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
 from pipeline.serving.baseline import keep_items
+from pipeline.serving.drift_snapshot import DriftSnapshot
 from pipeline.serving.experiments import ExperimentFollower, digests_of
 from pipeline.serving.job_runner import JobRunner
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
@@ -52,6 +53,7 @@ class Agent:
         self._config, self._stopping = config, stopping
         self._folder = LiveFolder(config.live, config.model)
         self._snapshot = ModelSnapshot(self._folder, config.model)
+        self._drift = DriftSnapshot(self._folder, config.model)
         self._jobs = JobRunner(config, self._folder, self._look_again, self._snapshot, stopping)
         self._experiments = ExperimentFollower(
             self._folder, config.model, lambda version: self._fetched(version, False), self._load, _is_good
@@ -68,6 +70,7 @@ class Agent:
             self.look()
             if self._opened:
                 self._snapshot.refresh()
+                self._drift.refresh()
             until = time.monotonic() + self._config.options.poll_seconds
             self._jobs.visit()
             while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(_JOB_SECONDS, left)):

@@ -9,6 +9,7 @@ import time
 from types import FrameType
 
 from pipeline.serving.agent import Agent
+from pipeline.serving.agent_alerts import keep_watch
 from pipeline.serving.live_folder import LiveFolder
 from pipeline.serving.server_warehouse import keep_in_touch
 from pipeline.serving.service import ServiceConfig
@@ -30,6 +31,7 @@ def run_agent(config: ServiceConfig) -> None:
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
     for one in config.every:
         threading.Thread(target=keep_in_touch, args=(one, stopping), daemon=True).start()
+        threading.Thread(target=keep_watch, args=(one, stopping), daemon=True).start()
         if one.redis is not None:
             folder = LiveFolder(one.live, one.model)
             threading.Thread(target=keep_published, args=(folder, one.redis, stopping), daemon=True).start()

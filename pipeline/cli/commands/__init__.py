@@ -29,6 +29,7 @@ from pipeline.cli.commands import (  # noqa: F401
     why,
     diff,
     experiment,
+    drift,
 )
 # isort: on
 

@@ -39,13 +39,13 @@ def _experiment(
     spec: ExperimentOptions,
     limits: PromotionLimits,
     action: Annotated[str, typer.Argument(metavar="|".join(_ACTIONS), help="What to do.")],
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Of the experiment.")] = None,
+    test: Annotated[str | None, typer.Argument(metavar="NAME", help="Of the experiment.")] = None,
     versions: Annotated[
         str | None, typer.Option("--versions", metavar="A,B", help="start: what there is, and what is tested.")
     ] = None,
     split: Annotated[str, typer.Option("--split", metavar="A,B", help="Percentages of the users.")] = "50,50",
     winner: Annotated[
-        str, typer.Option("--winner", metavar="auto|a|b|none", help="stop: whom to promote; auto: as the report says.")
+        str, typer.Option("--winner", metavar="auto|none|a|b", help="stop: whom to promote; auto: as the report says.")
     ] = "auto",
     channel: Annotated[
         str, typer.Option("--channel", metavar="auto|api|table", help="report: whose lists are compared.")
@@ -66,7 +66,7 @@ def _experiment(
 
     Exit status 3: aa-check finds too much, or the gate refuses the winner.
     """
-    _check(action, name, versions, winner, channel)
+    _check(action, test, versions, winner, channel)
     from pipeline.cli.output import experiments as output
     from pipeline.evaluation.gate_checks import Gate
     from pipeline.jobs.experiment import list_job, start_job, stop_job
@@ -76,16 +76,16 @@ def _experiment(
     settings, now = run.settings, datetime.now(UTC)
     if action == "list":
         return output.list_output(list_job(settings))
-    if action == "aa-check" or name is None:
+    if action == "aa-check" or test is None:
         return output.aa_output(aa_job(spec, split, days, settings, run.reporter))
     if action == "start":
-        return output.start_output(start_job(name, versions or "", split, spec, settings, run.reporter, now), run.names)
+        return output.start_output(start_job(test, versions or "", split, spec, settings, run.reporter, now), run.names)
     if action == "stop":
         chosen: Winner = winner  # type: ignore[assignment]  # `_check` has seen to it
         gate = Gate(**asdict(limits))
-        return output.stop_output(stop_job(name, chosen, gate, settings, run.reporter, now), run.names)
+        return output.stop_output(stop_job(test, chosen, gate, settings, run.reporter, now), run.names)
     of: Channel = channel  # type: ignore[assignment]  # `_check` has seen to it
-    return output.report_output(report_job(name, of, settings, run.reporter, now, off_policy, decision))
+    return output.report_output(report_job(test, of, settings, run.reporter, now, off_policy, decision))
 
 
 def _check(action: str, name: str | None, versions: str | None, winner: str, channel: str) -> None:
