@@ -193,7 +193,7 @@ class ExposureLog:
                 "INSERT INTO writers VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET accounted = accounted + ?",
                 (writer, accounted, accounted),
             )
-        return left_out
+        return int(left_out)
 
     def settle(self, writer: str, made: int, experiment: str) -> int:
         """A writer has ended that showed so many lists: what it did not write is lost. Returns how many.

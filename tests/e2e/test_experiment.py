@@ -45,7 +45,7 @@ def test_from_the_check_to_the_end(trained_copy: Home) -> None:
     assert "an A/A test" in started[2]
     assert (scored[0], again[0]) == (0, 0), scored
     assert "by the experiment x" in scored[2]
-    rows = json.loads(shown[1])
+    rows = [json.loads(line) for line in shown[1].splitlines()]
     assert len(rows) == 671
     for row in rows:
         assert row["arm"] == "ab"[bucket(definition["salt"], row["user_id"]) >= 7000]
