@@ -181,7 +181,7 @@ class NMF(FactorEstimator):
         del W  # the solver works on the padded copies alone
         items = PaddedFactor(padded(H.T), k)
         del H
-        return factorize_rows(X, users, items, penalty, iterations, self.accelerate, self.n_threads)
+        return factorize_rows(X, users, items, penalty, iterations, self.accelerate, self.n_threads, self._engine)
 
     def _told(self, iteration: int, loss: float) -> None:
         if self.verbose:

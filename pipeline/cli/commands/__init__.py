@@ -30,6 +30,8 @@ from pipeline.cli.commands import (  # noqa: F401
     diff,
     experiment,
     drift,
+    backup,
+    restore,
 )
 # isort: on
 
