@@ -8,7 +8,7 @@
 --   model_version  version of the model of that run
 --   run_ids        all runs
 SELECT
-    max(toUnixTimestamp64Milli(generated_at))             AS at_ms,
+    any(toUnixTimestamp64Milli(generated_at))             AS at_ms,
     min(toString(set.run_id))                             AS run_id,
     argMin(toString(set.model_version), toString(set.run_id)) AS model_version,
     groupUniqArray(toString(set.run_id))                  AS run_ids
