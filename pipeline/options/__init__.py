@@ -11,6 +11,7 @@ from pipeline.options.experiment import ExperimentOptions
 from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.monitoring import DriftLimits, DriftOptions, NotifyOptions
 from pipeline.options.names import Names
+from pipeline.options.nightly import NightlyOptions, RetainOptions
 from pipeline.options.publish import ScoreOptions, UnknownUsers
 from pipeline.options.read import ReadOptions, Source
 from pipeline.options.serve import ServeOptions
@@ -28,6 +29,7 @@ __all__ = [
     "FileFormat",
     "Init",
     "Names",
+    "NightlyOptions",
     "NotifyOptions",
     "OnBadRows",
     "OnInterrupt",
@@ -35,6 +37,7 @@ __all__ = [
     "Options",
     "PromotionLimits",
     "ReadOptions",
+    "RetainOptions",
     "RowOptions",
     "ScoreOptions",
     "ServeOptions",

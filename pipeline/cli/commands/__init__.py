@@ -29,6 +29,8 @@ from pipeline.cli.commands import (  # noqa: F401
     why,
     diff,
     experiment,
+    nightly,
+    retain,
     drift,
     backup,
     restore,
