@@ -20,7 +20,7 @@ from pipeline.publishing.table_exposures import TABLES
 from pipeline.runtime.file_lock import FileLock
 from pipeline.warehouse import Warehouse, sql
 
-__all__ = ["EXPOSURES", "EXPOSURE_LEDGER", "OUTCOMES", "exposure_lock", "is_there", "make_tables", "ship_exposures"]
+__all__ = ["EXPOSURES", "EXPOSURE_LEDGER", "OUTCOMES", "exposure_lock", "has_row", "make_tables", "ship_exposures"]
 
 EXPOSURES, EXPOSURE_LEDGER, OUTCOMES = "analytics.exposures", "analytics.exposure_shipments", "analytics.outcomes"
 _LOCK_SECONDS = 60.0
@@ -95,9 +95,9 @@ def _send(warehouse: Warehouse, shipment: Shipment, rows: Sequence[LoggedExposur
         table = _arrow(shipment.log_id, rows)
         warehouse.insert(EXPOSURES, table, token=shipment.token, async_insert=0)
         # As in `ship`: a token may have been noted by an engine that was killed before it added the rows.
-        if sent_before and not is_there(warehouse, EXPOSURES, shipment.log_id, rows[0].seq):
+        if sent_before and not has_row(warehouse, EXPOSURES, shipment.log_id, rows[0].seq):
             warehouse.insert(EXPOSURES, table, token=f"{shipment.token}:2", async_insert=0)
-            if not is_there(warehouse, EXPOSURES, shipment.log_id, rows[0].seq):
+            if not has_row(warehouse, EXPOSURES, shipment.log_id, rows[0].seq):
                 raise QueryError(f"{warehouse.address} took rows into {EXPOSURES}, and they are not there")
     ledger = {
         "log_id": [shipment.log_id],
@@ -108,7 +108,7 @@ def _send(warehouse: Warehouse, shipment: Shipment, rows: Sequence[LoggedExposur
     warehouse.insert(EXPOSURE_LEDGER, pa.table(ledger), token=f"{shipment.token}:ledger", async_insert=0)
 
 
-def is_there(warehouse: Warehouse, table: str, log_id: str, seq: int) -> bool:
+def has_row(warehouse: Warehouse, table: str, log_id: str, seq: int) -> bool:
     """Whether a table has the row of that number of a log."""
     parameters = {"table": table.removeprefix("analytics."), "log_id": log_id, "seq": seq}
     return bool(warehouse.rows(sql.load("queries/exposure_there").text, parameters)[0]["n"])

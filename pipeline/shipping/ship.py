@@ -21,7 +21,7 @@ from pipeline.interaction_log import Columns, InteractionLog, Logged, Shipment
 from pipeline.interaction_log.columns import as_id
 from pipeline.publishing.suppressed_users import SuppressedUsers, read_suppressed_users
 from pipeline.runtime.file_lock import FileLock
-from pipeline.shipping.exposures import OUTCOMES, is_there
+from pipeline.shipping.exposures import OUTCOMES, has_row
 from pipeline.shipping.ledger import LEDGER, record, watermark
 from pipeline.warehouse import Warehouse, sql
 
@@ -184,7 +184,7 @@ class _Sending:
         arrow = _outcomes(shipment.log_id, named, answers)
         token = f"{shipment.token}:{OUTCOMES}"
         self._warehouse.insert(OUTCOMES, arrow, token=token, async_insert=0)
-        if self._sent_before and not is_there(self._warehouse, OUTCOMES, shipment.log_id, named[0].seq):  # as above
+        if self._sent_before and not has_row(self._warehouse, OUTCOMES, shipment.log_id, named[0].seq):  # as above
             self._warehouse.insert(OUTCOMES, arrow, token=f"{token}:2", async_insert=0)
 
     def _arrow(self, table: str, rows: Sequence[Logged]) -> pa.Table:
