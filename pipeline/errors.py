@@ -14,6 +14,7 @@
     │   ├── ArtifactError                  another format, a wrong checksum, a missing file
     │   │   ├── EvaluationError            4   a run's evaluation is there and can't be read
     │   │   └── SignatureError                 a model that no signing key vouches for
+    │   ├── BackupError                    a backup that is damaged, was changed, or is not whole
     │   ├── CheckFailedError               a check of the rows to be published: they are not
     │   ├── DataGateError                  the data is past a limit: nothing is trained on it
     │   ├── DoesNotFitError                it needs more memory than there is
@@ -46,6 +47,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "ArtifactError",
+    "BackupError",
     "BadRowsError",
     "BusyError",
     "CheckFailedError",
@@ -191,6 +193,10 @@ class EvaluationError(ArtifactError):
 
 class SignatureError(ArtifactError):
     """A model that is not signed, or not with one of the signing keys that are set."""
+
+
+class BackupError(InputError):
+    """A backup that is damaged, was changed, or is not whole: nothing of it is restored."""
 
 
 class CheckFailedError(InputError):

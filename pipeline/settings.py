@@ -157,6 +157,11 @@ class Settings(_WithLimits):
         return self.live_dir or self._beside_store / "live"
 
     @property
+    def state_path(self) -> Path:
+        """The folder of small files that jobs keep between runs, such as which alerts were sent: as `tuning_path`'s."""
+        return self._beside_store
+
+    @property
     def spark_path(self) -> Path:
         """The folder that executors of Spark share, where no other is named: ``spark``, beside `tuning_path`."""
         return self._beside_store / "spark"

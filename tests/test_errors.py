@@ -22,6 +22,7 @@ STATUS = {
     "NotPromotedError": 3,
     "MissingRunError": 3,
     "ArtifactError": 3,
+    "BackupError": 3,
     "EvaluationError": 4,
     "SignatureError": 3,
     "UnknownUserError": 3,

@@ -18,7 +18,7 @@ app = typer.Typer(
     cls=GroupedGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    epilog="rankline train --n-components 20 && rankline score\nrankline recommend 1",
+    epilog="rankline train --n-components 20 && rankline score && rankline recommend 1",
 )
 
 
@@ -34,7 +34,4 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """From interactions in a warehouse to a table of recommendations, with MLflow.
-
-    `rankline COMMAND --help` shows the options of a command.
-    """
+    """From interactions in a warehouse to a table of recommendations, with MLflow."""

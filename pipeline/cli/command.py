@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from pipeline.runtime.progress import Reporter
     from pipeline.settings import Settings
 
-__all__ = ["MODELS", "RECOMMENDATIONS", "WAREHOUSE", "Invocation", "Outputs", "command"]
+__all__ = ["MODELS", "OPERATE", "RECOMMENDATIONS", "WAREHOUSE", "Invocation", "Outputs", "command"]
 
 # The headings of `rankline --help`.
-WAREHOUSE, MODELS, RECOMMENDATIONS = "The warehouse", "Models", "Recommendations"
+WAREHOUSE, MODELS, RECOMMENDATIONS, OPERATE = "The warehouse", "Models", "Recommendations", "Operate"
 
 Outputs = Output | Sequence[Output]
 

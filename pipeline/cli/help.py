@@ -76,7 +76,12 @@ class GroupedCommand(TyperCommand):
 
 
 class GroupedGroup(TyperGroup):
-    """A group whose help lists the commands by heading, one line each."""
+    """A group whose help lists the commands by heading, one line each: all of them on one screen."""
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Write what the program does, right below the usage."""
+        with formatter.indentation():
+            formatter.write_text((self.help or "").strip())
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, then the options."""
@@ -92,13 +97,15 @@ class GroupedGroup(TyperGroup):
         for heading, rows in groups.items():
             with formatter.section(heading):
                 formatter.write_dl(rows)
-        options = [row for parameter in self.get_params(ctx) if (row := _row(parameter, ctx)) is not None]
-        with formatter.section("Options"):
-            formatter.write_dl(options)
+        options = ", ".join(parameter.opts[0] for parameter in self.get_params(ctx))
+        formatter.write_paragraph()
+        formatter.write_text(f"Options: {options}. `rankline COMMAND --help` shows a command's.")
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples."""
-        _write_examples(self.epilog, formatter)
+        formatter.write(f"{EXAMPLES}:\n")
+        for line in (self.epilog or "").splitlines():
+            formatter.write(f"  {line}\n")
 
 
 def _row(parameter: Any, ctx: Any) -> tuple[str, str] | None:

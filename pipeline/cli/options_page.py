@@ -53,6 +53,8 @@ _TAIL = """
 | `evaluate --clip` | yes | cut estimated ratings to the range of those of training before rmse and mae |
 | `evaluate --model`, `--k` | nmf,popular, 10 | models (`nmf:n_components=50`) and lengths of lists, with commas |
 | `recommend --k`, `--unknown` | 10, error | most items; `popular`: popular items for a user who is not in the model |
+| `drift --now` | the clock | measure as of this time, such as 2026-11-29T02:00 (UTC) |
+| `--notify`, `--notify-hours` | none, 20 | who is told of alerts, and when again ([monitoring.md](monitoring.md)) |
 | `score --fill-cache` | | store each user's list in the Redis of the service besides: [serving.md](serving.md) |
 | `show --user`, `--no-metrics` | the first | whose list is shown; leave out the metrics |
 | `why --model` | none | explain with other artifacts than those of the run that the table names |

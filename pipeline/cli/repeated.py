@@ -1,4 +1,4 @@
-"""Options of files that are given several times: read all of them, or refused. Typer would take the last one."""
+"""Options that are given several times: all of them are taken, or files are refused. Typer would take the last one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.options.base import Options, types_of
 
 __all__ = ["SEPARATOR", "joined"]
 
-# Between the values of one option: no path holds it.
+# Between the values of one option: no path and no address holds it.
 SEPARATOR = "\0"
 
 
@@ -23,7 +23,7 @@ def joined(arguments: Sequence[str], offered: Collection[tuple[type[Options], st
     several = {
         f"--{name.replace('_', '-')}": types_of(spec)[name].several
         for spec, name in offered
-        if types_of(spec)[name].kind is Path
+        if types_of(spec)[name].kind is Path or types_of(spec)[name].several
     }
     result: list[str] = []
     places: dict[str, int] = {}  # of an option's value in `result`

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -207,6 +207,28 @@ class InteractionLog(LogFile):
             names = {name for (name,) in database.execute("SELECT digest FROM forgotten")}
         return {user for user in users if self._keyed("user", str(user)) in names} if names else set()
 
+    def tombstones(self) -> tuple[bytes, frozenset[bytes]]:
+        """The log's salt, and the digests of who was forgotten."""
+        with self._reads() as database:
+            return self._salt, frozenset(digest for (digest,) in database.execute("SELECT digest FROM forgotten"))
+
+    def take_tombstones(self, salt: bytes, digests: Collection[bytes]) -> int:
+        """Forget whom a later copy of this log has forgotten, by its digests; returns how many of them are new.
+
+        Of another log, whose salt is another, the digests say nothing here.
+        """
+        if salt != self._salt or not digests:
+            return 0
+        for user in self.users():
+            if self._keyed("user", str(user)) in digests:
+                self.forget(user)
+        now = _now_ms()
+        with self._writes() as database:
+            rows = [(digest, now) for digest in digests]
+            added = database.executemany("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", rows).rowcount
+            self._copy_tombstones(database)
+        return int(added)
+
     def erase(self) -> bool:
         """Write the -wal file back and empty it: deleted rows are then off the disk. False while another reads."""
         with self._writing, wrap_errors(self.path):
@@ -224,6 +246,16 @@ class InteractionLog(LogFile):
         """The warehouse's ledger has the shipment."""
         with self._writes() as database:
             shipments.mark_shipped(database, shipment, _now_ms())
+
+    def catch_up(self, seq: int) -> None:
+        """The ledger has this log up to `seq`, which may be past its end: an older copy of it was put back."""
+        with self._writes() as database:
+            shipments.catch_up(database, seq, _now_ms())
+
+    def drop(self, seqs: Sequence[int]) -> None:
+        """Delete interactions that wait and are in the warehouse already."""
+        with self._writes() as database:
+            database.executemany("DELETE FROM interactions WHERE seq = ?", [(seq,) for seq in seqs])
 
     def set_covered(self, seq: int | Callable[[], int] | None) -> None:
         """Keep interactions above `seq`, however long ago they were shipped: a served model has not read them.

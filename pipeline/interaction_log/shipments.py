@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-__all__ = ["KEPT_MS", "Shipment", "fix_next", "mark_shipped", "open_shipment", "trim"]
+__all__ = ["KEPT_MS", "Shipment", "catch_up", "fix_next", "mark_shipped", "open_shipment", "trim"]
 
 KEPT_MS = 7 * 24 * 3600 * 1000  # shipped interactions and idempotency keys stay for as long
 
@@ -69,3 +69,9 @@ def trim(database: sqlite3.Connection, now_ms: int) -> int:
     last = last if covered is None else min(last, covered)
     database.execute("DELETE FROM shipments WHERE shipped < ? AND last_seq <= ?", (before, last))
     return database.execute("DELETE FROM interactions WHERE seq <= ?", (last,)).rowcount
+
+
+def catch_up(database: sqlite3.Connection, seq: int, now_ms: int) -> None:
+    """Note that the ledger has all up to `seq`, and number what comes from there on. Needs a transaction."""
+    database.execute("UPDATE shipments SET shipped = ? WHERE shipped IS NULL AND last_seq <= ?", (now_ms, seq))
+    database.execute("UPDATE log SET shipped_seq = max(shipped_seq, ?), last_seq = max(last_seq, ?)", (seq, seq))

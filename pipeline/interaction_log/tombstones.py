@@ -62,6 +62,14 @@ class Tombstones:
         except OSError as error:
             raise InteractionLogError(f"{self.path} can't be written ({error.strerror}): make room there") from None
 
+    def known(self) -> tuple[bytes, frozenset[bytes]]:
+        """The log's salt and the digests; nothing where the file is missing or damaged."""
+        try:
+            self._look()
+        except (OSError, ValueError, KeyError, TypeError):
+            return b"", frozenset()
+        return self._salt, self._digests
+
     def has(self, user_id: int | str) -> bool:
         """Whether the user was forgotten, or nobody can tell: there is a log, and the file is missing or damaged."""
         try:

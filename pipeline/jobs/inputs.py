@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.data.sources.blocks import ReadResult
 from pipeline.data.sources.columns import Columns
-from pipeline.data.sources.files import FileForm, read_file
+from pipeline.data.sources.files import FileForm, ReadFiles, read_file
 from pipeline.data.sources.row_counts import RowCount, count_files, count_warehouse
 from pipeline.data.sources.sample import is_empty, load_sample
 from pipeline.data.sources.warehouse import MART, interactions_query, read_warehouse
@@ -69,10 +69,12 @@ def read_interactions(
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
     before: Callable[[RowCount], None] = lambda _: None,
     opened: Callable[[Warehouse], None] = lambda _: None,
+    read_files: ReadFiles | None = None,
 ) -> LoadedInput:
     """Read from the source that `spec` names.
 
     `before` gets the row count before the read, where it is known; `opened` gets the warehouse before that.
+    `read_files` reads files instead of this process.
 
     The file replaces the warehouse only after UnreachableError, when nothing answers at its address. A wrong
     password, a held lock, and a query that fails or returns no rows are errors that a person must see.
@@ -83,7 +85,7 @@ def read_interactions(
         if spec.query is not None:
             way = "" if spec.source == "file" else ": without --input the query is"
             say(f"{_files(spec)} is read, and not the query {spec.query.name}{way}")
-        return _from_files(spec, say, progress, before)
+        return _from_files(spec, say, progress, before, read_files)
     try:
         warehouse = open_warehouse(settings)
     except UnreachableError as error:
@@ -91,7 +93,7 @@ def read_interactions(
             raise
         note = f"{error}: read {_files(spec)} instead"
         say(note)
-        return _from_files(spec, say, progress, before, (note,))
+        return _from_files(spec, say, progress, before, read_files, (note,))
     with warehouse:
         notes: tuple[str, ...] = ()
         if spec.source == "auto" and spec.input is not None:
@@ -157,12 +159,16 @@ def _from_files(
     say: Callable[[str], None],
     progress: Callable[[int, int | None], None],
     before: Callable[[RowCount], None],
+    read_files: ReadFiles | None,
     notes: tuple[str, ...] = (),
 ) -> LoadedInput:
     columns, form = columns_of(spec), form_of(spec)
-    if (counted := count_files(spec.inputs, columns, spec.format)) is not None:
-        before(counted)
-    read = read_file(spec.inputs, columns, spec.format, spec.on_bad_rows, lambda n: progress(n, None), form=form)
+    if read_files is not None:
+        read = read_files(spec.inputs, columns, spec.format, spec.on_bad_rows, lambda n: progress(n, None), form)
+    else:
+        if (counted := count_files(spec.inputs, columns, spec.format)) is not None:
+            before(counted)
+        read = read_file(spec.inputs, columns, spec.format, spec.on_bad_rows, lambda n: progress(n, None), form=form)
     fell_back = bool(notes)
     notes += _said(read, _files(spec), say)
     name = spec.source_name or _name_of_files(spec.inputs)

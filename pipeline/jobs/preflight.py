@@ -12,8 +12,10 @@ import numpy as np
 from pipeline.data.interactions import Interactions
 from pipeline.data.profile import ReferenceData, Source, n_duplicates
 from pipeline.data.quality import DataLimits, DataQuality, examine
+from pipeline.data.sources.files import ReadFiles
 from pipeline.data.sources.row_counts import RowCount
 from pipeline.errors import ArtifactError, DoesNotFitError, InputError
+from pipeline.jobs.executors import Executors
 from pipeline.jobs.inputs import LoadedInput, read_interactions
 from pipeline.models import registry
 from pipeline.models.footprint import Plan, Size
@@ -87,6 +89,7 @@ def read_source(
     settings: Settings,
     reporter: Reporter,
     opened: Callable[[Warehouse], None] = lambda _: None,
+    read_files: ReadFiles | None = None,
 ) -> LoadedInput:
     """Read the interactions and show the progress. Raises as `read_interactions`, and as `check_reading`."""
     reporter.progress("read", 0, None)
@@ -97,6 +100,7 @@ def read_source(
         lambda done, total: reporter.progress("read", done, total),
         check_reading(settings),
         opened,
+        read_files,
     )
 
 
@@ -207,10 +211,11 @@ def check_scoring(model: SavedModel, k: int, settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A training, or with `search` a search that is followed by a training."""
+    """A training, or with `search` a search that is followed by a training; by executors, or in this process."""
 
     spec: TrainOptions
     search: TuneOptions | None = None
+    executors: Executors | None = None
 
     def plan(self, size: Size) -> Plan:
         """The plan for a matrix of this size. Raises UsageError where there is nothing to search."""

@@ -1,14 +1,20 @@
-"""The name of a training's run, and the descriptions of the run and of its version."""
+"""The name, the parameters and the tags of a training's run, and the descriptions of the run and of its version."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
 
 from pipeline.evaluation.report.summary import in_one_line, side_by_side, verdict_in_words
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.options import ReadOptions
+from pipeline.options.base import as_text
+from pipeline.tracking.run import Run
 from pipeline.training.choice_report import choice_page
 from pipeline.training.train import Trained
 
-__all__ = ["run_description", "run_name", "source_label", "version_description"]
+__all__ = ["as_asked", "run_description", "run_name", "source_label", "tag_source", "version_description"]
 
 
 def source_label(spec: ReadOptions) -> str:
@@ -54,3 +60,26 @@ def version_description(trained: Trained, report: str) -> str:
     size = trained.algorithm.label(trained.spec, trained.facts) if k is None else f"k = {k}"
     facts = f"{size}, {shape}, report: [report.html]({report})"
     return f"{in_one_line(trained.report.metrics)}, {facts}"
+
+
+def as_asked(*specs: Any) -> dict[str, Any]:
+    """All options as run parameters, in the spelling of MLproject (`mlflow run` logs them as typed)."""
+    values = {name: value for spec in specs for name, value in asdict(spec).items()}
+    return {
+        name: as_text(value) if value is None or isinstance(value, tuple) else value for name, value in values.items()
+    }
+
+
+def tag_source(run: Run, chosen: LoadedInput) -> None:
+    """Tag the run with the source of its interactions."""
+    tags = {
+        "source": chosen.source,
+        "source_address": chosen.where,
+        "source_note": " · ".join(chosen.notes) or None,
+        "fallback": "file" if chosen.fell_back else None,
+        "query": chosen.query.name if chosen.query else None,
+        "columns": chosen.read.columns.sentence if chosen.read.columns else None,
+        "data_watermark": json.dumps(chosen.watermark) if chosen.watermark else None,
+    }
+    run.tags(tags)
+    run.tags_later({"query_digest": chosen.query.digest if chosen.query else None})

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,6 +68,7 @@ class _Job(NamedTuple):
     run: tracking.Run | None
     engine: EngineOptions
     parquet: ParquetTarget | None
+    at_ms: int | None = None
 
 
 class _Batch(NamedTuple):
@@ -86,11 +88,13 @@ def score_job(
     then: Then = lambda _scorer, _version, _forgotten: None,
     engine: EngineOptions | None = None,
     parquet: Path | None = None,
+    now: datetime | None = None,
 ) -> ScoreResult:
     """Rank items for every user of the model and publish the table. If anything fails, the old table stays.
 
     engine : where the lists are found; default, this process
     parquet : a folder for the same lists, which must not exist; it appears once the table is published
+    now : when the set is generated, where days are simulated; default, the clock of the warehouse
     """
     start, names = time.perf_counter(), settings.names
     engine = engine or EngineOptions()
@@ -104,7 +108,7 @@ def score_job(
         with open_warehouse(settings) as warehouse:
             check_scoring(scorer.model, spec.k, settings)
             drain(warehouse, settings, reporter)
-            job = _Job(spec, settings, reporter, run, engine, target)
+            job = _Job(spec, settings, reporter, run, engine, target, _ms(now))
             batch = _publish(job, warehouse, scorer, version)
             if target is not None:
                 target.appear()
@@ -146,14 +150,15 @@ def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVers
     seen = _seen_query(spec, warehouse, scorer.model.meta.get("source"), reporter)
     kinds = scorer.users.kind, scorer.items.kind
     source_name = str(scorer.model.meta.get("source_name") or "")
-    table = RecommendationsTable(warehouse, *kinds, version.number_of(names.model), version.run_id, names, source_name)
+    number = version.number_of(names.model)
+    table = RecommendationsTable(warehouse, *kinds, number, version.run_id, names, source_name, job.at_ms)
     forgotten = read_suppressed_users(warehouse).mask
     try:
         rules = read_rules(warehouse, names)
         scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre, spec.max_per_series)
         _check_rules(scorer)
         reporter.progress("score", 0, len(scorer.users), "users")
-        with lists_by(job.engine, Lists(scorer, rules, spec.k), settings, table, job.parquet) as by:
+        with lists_by(job.engine, Lists(scorer, rules, spec.k), settings, table, job.parquet, reporter.say) as by:
             summary = score_all(
                 scorer,
                 by.sink,
@@ -175,6 +180,10 @@ def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVers
         _discard(table, reporter)
         raise
     return _Batch(scorer, rules, summary, outcome, forgotten)
+
+
+def _ms(at: datetime | None) -> int | None:
+    return None if at is None else round(at.timestamp() * 1000)
 
 
 def _say(batch: _Batch, reporter: Reporter) -> None:

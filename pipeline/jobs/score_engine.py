@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -47,28 +47,27 @@ class _Both:
 
 @contextmanager
 def lists_by(
-    engine: EngineOptions, lists: Lists, settings: Settings, table: RecommendationsTable, parquet: ParquetTarget | None
+    engine: EngineOptions,
+    lists: Lists,
+    settings: Settings,
+    table: RecommendationsTable,
+    parquet: ParquetTarget | None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[By]:
-    """What finds the lists while the context is open. Raises ServerError, UsageError."""
+    """What finds the lists while the context is open.
+
+    Raises ServerError and InputError for executors that can't do the work, UsageError.
+    """
     if not engine.on_spark:
         yield By(table if parquet is None else _Both(table, parquet.sink(table.lineage)))
         return
-    from pipeline.spark.scoring import rank_on, scoring_job, users_a_block
-    from pipeline.spark.session import spark_session
+    from pipeline.spark.scoring import open_scoring, rank_on, users_a_block
 
-    folder = engine.spark_folder or settings.spark_path
-    with (
-        spark_session(engine.spark_master, "rankline score") as session,
-        scoring_job(
-            session,
-            lists.scorer,
-            lists.rules,
-            table.lineage,
-            lists.k,
-            folder,
-            None if parquet is None else parquet.folder,
-        ) as job,
-    ):
+    shared = (engine.spark_folder or settings.spark_path).absolute()
+    lists_in = None if parquet is None else parquet.folder
+    with open_scoring(engine.spark_master, *lists, table.lineage, shared, lists_in) as (session, job, sentences):
+        for sentence in sentences:
+            say(sentence)
         # Executors have written the Parquet files themselves.
         yield By(table, rank_on(session, job), users_a_block(session, len(lists.scorer.users)))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import shlex
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,26 @@ from pipeline.evaluation.holdout import HoldoutEvaluation
 from pipeline.evaluation.metric_names import seconds_by_stage
 from pipeline.evaluation.storage import write_evaluation
 from pipeline.jobs.choose import choose_model, fill_choice
+from pipeline.jobs.executors import Executors
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.item_texts import catalogue_texts, item_texts, texts_of_files
 from pipeline.jobs.preflight import TrainingRequest, check_data, check_memory, read_source
 from pipeline.jobs.run_pages import champion_evaluation, log_pages
-from pipeline.jobs.run_texts import run_description, run_name, source_label, version_description
+from pipeline.jobs.run_texts import (
+    as_asked,
+    run_description,
+    run_name,
+    source_label,
+    tag_source,
+    version_description,
+)
 from pipeline.jobs.ship import drain
 from pipeline.models import registry
 from pipeline.models.base import Algorithm
 from pipeline.models.saved_model import ItemTexts
 from pipeline.models.signatures import SigningKeys
 from pipeline.options import ReadOptions, TrainOptions
-from pipeline.options.base import as_text
+from pipeline.runtime.memory import peak_memory
 from pipeline.runtime.progress import Reporter
 from pipeline.runtime.redact import address_of_store
 from pipeline.runtime.retry import AGAIN
@@ -46,7 +53,7 @@ from pipeline.training.stages import Stages
 from pipeline.training.study import check_optuna
 from pipeline.training.train import Trained, checked_algorithm, train
 
-__all__ = ["TrainResult", "TrainingJob", "as_asked", "read_for", "tag_source", "train_in", "train_job"]
+__all__ = ["TrainResult", "TrainingJob", "read_for", "train_in", "train_job"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +84,7 @@ class TrainingJob:
     run : the open MLflow run
     start : the start of the command, by `time.perf_counter`
     stages : the duration of each stage
+    executors : who fits, if not this process
     """
 
     run: tracking.Run
@@ -85,10 +93,16 @@ class TrainingJob:
     reporter: Reporter
     start: float
     stages: Stages = field(default_factory=Stages)
+    executors: Executors | None = None
 
 
 def train_job(
-    spec: TrainOptions, read_spec: ReadOptions, settings: Settings, reporter: Reporter, experiment: str = "rankline"
+    spec: TrainOptions,
+    read_spec: ReadOptions,
+    settings: Settings,
+    reporter: Reporter,
+    experiment: str = "rankline",
+    executors: Executors | None = None,
 ) -> TrainResult:
     """Read the data, train, and log everything to one MLflow run. The last step registers the model."""
     start = time.perf_counter()
@@ -108,9 +122,11 @@ def train_job(
         run.params(as_asked(settings.names, spec, read_spec))
         if settings.config is not None:
             run.tags({"config": settings.config.in_one_line})
-        job = TrainingJob(run, read_spec, settings, reporter, start)
+        if executors is not None:
+            run.tags(executors.tags)
+        job = TrainingJob(run, read_spec, settings, reporter, start, executors=executors)
         with job.stages("read"):
-            chosen = read_for(run, TrainingRequest(spec), read_spec, settings, reporter)
+            chosen = read_for(run, TrainingRequest(spec, executors=executors), read_spec, settings, reporter)
         if not spec.is_auto:
             return train_in(job, chosen, spec)
         with job.stages("choose"):
@@ -126,7 +142,8 @@ def read_for(
     Raises DataGateError for data past a limit, DoesNotFitError where the request needs more memory than is free.
     """
     limits = settings.data_limits
-    chosen = read_source(read_spec, settings, reporter, lambda warehouse: drain(warehouse, settings, reporter))
+    files = None if wanted.executors is None else wanted.executors.read_files
+    chosen = read_source(read_spec, settings, reporter, lambda warehouse: drain(warehouse, settings, reporter), files)
     tag_source(run, chosen)
     if chosen.read.n_bad:
         reporter.say(f"{chosen.read.n_bad} bad row(s) of {chosen.read.n_rows} left out; bad_rows.json has a sample")
@@ -141,7 +158,8 @@ def read_for(
         chosen = replace(chosen, texts=catalogue_texts(chosen, read_spec, settings))
     elif read_spec.items is not None:
         chosen = replace(chosen, texts=texts_of_files(read_spec))
-    check_memory(run, chosen, facts.n_duplicates, wanted, settings, reporter)
+    if files is None:  # executors have memory of their own
+        check_memory(run, chosen, facts.n_duplicates, wanted, settings, reporter)
     return chosen
 
 
@@ -151,7 +169,8 @@ def train_in(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, choice: 
     x, texts = chosen.read.interactions, chosen.texts
     if registry.find(spec.algorithm).needs.genres:
         texts = item_texts(x.item_ids, chosen, job.settings, job.reporter)
-    trained = replace(train(x, spec, job.reporter.progress, texts), choice=choice)
+    engine = None if job.executors is None else job.executors.engine
+    trained = replace(train(x, spec, job.reporter.progress, texts, engine), choice=choice)
     for message in trained.report.messages:
         job.reporter.say(message)
 
@@ -160,7 +179,7 @@ def train_in(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, choice: 
             job.reporter.progress("log", 0, None)
             model_uri = record(run, pending_run)
         seconds = _seconds(job, trained)
-        run.metrics({**seconds, "cost/peak_memory_mb": _peak_memory_mb()})
+        run.metrics({**seconds, "cost/peak_memory_mb": peak_memory() / 2**20})
         version = register(run, pending_run, model_uri)
         run.finish()
     return TrainResult(
@@ -201,7 +220,7 @@ def _saved_locally(job: TrainingJob, trained: Trained, chosen: LoadedInput) -> I
                 writer.text(FILE_NAME, settings.config.text)
             writer.metrics(run.held())
             writer.tags(run.held_tags())
-            writer.metrics({**_seconds(job, trained), "cost/peak_memory_mb": _peak_memory_mb()}, late=True)
+            writer.metrics({**_seconds(job, trained), "cost/peak_memory_mb": peak_memory() / 2**20}, late=True)
             pending_run = writer.keep()
     try:
         yield pending_run
@@ -267,34 +286,3 @@ def _verdict_tags(evaluation: HoldoutEvaluation | None) -> dict[str, str]:
     better = evaluation.better_than_popular
     tags = {} if better is None else {"better_than_popular": str(better)}
     return {**tags, "split": evaluation.split_in_words, "split_digest": evaluation.split.digest}
-
-
-def as_asked(*specs: Any) -> dict[str, Any]:
-    """All options as run parameters, in the spelling of MLproject (`mlflow run` logs them as typed)."""
-    values = {name: value for spec in specs for name, value in asdict(spec).items()}
-    return {
-        name: as_text(value) if value is None or isinstance(value, tuple) else value for name, value in values.items()
-    }
-
-
-def tag_source(run: tracking.Run, chosen: LoadedInput) -> None:
-    """Tag the run with the source of its interactions."""
-    tags = {
-        "source": chosen.source,
-        "source_address": chosen.where,
-        "source_note": " · ".join(chosen.notes) or None,
-        "fallback": "file" if chosen.fell_back else None,
-        "query": chosen.query.name if chosen.query else None,
-        "columns": chosen.read.columns.sentence if chosen.read.columns else None,
-        "data_watermark": json.dumps(chosen.watermark) if chosen.watermark else None,
-    }
-    run.tags(tags)
-    run.tags_later({"query_digest": chosen.query.digest if chosen.query else None})
-
-
-def _peak_memory_mb() -> float:
-    """Peak resident memory of this process. /proc excludes the parent's memory before exec; `getrusage` does not."""
-    try:
-        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-    except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -15,8 +15,8 @@ from pipeline.evaluation.metric_names import HEADLINE, current_names, holdout_na
 from pipeline.jobs.choose import BestSoFar
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.preflight import TrainingRequest, find_candidates
-from pipeline.jobs.run_texts import source_label
-from pipeline.jobs.train import TrainingJob, TrainResult, as_asked, read_for, tag_source, train_in
+from pipeline.jobs.run_texts import as_asked, source_label, tag_source
+from pipeline.jobs.train import TrainingJob, TrainResult, read_for, train_in
 from pipeline.models.signatures import SigningKeys
 from pipeline.options import ReadOptions, TrainOptions, TuneOptions
 from pipeline.runtime.progress import Reporter

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-__all__ = ["cache_folder"]
+__all__ = ["cache_folder", "sources"]
 
 
 @cache
@@ -30,22 +30,22 @@ def cache_folder() -> Path | None:
 
 
 def _candidates() -> Iterator[Path]:
-    """In the order in which they are tried. The last part of each names the sources: see `_sources`."""
+    """In the order in which they are tried. The last part of each names the sources: see `sources`."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
-        yield Path(chosen) / f"rankline-{_sources()}"
+        yield Path(chosen) / f"rankline-{sources()}"
         return
-    yield Path(__file__).parent / "__pycache__" / _sources()
+    yield Path(__file__).parent / "__pycache__" / sources()
     user = _user_cache()
     if user is not None:
-        yield user / "rankline" / "kernels" / _sources()
+        yield user / "rankline" / "kernels" / sources()
     private = _private_temporary()
     if private is not None:
-        yield private / _sources()
+        yield private / sources()
 
 
 @cache
-def _sources() -> str:
+def sources() -> str:
     """Twelve hexadecimal digits that stand for the sources of all kernels, and for the name they are imported under.
 
     numba itself looks at the age of one kernel's file, and would use code that was compiled from an older helper in

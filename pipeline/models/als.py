@@ -22,8 +22,11 @@ from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
+from pipeline.models.fold_in.ridge import Ridge
 from pipeline.models.objective import Objective
 from pipeline.models.solvers.als import AlsResult, factorize_als
+from pipeline.models.solvers.engine import LOCAL
+from pipeline.models.solvers.steps import Engine, Step
 from pipeline.models.solvers.weighted import mean_score
 from pipeline.models.starts import uniform_rows
 
@@ -51,9 +54,13 @@ def fit_als(
     *,
     transform: str = "none",
     n_threads: int | None = None,
+    engine: Engine | None = None,
     **limits: Any,
 ) -> tuple[FactorModel, AlsResult]:
-    """The model of this matrix, whose scores `transform` has been applied to; `limits` as in `factorize_als`.
+    """The model of this matrix, whose scores `transform` has been applied to.
+
+    engine : carries out the half-steps, and the last one; default, this process
+    limits : as in `factorize_als`
 
     Raises InputError for scores whose products pass the largest float32, or fall below the smallest.
     """
@@ -66,7 +73,7 @@ def fit_als(
         )
     with np.errstate(over="ignore", invalid="ignore"):
         W, H = start_als(user_items, k, objective, seed)
-        result = factorize_als(x, W, H, objective, n_threads=n_threads, **limits)
+        result = factorize_als(x, W, H, objective, n_threads=n_threads, engine=engine or LOCAL, **limits)
     if not (np.isfinite(result.losses[-1:]).all() and np.isfinite(result.H).all()):
         raise InputError(
             f"The scores are too large to be factorised in float32 (the largest is {x.data.max():g}): "
@@ -78,5 +85,19 @@ def fit_als(
         "objective": objective.as_json(),
         "parameters": {"transform": transform},
     }
-    rows = FoldIn(result.H, meta, compiled=True).solve(x.indptr, x.indices, x.data, n_threads)
+    if engine is None:
+        rows = FoldIn(result.H, meta, compiled=True).solve(x.indptr, x.indices, x.data, n_threads)
+    else:
+        rows = _last_rows(engine, x, Ridge(result.H, meta, kernels=True), k)
     return FactorModel(rows, result.H, user_items.users, user_items.items, x, meta), result
+
+
+def _last_rows(engine: Engine, x: Any, ridge: Ridge, k: int) -> NDArray[np.float32]:
+    """W (n_users, k), each row from its own cells alone, with the bits of `FoldIn.solve`."""
+    rows = np.zeros((x.shape[0], k), np.float32)
+    with engine.open() as at_work:
+        users, _ = at_work.sides(x, k, columns=False)
+        items, terms = ridge.equations(users.counts)
+        step = Step("ridge", (items, terms._replace(lam=terms.lam[:0])), (terms.lam,), (rows,), sums=0)
+        at_work.run(users, step)
+    return rows

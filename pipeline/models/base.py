@@ -2,15 +2,16 @@
 
 A new model is a subclass in `pipeline/models/algorithms/` and a line in `pipeline/models/registry.py`. It can then be
 trained, tuned, evaluated, registered, published and explained, and must pass `tests/models/contract.py`.
-This module imports no estimator: each is imported when it is fitted.
+No estimator is imported before it is fitted.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pipeline.errors import UsageError
 from pipeline.models.footprint import Footprint, Plan, Size
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # looking up a model's name must not load numpy
     from pipeline.data.interactions import Interactions
     from pipeline.data.matrix import UserItems
     from pipeline.models.item_snapshot import ItemTexts
+    from pipeline.models.solvers.steps import Engine
 
 __all__ = ["Algorithm", "EstimatorFacts", "Fitted", "Kind", "Needs", "OnIteration"]
 
@@ -109,6 +111,7 @@ class Algorithm(ABC):
     stands_for : name of the model that it approximates; `auto` tries it where that one is slow or too large
     baseline : whether every training is compared with it, at its default options
     searched_by_auto : whether `--algorithm auto` tries it
+    distributed : whether its fit consists of half-steps that another engine can carry out (`on`)
     ranks : whether it learns which items a user chooses; a model of ratings learns how they score what they chose
     """
 
@@ -125,12 +128,20 @@ class Algorithm(ABC):
     instead: ClassVar[tuple[str, ...]] = ()
     stands_for: ClassVar[str] = ""
     baseline: ClassVar[bool] = False
+    distributed: ClassVar[bool] = False
     searched_by_auto: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
+    _engine: Engine | None = None
 
     def told(self, texts: ItemTexts | None) -> Algorithm:
         """The same algorithm, which learns from genres of items if it needs them (`needs.genres`)."""
         return self
+
+    def on(self, engine: Engine) -> Self:
+        """The same algorithm, whose half-steps `engine` carries out; of a `distributed` one alone."""
+        same = copy(self)
+        same._engine = engine
+        return same
 
     @abstractmethod
     def fit(
@@ -174,8 +185,6 @@ class Algorithm(ABC):
     @abstractmethod
     def footprint(self, size: Size, plan: Plan) -> Footprint:
         """Memory and time of the fit."""
-
-    # ---- names ------------------------------------------------------------------------------
 
     @property
     def key(self) -> str:

@@ -13,7 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, check_non_negative
 
+from pipeline.models.solvers.engine import LOCAL
 from pipeline.models.solvers.iterations import Factorization
+from pipeline.models.solvers.steps import Engine
 
 __all__ = ["Draws", "FactorEstimator", "checked_start", "warn_of_idle_start"]
 
@@ -28,10 +30,16 @@ class FactorEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     tol: float
     max_iter: int
     _draws: Draws | None = None
+    _engine: Engine = LOCAL
 
     def drawing(self, draws: Draws) -> Self:
         """The same estimator, which makes its start of ``init="random"`` of `draws(k)` and not of `random_state`."""
         self._draws = draws
+        return self
+
+    def on(self, engine: Engine) -> Self:
+        """The same estimator, whose half-steps `engine` carries out."""
+        self._engine = engine
         return self
 
     def inverse_transform(self, X: Any) -> Any:

@@ -26,6 +26,7 @@ from pipeline.models.solvers.half_steps import PaddedFactor, padded
 from pipeline.models.solvers.iterations import Factorization, Iterations
 from pipeline.models.solvers.nmf import Penalty, factorize_rows, fold_in
 from pipeline.models.solvers.sklearn_steps import factorize_as_sklearn
+from pipeline.models.starts import mean_of, random_factors
 
 __all__ = ["NMF"]
 
@@ -180,7 +181,7 @@ class NMF(FactorEstimator):
         del W  # the solver works on the padded copies alone
         items = PaddedFactor(padded(H.T), k)
         del H
-        return factorize_rows(X, users, items, penalty, iterations, self.accelerate, self.n_threads)
+        return factorize_rows(X, users, items, penalty, iterations, self.accelerate, self.n_threads, self._engine)
 
     def _told(self, iteration: int, loss: float) -> None:
         if self.verbose:
@@ -208,11 +209,13 @@ class NMF(FactorEstimator):
         k = n_features if self.n_components in ("auto", None) else self.n_components
         if self.init == "random" and self._draws is not None:
             W, H = self._draws(int(k))
-            size = np.sqrt(X.mean() / k)  # scikit-learn's
+            size = np.sqrt(mean_of(X) / k)  # scikit-learn's
             W, H = W.astype(X.dtype, copy=False), H.astype(X.dtype, copy=False)
             W *= size
             H *= size
             return W, H
+        if self.init == "random" and self.solver == "fast":
+            return random_factors(X, int(k), self.random_state)
         W, H = _initialize_nmf(X, k, init=self.init, random_state=self.random_state)
         return W, H
 

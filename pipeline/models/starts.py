@@ -5,18 +5,25 @@ Each number is a hash of (id, component, seed, side) by the finaliser of SplitMi
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.special import ndtri
 
+from pipeline.data.block_reader import Buffers, SideReader
+from pipeline.data.blocks import BlockFolder
 from pipeline.data.id_map import IdMap
 
-__all__ = ["half_normal_rows", "uniform_rows"]
+__all__ = ["half_normal_rows", "mean_of", "random_factors", "uniform_rows"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_DRAWN = 1 << 20  # numbers drawn at a time, in float64
+_LEAF = 1 << 20  # scores added at a time, at least 128
 _SIDES = {"users": 1, "items": 2}
 
 
@@ -60,3 +67,52 @@ def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(27))) * _SECOND
     mixed: NDArray[np.uint64] = x ^ (x >> np.uint64(31))
     return mixed
+
+
+def mean_of(X: Any) -> Any:
+    """The mean of all cells of X (m, n), of its type: `X.mean()` to the bit, without the copies that scipy makes.
+
+    X : dense, sparse, or a folder of blocks
+    """
+    if isinstance(X, BlockFolder):
+        buffers = Buffers()
+        with SideReader(X, "rows") as reader:
+            return _sum(lambda lo, hi: reader.scores(lo, hi, buffers), 0, X.cells, np.float32(1 / math.prod(X.shape)))
+    if not sparse.issparse(X):
+        return X.mean()
+    data = X.data
+    return _sum(lambda lo, hi: data[lo:hi], 0, data.size, data.dtype.type(1 / math.prod(X.shape)))
+
+
+def _sum(scores: Callable[[int, int], NDArray[Any]], lo: int, hi: int, share: Any) -> Any:
+    """Σ share·score in the order of numpy's pairwise sum of all of them, which halves an array down to 128 numbers."""
+    if hi - lo <= _LEAF:
+        return np.sum(scores(lo, hi) * share)
+    half = lo + (hi - lo) // 2 // 8 * 8
+    return _sum(scores, lo, half, share) + _sum(scores, half, hi, share)
+
+
+def random_factors(
+    X: Any, k: int, random_state: int | np.random.RandomState | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """W (m, k) and H (k, n): the bits of scikit-learn's ``init="random"``, in the memory of the factors alone.
+
+    |N(0, 1)| numbers times √(mean of X / k).
+    """
+    from sklearn.utils.validation import check_random_state
+
+    (m, n), rng = X.shape, check_random_state(random_state)
+    mean = mean_of(X)
+    size = np.sqrt(mean / k)
+    H = _drawn(rng, (k, n), size, mean.dtype)
+    return _drawn(rng, (m, k), size, mean.dtype), H
+
+
+def _drawn(rng: np.random.RandomState, shape: tuple[int, int], size: Any, dtype: Any) -> NDArray[Any]:
+    out = np.empty(shape, dtype)
+    flat = out.reshape(-1)
+    for start in range(0, flat.size, _DRAWN):
+        part = flat[start : start + _DRAWN]
+        part[:] = rng.standard_normal(size=part.size)
+    np.abs(np.multiply(out, size, out=out), out=out)
+    return out

@@ -210,8 +210,8 @@ class WeightedNMF(FactorEstimator):
         W, H = self._start(X, objective, W, H)
         result = factorize_weighted(
             X, W, H, objective,
-            max_iter=self.max_iter, tol=self.tol, n_threads=self.n_threads, on_iteration=self.callback,
-            keep_interrupted=self.keep_interrupted,
+            max_iter=self.max_iter, tol=self.tol, n_threads=self.n_threads, engine=self._engine,
+            on_iteration=self.callback, keep_interrupted=self.keep_interrupted,
         )  # fmt: skip
         if not (math.isfinite(result.loss) and np.isfinite(result.W).all() and np.isfinite(result.H).all()):
             raise ValueError(f"The scores are too large for {X.dtype} (the largest is {X.data.max():g}): scale them")

@@ -8,6 +8,7 @@ from pipeline.options.columns import FileFormat, OnBadRows, OnNegative, RowOptio
 from pipeline.options.engine import EngineOptions
 from pipeline.options.evaluate import EvaluateOptions, as_ks
 from pipeline.options.limits import DataLimits, PromotionLimits
+from pipeline.options.monitoring import DriftLimits, DriftOptions, NotifyOptions
 from pipeline.options.names import Names
 from pipeline.options.publish import ScoreOptions, UnknownUsers
 from pipeline.options.read import ReadOptions, Source
@@ -17,12 +18,15 @@ from pipeline.options.tune import TuneMetric, TuneOptions
 
 __all__ = [
     "DataLimits",
+    "DriftLimits",
+    "DriftOptions",
     "Duplicates",
     "EngineOptions",
     "EvaluateOptions",
     "FileFormat",
     "Init",
     "Names",
+    "NotifyOptions",
     "OnBadRows",
     "OnInterrupt",
     "OnNegative",

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.options.base import Options, OptionType, section_of, types_of
 from pipeline.options.engine import EngineOptions
 from pipeline.options.limits import DataLimits, PromotionLimits
+from pipeline.options.monitoring import DriftLimits, DriftOptions
 from pipeline.options.names import Names
 from pipeline.options.publish import ScoreOptions
 from pipeline.options.read import ReadOptions
@@ -19,7 +20,7 @@ __all__ = ["CLASSES", "FileOption", "json_schema", "sections"]
 
 CLASSES: tuple[type[Options], ...] = (
     ReadOptions, TrainOptions, TuneOptions, DataLimits, PromotionLimits, ScoreOptions, ServeOptions, EngineOptions,
-    Names,
+    DriftOptions, DriftLimits, Names,
 )  # fmt: skip
 
 

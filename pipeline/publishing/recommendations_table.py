@@ -52,6 +52,7 @@ class RecommendationsTable:
     ----------
     names : of the model whose table it is
     source_name : the source of the model's interactions; "" if it is not known
+    at_ms : when the set is generated, milliseconds since 1970, where days are simulated; default, the server's clock
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class RecommendationsTable:
         run_id: str,
         names: Names = DEFAULT,
         source_name: str = "",
+        at_ms: int | None = None,
     ) -> None:
         self._warehouse = warehouse
         self._source_name = source_name
@@ -78,7 +80,7 @@ class RecommendationsTable:
             warehouse.ddl(sql.load(name).text)
         published_tables.create_log(warehouse)
         # The server's clock: which set is newer must not depend on who made it.
-        self._at_ms = self._now()
+        self._at_ms = self._now() if at_ms is None else at_ms
         self.staged = published_tables.staged_name(self._at_ms, run_id, names)
         self._log("started")
         types = {"user_type": CLICKHOUSE_TYPE[user_kind], "item_type": CLICKHOUSE_TYPE[item_kind]}

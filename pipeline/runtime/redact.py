@@ -14,6 +14,8 @@ __all__ = ["Mask", "address_of_store", "store_shown", "without_secrets"]
 
 # Names of variables whose whole value is a secret, and of variables with an address that may hold one before the @.
 _SECRET = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
+# Targets of alerts: a webhook's path is its secret.
+_TARGETS = re.compile(r"NOTIFY$", re.IGNORECASE)
 # id:key,id:key
 _KEYS = re.compile(r"SIGNING_KEYS$", re.IGNORECASE)
 _ADDRESS = re.compile(r"URI|URL|DSN|WAREHOUSE|PROXY|ENDPOINT|DATABASE", re.IGNORECASE)
@@ -21,6 +23,7 @@ _USERINFO = re.compile(r"://(?!user:password@)[^/\s@'\"]*@")  # user:password@ i
 # A password in a query string, or in an option on another program's command line.
 _OPTION = re.compile(r"((?:pass\w*|pwd|token|secret|\w*key)(?:=|\s+))[^\s&'\"]+", re.IGNORECASE)
 _STORES = ("http", "https", "sqlite", "file", "postgresql", "mysql", "mssql", "databricks")
+_SECRET_PATH = 8  # characters; a shorter path of a webhook is a word
 _LEAST = 3  # a shorter secret would mask half a text; so would these words
 _WORDS = frozenset(("true", "false", "none", "yes", "user", "rankline", "mlflow", "default", "admin", "root"))
 
@@ -35,6 +38,8 @@ class Mask:
                 secrets.add(value)
             elif _KEYS.search(name):
                 secrets |= {part.rpartition(":")[2] for part in re.split(r"[,\s]+", value)}
+            elif _TARGETS.search(name):
+                secrets |= set(_of_targets(value))
             elif _ADDRESS.search(name):
                 before, separator, _ = value.rpartition("@")
                 if separator:
@@ -54,6 +59,18 @@ class Mask:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return _OPTION.sub(r"\1***", _USERINFO.sub("://***@", text))
+
+
+def _of_targets(text: str) -> Iterator[str]:
+    """User, password, path and query of each address of a text."""
+    for address in text.split():
+        after = address.partition("://")[2]
+        host = re.split(r"[/?]", after, maxsplit=1)[0]
+        userinfo = host.rpartition("@")[0]
+        yield from (userinfo, userinfo.partition(":")[2])
+        if address.lower().startswith(("http", "slack")):
+            path = after[len(host) :].strip("/?")
+            yield from (part for part in (path, path.rpartition("/")[2]) if len(part) >= _SECRET_PATH)
 
 
 def address_of_store(uri: str) -> str:

@@ -25,7 +25,9 @@ from pipeline.models.members import copy_saved_model
 from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
+from pipeline.serving.agent_alerts import keep_watch
 from pipeline.serving.baseline import keep_items
+from pipeline.serving.drift_snapshot import DriftSnapshot
 from pipeline.serving.job_runner import JobRunner
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import metrics
@@ -57,6 +59,7 @@ class Agent:
         self._config, self._stopping = config, stopping
         self._folder = LiveFolder(config.live, config.model)
         self._snapshot = ModelSnapshot(self._folder, config.model)
+        self._drift = DriftSnapshot(self._folder, config.model)
         self._jobs = JobRunner(config, self._folder, self._look_again, self._snapshot, stopping)
         self._opened = self._checked = False
         self._fault = ""
@@ -70,6 +73,7 @@ class Agent:
             self.look()
             if self._opened:
                 self._snapshot.refresh()
+                self._drift.refresh()
             until = time.monotonic() + self._config.options.poll_seconds
             self._jobs.visit()
             while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(_JOB_SECONDS, left)):
@@ -271,6 +275,7 @@ def run_agent(config: ServiceConfig) -> None:
     threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
     for one in config.every:
         threading.Thread(target=keep_in_touch, args=(one, stopping), daemon=True).start()
+        threading.Thread(target=keep_watch, args=(one, stopping), daemon=True).start()
         if one.redis is not None:
             folder = LiveFolder(one.live, one.model)
             threading.Thread(target=keep_published, args=(folder, one.redis, stopping), daemon=True).start()

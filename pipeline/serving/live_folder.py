@@ -10,7 +10,7 @@ agent.json         what the agent saw at its last look
 warehouse.json     what it saw at its last visit to a warehouse that is a server
 jobs.db            what workers ask of the agent: `JobTable`
 jobs/              what the processes of jobs print
-snapshots/         what the agent has read for the workers: models.json, training.json, comparisons
+snapshots/         what the agent has read for the workers: models.json, training.json, drift.json, comparisons
 interactions.db    new interactions, and beside it a copy of who was forgotten
 keys.json          hashes of API keys
 sessions.db        hashes of the page's sessions
@@ -110,6 +110,7 @@ class LiveFolder:
         self.agent_path, self.metrics = root / "agent.json", root / "metrics"
         self.jobs_path, self.jobs, self.snapshots = root / "jobs.db", root / "jobs", root / "snapshots"
         self.models_snapshot, self.training_snapshot = self.snapshots / "models.json", self.snapshots / "training.json"
+        self.drift_snapshot = self.snapshots / "drift.json"
         self.interactions_path, self.keys_path = host / "interactions.db", host / "keys.json"
         self.sessions_path = host / "sessions.db"
 

@@ -112,13 +112,18 @@ def _of_source(family: Metric, source: str) -> float:
     return sum(sample.value for sample in family.samples if sample.labels.get("source") == source)
 
 
-def exposition(extra: Mapping[str, tuple[str, float]], infos: Sequence[Mapping[str, str]]) -> bytes:
+def exposition(
+    extra: Mapping[str, tuple[str, float]],
+    infos: Sequence[Mapping[str, str]],
+    labelled: Mapping[str, tuple[str, Mapping[str, float]]] | None = None,
+) -> bytes:
     """All processes' metrics as Prometheus text.
 
     Parameters
     ----------
     extra : name → help and value of gauges that are read at the scrape
     infos : labels of ``rankline_model_info``, of each model
+    labelled : name → help, and value by the label `statistic`
     """
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.core import GaugeMetricFamily
@@ -146,6 +151,11 @@ def exposition(extra: Mapping[str, tuple[str, float]], infos: Sequence[Mapping[s
                 yield GaugeMetricFamily("rankline_user_coverage", "Share of lists for users who are known.", known)
             for name, (text, value) in extra.items():
                 yield GaugeMetricFamily(name, text, value)
+            for name, (text, values) in (labelled or {}).items():
+                gauge = GaugeMetricFamily(name, text, labels=["statistic"])
+                for statistic, value in values.items():
+                    gauge.add_metric([statistic], value)
+                yield gauge
             if infos:
                 family = GaugeMetricFamily("rankline_model_info", "The served model.", labels=list(infos[0]))
                 for info in infos:

@@ -41,6 +41,8 @@ class ServiceConfig:
     environment : the variables that it was started with; it may hold passwords
     redis : where Redis is, as the second cache; None without it
     others : of further models, which the same processes serve
+    notify : targets of alerts, which may hold secrets; `alerts` is the folder of what was sent
+    notify_hours, max_log_age_hours, max_table_age_hours : as the options of these names
     """
 
     options: ServeOptions
@@ -53,6 +55,11 @@ class ServiceConfig:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     redis: RedisAddress | None = None
     others: tuple[ServiceConfig, ...] = ()
+    notify: tuple[str, ...] = field(default=(), repr=False)
+    alerts: Path | None = None
+    notify_hours: float = 20.0
+    max_log_age_hours: float | None = None
+    max_table_age_hours: float | None = None
 
     @property
     def every(self) -> tuple[ServiceConfig, ...]:

@@ -24,7 +24,7 @@ from pipeline.runtime.file_lock import FileLock
 from pipeline.shipping.ledger import LEDGER, record, watermark
 from pipeline.warehouse import Warehouse, sql
 
-__all__ = ["Shipped", "raw_columns", "ship", "shipping_lock"]
+__all__ = ["RATINGS", "WATCHED", "Shipped", "is_there", "raw_columns", "ship", "shipping_lock"]
 
 RATINGS, WATCHED = "raw.ratings", "raw.watched_movies"
 _AT = {RATINGS: "rated_at", WATCHED: "watched_at"}
@@ -163,9 +163,9 @@ class _Sending:
         self._warehouse.insert(table, arrow, token=token, async_insert=0)
         # The engine notes a token before it adds the rows. If it was killed in between, it takes the token for a
         # second one, and the rows are not there.
-        if self._sent_before and not self._is_there(table, rows[0]):
+        if self._sent_before and not is_there(self._warehouse, rows[0]):
             self._warehouse.insert(table, arrow, token=f"{token}:2", async_insert=0)
-            if not self._is_there(table, rows[0]):
+            if not is_there(self._warehouse, rows[0]):
                 raise QueryError(f"{self._warehouse.address} took rows into {table}, and they are not there")
 
     def _arrow(self, table: str, rows: Sequence[Logged]) -> pa.Table:
@@ -188,17 +188,6 @@ class _Sending:
                 f"Nothing of it was shipped; give the raw tables columns that hold it"
             ) from None
 
-    def _is_there(self, table: str, row: Logged) -> bool:
-        at_ms = round((row.at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)
-        parameters = {
-            "table": table.removeprefix("raw."),
-            "at_column": _AT[table],
-            "user_id": str(row.user_id),
-            "movie_id": str(row.item_id),
-            "at": at_ms,
-        }
-        return bool(self._warehouse.rows(sql.load("queries/interaction_there").text, parameters)[0]["n"])
-
     def _without_forgotten(self, rows: Sequence[Logged]) -> list[Logged]:
         """The rows without those of users whom the warehouse has as forgotten; the log forgets them, too."""
         gone = _forgotten_of(rows, self._suppressed)
@@ -214,6 +203,20 @@ class _Sending:
             self._say(
                 "a user was forgotten while their interactions were on the way: run rankline forget --again --yes"
             )
+
+
+def is_there(warehouse: Warehouse, row: Logged) -> bool:
+    """Whether the raw tables have the interaction. Raises QueryError where the table is missing."""
+    table = WATCHED if row.rating is None else RATINGS
+    at_ms = round((row.at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)
+    parameters = {
+        "table": table.removeprefix("raw."),
+        "at_column": _AT[table],
+        "user_id": str(row.user_id),
+        "movie_id": str(row.item_id),
+        "at": at_ms,
+    }
+    return bool(warehouse.rows(sql.load("queries/interaction_there").text, parameters)[0]["n"])
 
 
 def _forgotten_of(rows: Sequence[Logged], suppressed: SuppressedUsers) -> set[int | str]:

@@ -25,19 +25,38 @@ from pipeline.publishing.user_blocks import UserBlock
 from pipeline.ranking.rules import Rules
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.files import advice_for, reason_of
+from pipeline.spark.executors import check_executors
 from pipeline.spark.failures import as_rankline_error
 from pipeline.spark.scoring_job import ScoringJob, metadata_digest
 from pipeline.spark.scoring_task import score_blocks
+from pipeline.spark.session import spark_session
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["rank_on", "scoring_job", "users_a_block"]
+__all__ = ["open_scoring", "rank_on", "scoring_job", "users_a_block"]
 
 # Users of a block: some blocks for each core, so that none waits long for another; large ones cost less a user.
 _BLOCKS_A_CORE, _FEWEST, _MOST = 4, 1024, 16384
 _MOST_PARTITIONS = 10_000
 _BETWEEN_LOOKS = 0.02  # seconds
+
+
+@contextmanager
+def open_scoring(
+    master: str | None, scorer: Scorer, rules: Rules, k: int, lineage: Lineage, shared: Path, lists: Path | None = None
+) -> Iterator[tuple[SparkSession, ScoringJob, tuple[str, ...]]]:
+    """A session whose executors have been looked at, the files of a scoring, and what is to be said of both.
+
+    Parameters as `scoring_job`. Raises UsageError, InputError and ServerError, as `check_executors`, too.
+    """
+    with spark_session(master, "rankline score") as session:
+        _make(shared)
+        n, notes = check_executors(session, shared)
+        context = session.sparkContext
+        said = f"Spark {context.version} at {context.master}: {n} executor(s), {context.defaultParallelism} core(s)"
+        with scoring_job(session, scorer, rules, lineage, k, shared, lists) as job:
+            yield session, job, (*notes, said)
 
 
 @contextmanager
@@ -64,8 +83,8 @@ def scoring_job(
     if scorer.folder is None:
         raise UsageError("A model that was not read from a folder can't be scored on Spark: save it first")
     with ExitStack() as stack:
+        _make(shared)
         try:
-            shared.mkdir(parents=True, exist_ok=True)
             scratch = tempfile.TemporaryDirectory(prefix="score-", dir=shared, ignore_cleanup_errors=True)
             folder = Path(stack.enter_context(scratch)).resolve()
             model = scorer.folder.resolve()
@@ -79,10 +98,21 @@ def scoring_job(
             digest = metadata_digest(scorer.folder)
             job = ScoringJob(folder, model, digest, lists, k, lineage.generated_at_ms, lineage, *most)
         except OSError as error:
-            reason = " ".join(reason_of(error).split())[:200]
-            raise ServerError(f"The files for the executors can't be written ({reason}); {advice_for(error)}") from None
+            raise _unwritable(error) from None
         job.write(rules)
         yield job
+
+
+def _make(shared: Path) -> None:
+    try:
+        shared.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(error) from None
+
+
+def _unwritable(error: OSError) -> ServerError:
+    reason = " ".join(reason_of(error).split())[:200]
+    return ServerError(f"The files for the executors can't be written ({reason}); {advice_for(error)}")
 
 
 def _copy_of(model: Path, folder: Path) -> Path:

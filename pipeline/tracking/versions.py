@@ -32,7 +32,7 @@ __all__ = [
 
 SHOWN = 100  # versions
 KEPT_CHAMPIONS = 3  # the champion and the two before it: where a rollback may have to go
-_LEFT_OUT = ("baseline/", "segment/", "band/", "data/")
+_LEFT_OUT = ("baseline/", "segment/", "band/", "data/", "drift/")
 _BASELINE = re.compile(r"baseline/([^/]+)/([^/]+)")
 # What the tag `promotion` of a version says, as the gate's decision.
 _DECISIONS = {

@@ -13,7 +13,7 @@ from pipeline.data.interactions import Interactions
 from pipeline.data.matrix import UserItems, to_matrix
 from pipeline.data.prepare import Preparation, PreparedInteractions, prepare_interactions
 from pipeline.data.splits import Split, holdout, make_split
-from pipeline.errors import InputError
+from pipeline.errors import InputError, UsageError
 from pipeline.evaluation.holdout import HoldoutEvaluation, evaluate_holdout
 from pipeline.evaluation.metric_names import current_names
 from pipeline.evaluation.results import Report
@@ -22,14 +22,15 @@ from pipeline.models.base import Algorithm, Fitted
 from pipeline.models.cold_items import complete, features_for
 from pipeline.models.item_features import ItemFeatures
 from pipeline.models.item_snapshot import ItemTexts
-from pipeline.models.reconstruction import all_cells_errors
+from pipeline.models.solvers.steps import Engine
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.progress import Progress, silent
 from pipeline.training.choice import Choice
+from pipeline.training.fit_report import fit_report
 from pipeline.training.stages import Stages
 
-__all__ = ["Trained", "candidate", "checked_algorithm", "split_interactions", "train"]
+__all__ = ["Trained", "candidate", "checked_algorithm", "require_distributed", "split_interactions", "train"]
 
 _FITS = ("holdout's fit", "fit")
 
@@ -76,10 +77,17 @@ class Trained:
         return None if facts is None else registry.rebuild_estimator(asdict(facts), self.losses, self.model)
 
 
-def train(x: Interactions, spec: TrainOptions, progress: Progress = silent, texts: ItemTexts | None = None) -> Trained:
+def train(
+    x: Interactions,
+    spec: TrainOptions,
+    progress: Progress = silent,
+    texts: ItemTexts | None = None,
+    engine: Engine | None = None,
+) -> Trained:
     """Evaluate the model on a holdout, then fit the final model on all interactions.
 
     texts : genres and tags of items, for `spec.cold_items` and for a model that learns from genres
+    engine : carries out the half-steps; default, this process
 
     Raises
     ------
@@ -90,7 +98,7 @@ def train(x: Interactions, spec: TrainOptions, progress: Progress = silent, text
     InputError
         For a model, a split or a half-life that needs times, where the data has none; for cold items without genres.
     """
-    algorithm = checked_algorithm(spec).told(texts)
+    algorithm = checked_algorithm(spec, engine).told(texts)
     stages = Stages()
     with stages("matrix"):
         progress("matrix", 0, None)
@@ -114,7 +122,7 @@ def train(x: Interactions, spec: TrainOptions, progress: Progress = silent, text
     report = report | Report(messages=fitted.messages)
     with stages("measure"):
         progress("measure", 0, None)
-        report = report | _fit_report(algorithm, matrix, fitted)
+        report = report | fit_report(algorithm, matrix, fitted)
     report = report | Report(messages=_ending(fitted, spec))
 
     report = replace(report, metrics=current_names(report.metrics))  # the headline first
@@ -143,11 +151,27 @@ def _facts(algorithm: Algorithm, fitted: Fitted, matrix: UserItems) -> dict[str,
     }
 
 
-def checked_algorithm(spec: TrainOptions) -> Algorithm:
-    """The algorithm of `spec`. Raises UsageError for an unknown name, and for options that it does not have."""
+def checked_algorithm(spec: TrainOptions, engine: Engine | None = None) -> Algorithm:
+    """The algorithm of `spec`, fitted by `engine`.
+
+    Raises UsageError for an unknown name, for options that it does not have, and for one that no engine can fit.
+    """
     algorithm = registry.find(spec.algorithm)
     algorithm.check_options(spec)
-    return algorithm
+    if engine is None:
+        return algorithm
+    require_distributed(spec)
+    return algorithm.on(engine)
+
+
+def require_distributed(spec: TrainOptions) -> None:
+    """Raise UsageError where the fit of `spec` can't be carried out by an engine."""
+    able = " or ".join(other.name for other in registry.algorithms() if other.distributed)
+    if spec.is_auto or not registry.find(spec.algorithm).distributed or spec.solver != TrainOptions.solver:
+        raise UsageError(
+            f"--algorithm {spec.algorithm} with --solver {spec.solver} runs in one process: --engine local, or "
+            f"--algorithm {able} with --solver {TrainOptions.solver}"
+        )
 
 
 def candidate(x: PreparedInteractions, spec: TrainOptions, progress: Progress = silent) -> tuple[Scorer, Fitted]:
@@ -267,24 +291,3 @@ def split_interactions(x: PreparedInteractions, spec: TrainOptions) -> Split:
     return make_split(
         spec.split, x, share=spec.holdout, k=spec.split_last, cutoff=spec.split_cutoff, seed=spec.random_state
     )
-
-
-def _fit_report(algorithm: Algorithm, matrix: UserItems, fitted: Fitted) -> Report:
-    metrics = {"sparsity": matrix.sparsity}
-    if algorithm.stepped:
-        metrics["n_iter"] = float(fitted.n_iter)
-    if not algorithm.reconstructs:
-        sentence = f"reconstruction_error, rmse and mae left out: scores of {algorithm.display_name} only order items"
-        return Report(metrics, (sentence,))
-    item_factors = fitted.model.item_factors
-    if len(fitted.model.items) != len(matrix.items):  # without items that have no interactions
-        item_factors = np.ascontiguousarray(item_factors[:, fitted.model.items.rows(matrix.items.values)])
-    errors = all_cells_errors(matrix.scores, fitted.model.user_factors, item_factors)
-    measured = {"reconstruction_error": float(errors.reconstruction_error), "rmse": float(errors.rmse)}
-    messages: tuple[str, ...] = ()
-    if errors.mae is None:
-        messages = ("mae over all cells left out: it takes factors without negative values",)
-    else:
-        measured["mae"] = float(errors.mae)
-    observed = {"observed_rmse": errors.observed.rmse, "observed_mae": errors.observed.mae}
-    return Report({**measured, **observed, **metrics}, messages)

@@ -14,7 +14,7 @@ from pipeline.errors import InputError, MissingColumnsError
 from pipeline.warehouse.client import Warehouse
 from pipeline.warehouse.sql import Sql, described
 
-__all__ = ["column_types", "id_as", "id_kind", "quoted", "read_as", "seen_ids"]
+__all__ = ["column_types", "id_as", "id_kind", "quoted", "read_as", "seen_ids", "time_as"]
 
 _WRAPPED = re.compile(r"(?:Nullable|LowCardinality|SimpleAggregateFunction)\((.*)\)", re.DOTALL)
 _INTEGER = re.compile(r"U?Int(?:8|16|32|64)")
@@ -92,6 +92,16 @@ def seen_ids(warehouse: Warehouse, query: Sql, user_kind: str, item_kind: str) -
     if missing := [name for name in ("user_id", "item_id") if name not in types]:
         raise MissingColumnsError(missing, list(types), query.name)
     return id_as("user_id", types["user_id"], user_kind), id_as("item_id", types["item_id"], item_kind)
+
+
+def time_as(name: str, kind: str) -> str:
+    """An expression for the times of a column as DateTime64. Raises InputError where the type is none of times."""
+    plain, column = unwrapped(kind), quoted(name)
+    if _TIME.fullmatch(plain):
+        return column
+    if _DAY_OR_SECOND.fullmatch(plain):
+        return f"toDateTime64({column}, 3, 'UTC')"
+    raise InputError(f"Column {name!r} is {kind}, and a time is a Date, DateTime or DateTime64: cast it in the query")
 
 
 def read_as(name: str, kind: str, role: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,15 @@ __all__ = [
     "described",
     "few_of",
     "first_of",
+    "first_times",
     "insert_seen",
     "load",
     "load_all",
     "ordered_seen",
+    "over",
     "read_query",
     "selected",
+    "sets_together",
     "size_of",
 ]
 
@@ -164,3 +167,35 @@ def insert_seen(query: Sql, user: str, item: str) -> Sql:
     """The same pairs, inserted into the table `seen` (a parameter) of analytics, which sorts them."""
     pairs = ordered_seen(query, user, item)
     return Sql(f"INSERT INTO analytics.{{seen:Identifier}} {pairs.text.removesuffix(' ORDER BY u, i')}", pairs.name)
+
+
+def first_times(query: Sql, user: str, item: str, at: str) -> Sql:
+    """Each pair of user and item of a query once (user_id, item_id), with its first time (at_ms, since 1970).
+
+    Parameters
+    ----------
+    user, item : expressions for the ids (`column_types.id_as`)
+    at : an expression for a DateTime64 (`column_types.time_as`); rows where one of the three is NULL are left out
+    """
+    text = (
+        "SELECT assumeNotNull(u) AS user_id, assumeNotNull(i) AS item_id, "  # noqa: S608
+        "toUnixTimestamp64Milli(min(assumeNotNull(t))) AS at_ms FROM "
+        f"(SELECT {user} AS u, {item} AS i, {at} AS t FROM (\n{query.text}\n)) "
+        "WHERE u IS NOT NULL AND i IS NOT NULL AND t IS NOT NULL GROUP BY user_id, item_id"
+    )
+    return Sql(text, query.name)
+
+
+def over(statement: Sql, inputs: Mapping[str, Sql]) -> Sql:
+    """A statement over queries that it knows by these names, as if they were tables."""
+    named = ", ".join(f"{name} AS (\n{query.text}\n)" for name, query in inputs.items())
+    return Sql(f"WITH {named} SELECT * FROM (\n{statement.text}\n)", statement.name)  # noqa: S608
+
+
+def sets_together(n: int) -> Sql:
+    """The rows of n published sets, whose tables are the parameters table0, table1, …, each with its time."""
+    one = (
+        "SELECT user_id, rank, item_id, toUnixTimestamp64Milli(generated_at) AS set_ms "
+        "FROM analytics.{{table{number}:Identifier}}"
+    )
+    return Sql("\nUNION ALL\n".join(one.format(number=number) for number in range(n)), "published sets")

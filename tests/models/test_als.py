@@ -75,8 +75,8 @@ def iterates(monkeypatch):
     pairs = []
     half_step = als._half_step
 
-    def watched(threads, solved, fixed, objective, k):
-        sums = half_step(threads, solved, fixed, objective, k)
+    def watched(engine, solved, fixed, objective, k):
+        sums = half_step(engine, solved, fixed, objective, k)
         pairs.append((fixed.rows[:, :k].astype(float), solved.rows[:, :k].T.astype(float)))
         return sums
 

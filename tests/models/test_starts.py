@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn import decomposition
+from sklearn.decomposition._nmf import _initialize_nmf
 from support.contract_data import make_interactions
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
 from pipeline.data.matrix import to_matrix
 from pipeline.data.prepare import prepare_interactions
+from pipeline.models import starts
 from pipeline.models.nmf import NMF
 from pipeline.models.registry import find
-from pipeline.models.starts import half_normal_rows
+from pipeline.models.starts import half_normal_rows, mean_of, random_factors
 from pipeline.models.weighted_nmf import WeightedNMF
 from pipeline.options import TrainOptions
 
@@ -93,3 +95,17 @@ def test_the_estimator_and_the_solver_of_scikit_learn_keep_its_draw():
 def make_dense() -> np.ndarray:
     rng = np.random.default_rng(3)
     return np.where(rng.random((30, 20)) < 0.4, rng.integers(1, 6, (30, 20)), 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("form", ["csr", "csc", "dense"])
+def test_the_random_start_has_the_bits_of_scikit_learns(monkeypatch, form, dtype):
+    monkeypatch.setattr(starts, "_LEAF", 128)
+    x = sparse.random(290, 170, 0.1, "csr", dtype, rng=np.random.default_rng(0))
+    given = x.toarray() if form == "dense" else x.asformat(form)
+    assert mean_of(given) == given.mean()
+    assert mean_of(given).dtype == dtype
+    theirs = _initialize_nmf(given, 6, init="random", random_state=5)
+    for ours, expected in zip(random_factors(given, 6, 5), theirs, strict=True):
+        assert ours.dtype == dtype
+        assert np.array_equal(ours, expected)

@@ -21,11 +21,11 @@ from pipeline.errors import UsageError
 from pipeline.models import weighted_nmf
 from pipeline.models.objective import Objective
 from pipeline.models.solvers import half_steps, weighted, weighted_half_steps
+from pipeline.models.solvers.engine import LOCAL
 from pipeline.models.solvers.nmf import factorize
 from pipeline.models.solvers.weighted import factorize_weighted, fold_in_weighted, mean_score
 from pipeline.models.solvers.weighted_half_steps import WeightedFactor, WeightedHalf
 from pipeline.models.weighted_nmf import start_weighted
-from pipeline.runtime.threads import ThreadPool
 
 BIASED = Objective(0.0, 0.0, 0.3, 0.2, biases=True, bias_prior=1.6)
 OBJECTIVES = [
@@ -58,9 +58,9 @@ def halved(X, W, H, o, sweeps, items):
     half = WeightedHalf.of(X, k, o, items=items)
     facing = WeightedHalf.of(X.T.tocsr(), k, o, items=not items)
     mine, other = WeightedFactor.of(np.ascontiguousarray(W)), WeightedFactor.of(np.ascontiguousarray(H.T))
-    with ThreadPool(1) as threads:
-        facing.keep(threads, other, other.new, other.own, 0.0)
-        value = half.sweep(threads, other, mine.own, mine.new, sweeps)
+    with LOCAL.open(1) as engine:
+        facing.keep(engine.threads, other, other.new, other.own, 0.0)
+        value = half.sweep(engine, other, mine.own, mine.new, sweeps)
     assert not mine.new[:, k:].any()
     return mine.new[:, :k], value
 

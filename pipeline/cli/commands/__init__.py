@@ -28,6 +28,9 @@ from pipeline.cli.commands import (  # noqa: F401
     show,
     why,
     diff,
+    drift,
+    backup,
+    restore,
 )
 # isort: on
 

@@ -10,6 +10,7 @@ from pipeline.cli.command import RECOMMENDATIONS, Invocation, Outputs, command
 from pipeline.cli.other_names import is_debug
 from pipeline.cli.redis_cache import cache_address
 from pipeline.errors import UsageError
+from pipeline.options.monitoring import DriftLimits, NotifyOptions
 from pipeline.options.names import Names
 from pipeline.options.serve import ServeOptions
 from pipeline.runtime.redis_address import RedisAddress
@@ -23,11 +24,11 @@ _NEEDS = ("fastapi", "uvicorn", "uvloop", "httptools", "orjson", "cachetools", "
     "serve",
     panel=RECOMMENDATIONS,
     examples=("rankline serve", "rankline serve --port 9000 --workers 4 --item-fields title,genres"),
-    specs=(ServeOptions,),
+    specs=(ServeOptions, NotifyOptions),
     json_option=False,
     named=True,
 )
-def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
+def _serve(run: Invocation, spec: ServeOptions, telling: NotifyOptions) -> Outputs:
     """Answer over HTTP: lists by the champion, and new interactions.
 
     It follows the champion: a version that is promoted is served within seconds, without a failed request. While none
@@ -40,6 +41,8 @@ def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
     # Each request is short and runs on one core: threads of BLAS would only be in one another's way.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    from pipeline.config import options_from
+    from pipeline.monitoring.notify_targets import parse_target
     from pipeline.serving.service import ServiceConfig
     from pipeline.serving.supervisor import serve
 
@@ -48,6 +51,9 @@ def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
         run.reporter.say("tracebacks are shown: DEBUG is set")
     live, redis = (spec.live_dir or settings.live_path).absolute(), _redis(spec)
     also = [Names(name.strip()) for name in (spec.also or "").split(",") if name.strip()]
+    limits = options_from(DriftLimits, settings.config, os.environ)
+    for target in telling.targets:
+        parse_target(target)  # said now, and not by the agent
     config, *others = (
         ServiceConfig(
             spec,
@@ -59,6 +65,11 @@ def _serve(run: Invocation, spec: ServeOptions) -> Outputs:
             None if settings.config is None else settings.config.path.absolute(),
             environment,
             redis,
+            notify=telling.targets,
+            alerts=settings.state_path,
+            notify_hours=telling.notify_hours,
+            max_log_age_hours=limits.max_log_age_hours,
+            max_table_age_hours=limits.max_table_age_hours,
         )
         for named in map(settings.named, (settings.names, *also))
     )

@@ -94,8 +94,10 @@ class InteractionsBuilder:
         """Rows that are not among the interactions."""
         return len(self._bad)
 
-    def begin(self, file: str, form: IdForm, columns: Columns, row_word: str, *, one_of_many: bool = False) -> None:
-        """Go on with another file, whose rows are numbered from 1."""
+    def begin(
+        self, file: str, form: IdForm, columns: Columns, row_word: str, *, one_of_many: bool = False, first: int = 1
+    ) -> None:
+        """Go on with another file, whose rows are numbered from `first`."""
         self._flush()
         if self._times is not None:
             try:
@@ -104,7 +106,7 @@ class InteractionsBuilder:
                 raise InputError(f"{self._place()}{error}") from None
         self.columns, self.form, self.row_word = columns, form, row_word
         self._file = (self._file[0] + 1, file if one_of_many else "")
-        self._next = 1
+        self._next = first
         for ids in self._ids:
             ids.form = form
 

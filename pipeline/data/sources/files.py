@@ -17,9 +17,14 @@ from pipeline.data.sources.json import read_json
 from pipeline.data.sources.lines import open_bytes, refuse_packed
 from pipeline.errors import InputError, UsageError
 
-__all__ = ["FileForm", "Format", "format_of", "read_file"]
+__all__ = ["FileForm", "Format", "ReadFiles", "format_of", "read_file", "read_parquet"]
 
 _BATCH_ROWS = 1 << 16
+
+# As `read_file`, with all that it takes by position.
+ReadFiles = Callable[
+    [Sequence[Path], Columns, str | None, OnBadRows, Callable[[int], None] | None, FileForm], ReadResult
+]
 
 
 def read_file(
@@ -91,7 +96,7 @@ def _read(
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{where} is empty: it needs columns and rows")
     if kind == "parquet":
-        _read_parquet(path, where, builder, progress)
+        read_parquet(path, where, builder, progress)
         return
     with open_bytes(path, form.encoding) as stream:
         if kind == "csv":
@@ -115,8 +120,14 @@ def _check_form(kind: Format, form: FileForm) -> None:
         raise UsageError(f"{', '.join(given)}: of CSV files, and this is {kind}; leave it out")
 
 
-def _read_parquet(path: Path, where: str, builder: InteractionsBuilder, progress: Callable[[int], None] | None) -> None:
-    """Give every row of a Parquet file to the builder; only the wanted columns are read."""
+def read_parquet(
+    path: Path,
+    where: str,
+    builder: InteractionsBuilder,
+    progress: Callable[[int], None] | None,
+    groups: Sequence[int] | None = None,
+) -> None:
+    """Give the rows of a Parquet file, or of some row groups, to the builder; only the wanted columns are read."""
     if path.exists() and not path.is_file():
         raise InputError(f"{where} is a pipe, and Parquet is read from its end: save it as a file first")
     with path.open("rb") as raw:
@@ -130,7 +141,7 @@ def _read_parquet(path: Path, where: str, builder: InteractionsBuilder, progress
         with pq.ParquetFile(path, **options) as file:
             names = file.schema_arrow.names
             wanted = [names[i] for i in builder.choose(names).positions.values()]
-            for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
+            for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=wanted):
                 builder.add(batch)
                 if progress is not None:
                     progress(builder.n_rows)

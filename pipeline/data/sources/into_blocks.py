@@ -67,7 +67,11 @@ def read_into_blocks(
     def made() -> BlocksBuilder:
         return BlocksBuilder(columns or Columns(), on_bad_rows, query.name, duplicates, scratch or folder)
 
-    return stream_rows(warehouse, query, columns or Columns(), made, lambda builder: builder.write(folder), progress)
+    def write(builder: BlocksBuilder) -> BlockFolder:
+        return builder.write(folder)
+
+    matrix: BlockFolder = stream_rows(warehouse, query, columns or Columns(), made, write, progress)
+    return matrix
 
 
 def ids_of(matrix: BlockFolder) -> tuple[IdMap, IdMap]:

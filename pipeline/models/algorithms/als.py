@@ -50,6 +50,7 @@ class ALSAlgorithm(SizedAlgorithm):
         together={"regularization": "n_components"},  # more factors help only with more regularisation
     )
     stepped = True
+    distributed = True
 
     def fit(
         self,
@@ -81,7 +82,7 @@ class ALSAlgorithm(SizedAlgorithm):
         model, result = fit_als(
             user_items, k, objective, options.random_state,
             transform=options.transform, n_threads=options.threads, max_iter=options.max_iter, tol=float(options.tol),
-            on_iteration=on_iteration, keep_interrupted=options.on_interrupt == "keep",
+            on_iteration=on_iteration, keep_interrupted=options.on_interrupt == "keep", engine=self._engine,
         )  # fmt: skip
         facts = {"n_components_used": k}
         return Fitted(model, np.array(result.losses), result.converged, result.interrupted, facts)

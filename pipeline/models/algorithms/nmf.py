@@ -69,6 +69,7 @@ class NMFAlgorithm(Algorithm):
     needs = Needs(ratings=True)
     space = _SPACE
     stepped = True
+    distributed = True
     reconstructs = True
 
     def fit(
@@ -89,6 +90,8 @@ class NMFAlgorithm(Algorithm):
         estimator = estimator_for(options, k, on_iteration)
         if options.solver != "sklearn":  # that one begins as scikit-learn does
             estimator.drawing(partial(_draws, user_items, options.random_state))
+        if self._engine is not None:
+            estimator.on(self._engine)
         w = fit_estimator(estimator, x)
         h = np.ascontiguousarray(estimator.components_)
         meta = {

@@ -39,6 +39,11 @@ class Ridge:
         if self.objective.l1_ratio or self.objective.biases:
             raise ArtifactError("A model that is folded in by ridge has neither L1 nor biases, and this one has")
 
+    def equations(self, counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], RowTerms]:
+        """The items' rows (n_items, width), and what `kernels.ridge` takes besides cells, for users of so many (n,)."""
+        rows, gram = self._items.get()
+        return rows, self._terms(counts, gram)
+
     def solve(self, cells: CsrRows, n_threads: int | None) -> NDArray[np.float32]:
         """As `way.Way.solve`."""
         rows, gram = self._items.get()

@@ -21,8 +21,10 @@ from scipy import sparse
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import AlsTerms
 from pipeline.models.objective import Objective
-from pipeline.models.solvers.half_steps import Cells, PaddedFactor, padded
+from pipeline.models.solvers.engine import LOCAL
+from pipeline.models.solvers.half_steps import PaddedFactor, padded
 from pipeline.models.solvers.iterations import Iterations
+from pipeline.models.solvers.steps import Engine, OpenEngine, Side, Step
 from pipeline.runtime.threads import ThreadPool
 
 __all__ = ["AlsResult", "factorize_als"]
@@ -44,7 +46,7 @@ class AlsResult(NamedTuple):
 
 @dataclass(eq=False)
 class _Half:
-    """One half-step: cells by row, λ of each row, and the factor that it solves for.
+    """One half-step: a side of X, λ of each row, and the factor that it solves for.
 
     Attributes
     ----------
@@ -52,18 +54,18 @@ class _Half:
     rows, spare : (rows, width) float32, the factor, and what it is rotated into
     """
 
-    cells: Cells
+    side: Side
     lam: Floats
     rows: Floats
     spare: Floats
 
     @classmethod
-    def of(cls, X: sparse.csr_matrix, start: Floats, alpha: float, objective: Objective) -> _Half:
-        n = np.diff(X.indptr).astype(np.float64)
-        weight = n + objective.unobserved_weight * (X.shape[1] - n)
+    def of(cls, side: Side, columns: int, start: Floats, alpha: float, objective: Objective) -> _Half:
+        n = side.counts.astype(np.float64)
+        weight = n + objective.unobserved_weight * (columns - n)
         rows = padded(start)
         lam = (alpha * weight**objective.reg_exponent).astype(np.float32)
-        return cls(Cells.of(X, start.shape[1]), lam, rows, np.empty_like(rows))
+        return cls(side, lam, rows, np.empty_like(rows))
 
     def gram(self, threads: ThreadPool) -> NDArray[np.float64]:
         """rowsᵀ·rows (width, width)."""
@@ -79,7 +81,14 @@ class _Half:
 
 
 def factorize_als(
-    X: sparse.csr_matrix, W: Floats, H: Floats, objective: Objective, *, n_threads: int | None = None, **limits: Any
+    X: sparse.csr_matrix,
+    W: Floats,
+    H: Floats,
+    objective: Objective,
+    *,
+    n_threads: int | None = None,
+    engine: Engine = LOCAL,
+    **limits: Any,
 ) -> AlsResult:
     """H from a start.
 
@@ -89,44 +98,51 @@ def factorize_als(
     W, H : (m, k) and (n, k) float32, the start; never altered
     objective : without L1 and biases
     n_threads : default, the cores this process may use; the result is the same for any number
+    engine : carries out the half-steps
     limits : fields of `Iterations`; they stop when √(2L) has fallen by less than tol·√(2L) in ten iterations
     """
     iterations, k, converged = Iterations(**limits), W.shape[1], False
-    users = _Half.of(X, W, objective.alpha_W, objective)
-    items = _Half.of(X.T.tocsr(), H, objective.alpha_H, objective)
     x = X.data.astype(np.float64)
     base = 0.5 * float(np.dot((1 + objective.confidence * x) * x, x))
     from threadpoolctl import threadpool_limits
 
-    # Whatever an interrupt leaves of H, each of its rows is as it was or better: the caller solves for W.
-    with threadpool_limits(1, user_api="blas"), ThreadPool(n_threads) as threads, iterations.interruptible():
-        while iterations.left and not converged:
-            _, penalty = _half_step(threads, users, items, objective, k)
-            value, _ = _half_step(threads, items, users, objective, k)
-            loss = base + value + penalty
-            iterations.add(math.sqrt(2 * max(loss, 0.0)) if math.isfinite(loss) else math.inf)
+    with threadpool_limits(1, user_api="blas"), engine.open(n_threads) as at_work:
+        by_user, by_item = at_work.sides(X, k)
+        assert by_item is not None  # noqa: S101 - asked for
+        users = _Half.of(by_user, X.shape[1], W, objective.alpha_W, objective)
+        items = _Half.of(by_item, X.shape[0], H, objective.alpha_H, objective)
+        if (state := at_work.resume(f"als {objective} {iterations.tol}", (W, H))) is not None:
+            users.rows, items.rows = state["users"], state["items"]
+            iterations.put_back(state)
             converged = iterations.stalled
-            if not math.isfinite(loss):
-                break
+        # Whatever an interrupt leaves of H, each of its rows is as it was or better: the caller solves for W.
+        with iterations.interruptible():
+            while iterations.left and not converged:
+                _, penalty = _half_step(at_work, users, items, objective, k)
+                value, _ = _half_step(at_work, items, users, objective, k)
+                loss = base + value + penalty
+                iterations.add(math.sqrt(2 * max(loss, 0.0)) if math.isfinite(loss) else math.inf)
+                converged = iterations.stalled
+                if not math.isfinite(loss):
+                    break
+                at_work.keep({"users": users.rows, "items": items.rows, "losses": iterations.losses})
     return AlsResult(np.ascontiguousarray(items.rows[:, :k].T), iterations.losses, converged, iterations.interrupted)
 
 
-def _half_step(threads: ThreadPool, solved: _Half, fixed: _Half, objective: Objective, k: int) -> tuple[float, float]:
+def _half_step(engine: OpenEngine, solved: _Half, fixed: _Half, objective: Objective, k: int) -> tuple[float, float]:
     """Set the rows of `solved`; returns Σ over them ½ x·A·x − b·x, and Σ ½λ·‖x‖²."""
     kind, width = np.float32, fixed.rows.shape[1]
-    gram = objective.unobserved_weight * fixed.gram(threads)[:k, :k]
+    gram = objective.unobserved_weight * fixed.gram(engine.threads)[:k, :k]
     if not np.isfinite(gram).all():
         return math.inf, math.inf
     eigenvalues, vectors = np.linalg.eigh(gram)
     basis, values = np.zeros((width, width), kind), np.zeros(width, kind)
     basis[:k, :k], values[:k] = vectors, np.maximum(eigenvalues, 0)
-    fixed.rotate(threads, basis)
-    solved.rotate(threads, basis)
+    fixed.rotate(engine.threads, basis)
+    solved.rotate(engine.threads, basis)
     least = kind(max(LEAST * float(values.max()), 1e-30))
     weights = kind(objective.unobserved_weight), kind(objective.confidence), kind(objective.dislike_weight)
-    terms = AlsTerms(values, *weights, solved.lam, least)
-    sums = np.zeros((len(solved.cells.cuts) - 1, 2))
-    kernel, other, rows = compiled("als").step_rows, fixed.rows, solved.rows
-    threads.run(lambda i: kernel(solved.cells.piece(i), other, terms, STEPS, rows, sums[i]), len(sums))
-    value, penalty = sums.sum(axis=0)
+    terms = AlsTerms(values, *weights, solved.lam[:0], least)
+    step = Step("als", (fixed.rows, terms, STEPS), (solved.rows, solved.lam), (solved.rows,), sums=2)
+    value, penalty = engine.run(solved.side, step).sums.sum(axis=0)
     return float(value), float(penalty)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.kernels import compiled
-from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor, StepOptions
+from pipeline.kernels.arguments import CsrRows, FixedFactor, StepOptions
+from pipeline.models.solvers.steps import OpenEngine, Side, State, Step
 from pipeline.runtime.threads import ThreadPool
 
-__all__ = ["Arrays", "Cells", "HalfStepResult", "PaddedFactor", "Sweeps", "half_step", "padded"]
+__all__ = ["Arrays", "Cells", "HalfStepResult", "PaddedFactor", "Sweeps", "cuts_of", "half_step", "padded"]
 
 Floats = NDArray[np.floating[Any]]
 Arrays = tuple[NDArray[Any], Floats]  # for `PaddedFactor.own` and `new`
@@ -29,6 +31,17 @@ def padded(columns: Floats) -> Floats:
     out = np.zeros((rows, -(-k // GROUP) * GROUP), columns.dtype)
     out[:, :k] = columns
     return out
+
+
+def cuts_of(counts: NDArray[np.integer[Any]], k: int) -> NDArray[np.int64]:
+    """Rows where the pieces begin, of about equal work, and the number of rows; from the cells of each row (rows,)."""
+    rows = counts.size
+    work = np.cumsum(counts + 2.0 * k)  # a cell costs k, a row's sweeps some 2k²
+    pieces = int(np.clip(work[-1] * k / PIECE, 1, np.clip(2**22 // k**2, 8, MOST_PIECES)))
+    inner = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces)
+    if rows > 4 * BLOCK * pieces:
+        inner = inner // BLOCK * BLOCK  # a piece's last block is then no short one
+    return np.unique(np.concatenate([[0], inner, [rows]])).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,17 +71,17 @@ class Cells:
             indices, data = X.indices.astype(np.int32, copy=False), X.data
         else:
             indptr, indices, data = np.zeros(rows + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, X.dtype)
-        work = np.cumsum(np.diff(indptr) + 2.0 * k)  # a cell costs k, a row's sweeps some 2k²
-        pieces = int(np.clip(work[-1] * k / PIECE, 1, np.clip(2**22 // k**2, 8, MOST_PIECES)))
-        inner = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces)
-        if rows > 4 * BLOCK * pieces:
-            inner = inner // BLOCK * BLOCK  # a piece's last block is then no short one
-        cuts = np.unique(np.concatenate([[0], inner, [rows]])).astype(np.int64)
-        return cls(indptr, indices, data, dense, cuts)
+        return cls(indptr, indices, data, dense, cuts_of(np.diff(indptr), k))
 
-    def piece(self, number: int) -> CsrRows:
-        """The rows of one piece, as kernels take them."""
-        return CsrRows(self.cuts[number], self.cuts[number + 1], self.indptr, self.indices, self.data)
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Stored cells of each row, (rows,)."""
+        counts: NDArray[np.int64] = np.diff(self.indptr)
+        return counts
+
+    def windows(self, number: int) -> Iterator[tuple[int, CsrRows]]:
+        """The rows of one piece: a row, and cells that go with a factor's arrays from it on. Here, all at once."""
+        yield 0, CsrRows(self.cuts[number], self.cuts[number + 1], self.indptr, self.indices, self.data)
 
 
 @dataclass(eq=False)
@@ -96,6 +109,20 @@ class PaddedFactor:
         self.scale = float(2.0 ** (np.ceil(np.log2(top)) - 2)) if top > 0 else 1.0
         self.own = np.empty(self.new.shape, np.uint16 if narrow else self.new.dtype) if apart else self.new
         self.gram = self._stored(threads)
+
+    def as_state(self, name: str) -> dict[str, Any]:
+        """What `put_back` takes: the arrays and the scale, named after the factor."""
+        return {
+            f"{name}.new": self.new,
+            f"{name}.own": self.own,
+            f"{name}.gram": self.gram,
+            f"{name}.scale": self.scale,
+        }
+
+    def put_back(self, state: State, name: str) -> None:
+        """Be as it was when `as_state` told."""
+        self.new, self.own, self.gram = (state[f"{name}.{part}"] for part in ("new", "own", "gram"))
+        self.scale = float(state[f"{name}.scale"])
 
     def _stored(self, threads: ThreadPool) -> NDArray[np.float64]:
         rows, width = self.new.shape
@@ -156,8 +183,8 @@ def _symmetric(grams: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def half_step(
-    threads: ThreadPool,
-    cells: Cells,
+    engine: OpenEngine,
+    side: Side,
     other: PaddedFactor,
     factor: PaddedFactor,
     sweeps: Sweeps,
@@ -180,22 +207,14 @@ def half_step(
     if sweeps.fresh:
         ridge = 1e-7 * float(np.trace(gram)) / k or 1.0
         inverse[:k, :k] = np.linalg.inv(gram[:k, :k] + ridge * np.eye(k))
-    product = np.zeros((0, width), dtype) if cells.dense is None else cells.dense @ other.own
+    product = np.zeros((0, width), dtype) if side.dense is None else side.dense @ other.own
     own, new = into or (factor.own, factor.new)
     start, past = factor.own, factor.new
     gram_start = None if own is new else factor.gram
-    pieces = len(cells.cuts) - 1
-    grams = np.zeros((pieces, width, width))
-    sums = np.zeros((pieces, 7))
-    kernel = compiled().half_step
     fixed = FixedFactor(other.own, kind(other.scale), gram.astype(dtype), inverse, product)
-    solved = SolvedFactor(start, past, own, kind(factor.scale), new)
     options = StepOptions(k, kind(l1), kind(sweeps.beta), sweeps.most, kind(sweeps.ratio), kind(sweeps.tol))
-
-    def piece(i: int) -> None:
-        kernel(cells.piece(i), fixed, solved, options, grams[i], sums[i])
-
-    threads.run(piece, pieces)
+    step = Step("plain", (fixed, kind(factor.scale), options), (start, past), (own, new), sums=7, gram=width)
+    grams, sums = engine.run(side, step)
     factor.own, factor.new, factor.gram = own, new, _symmetric(grams)
     violation, fallen, from_start, cross, total_own, total_new, square_new = (float(s) for s in sums.sum(axis=0))
     if gram_start is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.models.solvers.half_steps import Floats
 
@@ -66,6 +67,10 @@ class Iterations:
         if self.on_iteration is not None:
             self.on_iteration(len(self.losses), loss)
 
+    def put_back(self, state: Mapping[str, Any]) -> None:
+        """Have the losses of a fit that goes on."""
+        self.losses[:] = map(float, state["losses"])
+
     @property
     def stalled(self) -> bool:
         """Whether the loss has fallen by no more than tol times itself in ten iterations."""
@@ -90,6 +95,10 @@ class Extrapolation:
     beta: float
     most: float = 1.0
     plain: bool = True
+
+    def put_back(self, state: Mapping[str, Any]) -> None:
+        """Be as far as in a fit that goes on: `vars` of it."""
+        self.beta, self.most, self.plain = float(state["beta"]), float(state["most"]), bool(state["plain"])
 
     def lengthen(self) -> None:
         """After an iteration that lowered the loss."""

@@ -18,9 +18,9 @@ import numpy as np
 from scipy import sparse
 
 from pipeline.kernels import compiled
+from pipeline.models.solvers.engine import LOCAL
 from pipeline.models.solvers.half_steps import (
     Arrays,
-    Cells,
     Floats,
     HalfStepResult,
     PaddedFactor,
@@ -29,7 +29,7 @@ from pipeline.models.solvers.half_steps import (
     padded,
 )
 from pipeline.models.solvers.iterations import Extrapolation, Factorization, Iterations
-from pipeline.runtime.threads import ThreadPool
+from pipeline.models.solvers.steps import Engine, OpenEngine, State
 
 __all__ = ["Factorization", "Penalty", "factorize", "factorize_rows", "fold_in"]
 
@@ -54,27 +54,24 @@ class Penalty:
 class _Problem:
     """X by row and by column, ‖X‖², the penalties: everything that stays while the factors change."""
 
-    def __init__(self, X: Any, k: int, penalty: Penalty, *, columns: bool = True) -> None:
+    def __init__(self, engine: OpenEngine, X: Any, k: int, penalty: Penalty, *, columns: bool = True) -> None:
         self.penalty = penalty
+        self.rows, self.columns = engine.sides(X, k, columns=columns)
         if sparse.issparse(X):
-            self.rows = Cells.of(X.tocsr(), k)
-            self.columns = Cells.of(X.T.tocsr(), k) if columns else None
             self.square = float(np.einsum("i,i", X.data, X.data, dtype=np.float64))  # vdot would copy in float64
         else:
-            X = np.ascontiguousarray(X)
-            self.rows, self.columns = Cells.of(X, k), Cells.of(X.T, k) if columns else None
             self.square = float(np.vdot(X.astype(np.float64), X))
 
     def solve_w(
-        self, threads: ThreadPool, H: PaddedFactor, W: PaddedFactor, sweeps: Sweeps, into: Arrays | None = None
+        self, engine: OpenEngine, H: PaddedFactor, W: PaddedFactor, sweeps: Sweeps, into: Arrays | None = None
     ) -> HalfStepResult:
-        return half_step(threads, self.rows, H, W, sweeps, (self.penalty.l1_w, self.penalty.l2_w), into)
+        return half_step(engine, self.rows, H, W, sweeps, (self.penalty.l1_w, self.penalty.l2_w), into)
 
     def solve_h(
-        self, threads: ThreadPool, W: PaddedFactor, H: PaddedFactor, sweeps: Sweeps, into: Arrays | None = None
+        self, engine: OpenEngine, W: PaddedFactor, H: PaddedFactor, sweeps: Sweeps, into: Arrays | None = None
     ) -> HalfStepResult:
         assert self.columns is not None  # noqa: S101 - fold-in has no use for them
-        return half_step(threads, self.columns, W, H, sweeps, (self.penalty.l1_h, self.penalty.l2_h), into)
+        return half_step(engine, self.columns, W, H, sweeps, (self.penalty.l1_h, self.penalty.l2_h), into)
 
     def error(self, outcome: HalfStepResult) -> float:
         """‖X − W·H‖² of the other factor's `own` and this one's `new`; rounding is kept from making it negative."""
@@ -94,6 +91,7 @@ def factorize(
     penalty: Penalty | None = None,
     accelerate: bool = True,
     n_threads: int | None = None,
+    engine: Engine = LOCAL,
     **limits: Any,
 ) -> Factorization:
     """Both factors, from a start: W (m, k) and H (k, n) ≥ 0, of X's type, never altered.
@@ -102,7 +100,7 @@ def factorize(
     """
     k = W.shape[1]
     left, right = PaddedFactor(padded(W), k), PaddedFactor(padded(H.T), k)
-    return factorize_rows(X, left, right, penalty or Penalty(), Iterations(**limits), accelerate, n_threads)
+    return factorize_rows(X, left, right, penalty or Penalty(), Iterations(**limits), accelerate, n_threads, engine)
 
 
 def factorize_rows(
@@ -113,6 +111,7 @@ def factorize_rows(
     iterations: Iterations,
     accelerate: bool = True,
     n_threads: int | None = None,
+    engine: Engine = LOCAL,
 ) -> Factorization:
     """Both factors, from a start by row that is overwritten: no copy of it needs memory.
 
@@ -125,29 +124,30 @@ def factorize_rows(
     accelerate : several sweeps for each product with X, extrapolation with restart, W solved against the
         final H at the end; if not, exactly one sweep a half-step, ending on H, which are scikit-learn's steps
     n_threads : default, the cores this process may use; the result is the same for any number
+    engine : carries out the half-steps
     """
     k = W.k
-    problem = _Problem(X, k, penalty)
     converged = False
-    with ThreadPool(n_threads) as threads:
+    with engine.open(n_threads) as at_work:
+        problem = _Problem(at_work, X, k, penalty)
         run = _accelerated if accelerate else _plain
         with iterations.interruptible():
-            converged = run(threads, problem, W, H, iterations)
+            converged = run(at_work, problem, W, H, iterations)
         problem.columns = None
-        error, loss = _finish(threads, problem, W, H, ends_on_w=accelerate)
+        error, loss = _finish(at_work, problem, W, H, ends_on_w=accelerate)
     users, items = np.ascontiguousarray(W.new[:, :k]), np.ascontiguousarray(H.new[:, :k]).T
     losses = iterations.losses
     return Factorization(users, items, len(losses), converged, loss, math.sqrt(error), losses, iterations.interrupted)
 
 
-def _plain(threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFactor, iterations: Iterations) -> bool:
+def _plain(engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFactor, iterations: Iterations) -> bool:
     """scikit-learn's steps and its stopping rule; returns whether it held."""
     for factor in (W, H):
-        factor.keep(threads, narrow=False, apart=False)
+        factor.keep(engine.threads, narrow=False, apart=False)
     first = 0.0
     while True:
-        on_W = problem.solve_w(threads, H, W, Sweeps())
-        on_H = problem.solve_h(threads, W, H, Sweeps())
+        on_W = problem.solve_w(engine, H, W, Sweeps())
+        on_H = problem.solve_h(engine, W, H, Sweeps())
         violation = on_W.violation + on_H.violation
         error = problem.error(on_H)
         iterations.add(problem.loss(error, on_W.square_new, on_W.total_new, on_H.square_new, on_H.total_new))
@@ -159,7 +159,7 @@ def _plain(threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFac
 
 
 def _accelerated(
-    threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFactor, iterations: Iterations
+    engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFactor, iterations: Iterations
 ) -> bool:
     """Several sweeps a product and extrapolation, taken back when the loss rises (Ang & Gillis 2019).
 
@@ -169,18 +169,22 @@ def _accelerated(
     """
     large = W.new.nbytes + H.new.nbytes >= NARROW_BYTES
     narrow = large and problem.rows.dense is None and W.new.dtype == np.float32 and compiled().has_half()
-    W.keep(threads, narrow=narrow)
-    H.keep(threads, narrow=narrow)
+    fit = f"nmf {problem.penalty} {iterations.tol}"
+    best, ahead, converged = math.inf, Extrapolation(BETA), False
+    if (state := engine.resume(fit, (W.new, H.new))) is None:
+        W.keep(engine.threads, narrow=narrow)
+        H.keep(engine.threads, narrow=narrow)
+    else:
+        best, narrow, converged = _go_on(state, W, H, ahead, iterations)
     spare_W, spare_H = np.empty_like(W.own), np.empty_like(H.new)
     best_H = H.new  # never written to while it is the best
-    best, ahead, converged = math.inf, Extrapolation(BETA), False
     try:
         while iterations.left and not converged:
             own, new = W.own, H.new
             sweeps = TRAIN if len(iterations.losses) >= GENTLE else Sweeps()
             past_W = replace(sweeps, beta=0.0 if ahead.plain else ahead.beta)
-            on_W = problem.solve_w(threads, H, W, past_W, (spare_W, W.new))
-            on_H = problem.solve_h(threads, W, H, replace(sweeps, beta=ahead.beta), (H.own, spare_H))
+            on_W = problem.solve_w(engine, H, W, past_W, (spare_W, W.new))
+            on_H = problem.solve_h(engine, W, H, replace(sweeps, beta=ahead.beta), (H.own, spare_H))
             square_W = float(np.trace(W.gram))
             loss = problem.loss(problem.error(on_H), square_W, on_W.total_own, on_H.square_new, on_H.total_new)
             fall = best - loss
@@ -189,36 +193,49 @@ def _accelerated(
                 ahead.lengthen()
             else:
                 spare_W, spare_H, W.own, H.new = W.own, H.new, own, new
-                H.keep(threads, narrow=narrow)
+                H.keep(engine.threads, narrow=narrow)
                 converged = ahead.plain and not narrow  # a plain step that gains nothing: rounding is all that is left
                 ahead.shorten()
             if narrow and fall < NARROW_UNTIL * best:
                 narrow = False
                 W.own, W.scale = _widened(W), 1.0
-                H.keep(threads, narrow=False)
+                H.keep(engine.threads, narrow=False)
                 spare_W = np.empty_like(W.own)
             iterations.add(best)
             converged = converged or iterations.stalled or best == 0
+            rest = {"narrow": narrow, "converged": converged, **vars(ahead), "losses": iterations.losses}
+            engine.keep({**W.as_state("W"), **H.as_state("H"), **rest})
     finally:
         H.new = best_H
     return converged
 
 
+def _go_on(
+    state: State, W: PaddedFactor, H: PaddedFactor, ahead: Extrapolation, iterations: Iterations
+) -> tuple[float, bool, bool]:
+    """Put everything back as it was at the end of an iteration; returns best, narrow and converged."""
+    W.put_back(state, "W")
+    H.put_back(state, "H")
+    iterations.put_back(state)
+    ahead.put_back(state)
+    return iterations.losses[-1], bool(state["narrow"]), bool(state["converged"])
+
+
 def _finish(
-    threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFactor, *, ends_on_w: bool
+    engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFactor, *, ends_on_w: bool
 ) -> tuple[float, float]:
     """‖X − WH‖² and the loss of W.new and H.new, W being solved against H before, where it is to be."""
-    on_W = _finish_w(threads, problem, W, H) if ends_on_w else _as_it_is(threads, problem, W, H)
+    on_W = _finish_w(engine, problem, W, H) if ends_on_w else _as_it_is(engine, problem, W, H)
     error = problem.error(on_W)
     square_H, total_H = float(np.trace(H.gram)), float(H.new.sum(dtype=np.float64))
     return error, problem.loss(error, on_W.square_new, on_W.total_new, square_H, total_H)
 
 
-def _as_it_is(threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFactor) -> HalfStepResult:
+def _as_it_is(engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFactor) -> HalfStepResult:
     """What a half-step of W would tell, no sweep done."""
     for factor in (W, H):
-        factor.keep(threads, narrow=False, apart=False)
-    return problem.solve_w(threads, H, W, Sweeps(most=0))
+        factor.keep(engine.threads, narrow=False, apart=False)
+    return problem.solve_w(engine, H, W, Sweeps(most=0))
 
 
 def _widened(factor: PaddedFactor) -> Floats:
@@ -227,12 +244,12 @@ def _widened(factor: PaddedFactor) -> Floats:
     return out
 
 
-def _finish_w(threads: ThreadPool, problem: _Problem, W: PaddedFactor, H: PaddedFactor) -> HalfStepResult:
+def _finish_w(engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFactor) -> HalfStepResult:
     """W to tolerance against H as it is, from X and H alone: a row depends on its own cells only."""
-    H.keep(threads, narrow=False, apart=False)
+    H.keep(engine.threads, narrow=False, apart=False)
     W.own, W.scale = W.new, 1.0
     sweeps = Sweeps(most=POLISH, tol=POLISH_TOL[W.new.dtype.name], fresh=True)
-    return problem.solve_w(threads, H, W, sweeps)
+    return problem.solve_w(engine, H, W, sweeps)
 
 
 def fold_in(
@@ -251,18 +268,18 @@ def fold_in(
     again, and `max_iter` and `tol` don't matter. Plain, scikit-learn's sweeps from 0 and its stopping rule.
     """
     k = H.shape[0]
-    problem = _Problem(X, k, penalty or Penalty(), columns=False)
     W = PaddedFactor(np.zeros((X.shape[0], padded(H[:, :1].T).shape[1]), H.dtype), k)
     right = PaddedFactor(padded(H.T), k)
-    with ThreadPool(n_threads) as threads:
+    with LOCAL.open(n_threads) as engine:
+        problem = _Problem(engine, X, k, penalty or Penalty(), columns=False)
         if accelerate:
-            _finish_w(threads, problem, W, right)
+            _finish_w(engine, problem, W, right)
         else:
             for factor in (W, right):
-                factor.keep(threads, narrow=False, apart=False)
+                factor.keep(engine.threads, narrow=False, apart=False)
             first = 0.0
             for _ in range(max_iter):
-                violation = problem.solve_w(threads, right, W, Sweeps()).violation
+                violation = problem.solve_w(engine, right, W, Sweeps()).violation
                 first = first or violation
                 if violation <= tol * first:
                     break

@@ -18,11 +18,12 @@ from scipy import sparse
 
 from pipeline.errors import UsageError
 from pipeline.models.objective import Objective
+from pipeline.models.solvers.engine import LOCAL
 from pipeline.models.solvers.half_steps import Floats
 from pipeline.models.solvers.iterations import Extrapolation, Factorization, Iterations
 from pipeline.models.solvers.nmf import Penalty, factorize, fold_in
+from pipeline.models.solvers.steps import Engine, OpenEngine, State
 from pipeline.models.solvers.weighted_half_steps import Penalties, WeightedFactor, WeightedHalf
-from pipeline.runtime.threads import ThreadPool
 
 __all__ = ["factorize_weighted", "fold_in_weighted", "mean_score"]
 
@@ -46,6 +47,7 @@ def factorize_weighted(
     objective: Objective,
     *,
     n_threads: int | None = None,
+    engine: Engine = LOCAL,
     **limits: Any,
 ) -> Factorization:
     """Both factors, from a start, ending on W solved to tolerance against the final H.
@@ -57,6 +59,7 @@ def factorize_weighted(
     W, H : (m, k) and (k, n) ≥ 0, the start, of X's type; never altered. With biases the last two components
         are theirs: those of W's column k − 1 and of H's row k − 2 are the start, the other two become 1
     n_threads : default, the cores this process may use; the result is the same for any number
+    engine : carries out the half-steps
     limits : fields of `Iterations`; they stop when √(2L) has fallen by less than tol·√(2L) in ten iterations
 
     Returns
@@ -66,16 +69,18 @@ def factorize_weighted(
     """
     k = W.shape[1]
     if objective.plain:
-        return factorize(X, W, H, penalty=_plain_penalty(objective, *X.shape), n_threads=n_threads, **limits)
+        plain = _plain_penalty(objective, *X.shape)
+        return factorize(X, W, H, penalty=plain, n_threads=n_threads, engine=engine, **limits)
     iterations = Iterations(**limits)
-    problem = _Problem.of(X, k, objective)
-    left, right = _start(problem, W.astype(X.dtype, copy=False), H.T.astype(X.dtype, copy=False))
+    _check(objective, k)
     converged = False
-    with np.errstate(over="ignore", invalid="ignore"), ThreadPool(n_threads) as threads:
+    with np.errstate(over="ignore", invalid="ignore"), engine.open(n_threads) as at_work:
+        problem = _Problem.of(at_work, X, k, objective)
+        left, right = _start(problem, W.astype(X.dtype, copy=False), H.T.astype(X.dtype, copy=False))
         with iterations.interruptible():  # H.new is the best so far at any moment, and `_finish` solves for W
-            converged = _alternate(threads, problem, left, right, iterations)
+            converged = _alternate(at_work, problem, left, right, iterations)
         losses = iterations.losses
-        error, loss = _finish(threads, problem, left, right, finite=all(map(math.isfinite, losses[-1:])))
+        error, loss = _finish(at_work, problem, left, right, finite=all(map(math.isfinite, losses[-1:])))
     return Factorization(
         np.ascontiguousarray(left.new[:, :k]), np.ascontiguousarray(right.new[:, :k].T), len(losses), converged,
         _root(loss), _root(error), losses, iterations.interrupted,
@@ -90,10 +95,11 @@ class _Problem(NamedTuple):
     base: float
 
     @classmethod
-    def of(cls, X: sparse.csr_matrix, k: int, objective: Objective) -> _Problem:
-        _check(objective, k)
-        rows = WeightedHalf.of(X, k, objective, items=False)
-        columns = WeightedHalf.of(X.T.tocsr(), k, objective, items=True)
+    def of(cls, engine: OpenEngine, X: sparse.csr_matrix, k: int, objective: Objective) -> _Problem:
+        users, items = engine.sides(X, k)
+        assert items is not None  # noqa: S101 - asked for
+        rows = WeightedHalf.on(users, X.shape[1], k, objective, items=False)
+        columns = WeightedHalf.on(items, X.shape[0], k, objective, items=True)
         x = X.data.astype(np.float64)
         base = 0.5 * float(np.dot((1 + objective.confidence * x) * x, x)) + rows.constant + columns.constant
         return cls(rows, columns, base)
@@ -110,19 +116,19 @@ def _start(problem: _Problem, W: Floats, H: Floats) -> tuple[WeightedFactor, Wei
 
 
 def _finish(
-    threads: ThreadPool, problem: _Problem, left: WeightedFactor, right: WeightedFactor, *, finite: bool
+    engine: OpenEngine, problem: _Problem, left: WeightedFactor, right: WeightedFactor, *, finite: bool
 ) -> tuple[float, float]:
     """Solve W to tolerance against the final H; the part of L without penalties, and L (infinite unless `finite`)."""
     rows, columns, base = problem
-    columns.keep(threads, right, right.new, right.own, 0.0)
-    value = rows.solve(threads, right, left.new)
-    rows.keep(threads, left, left.new, left.own, 0.0)
+    columns.keep(engine.threads, right, right.new, right.own, 0.0)
+    value = rows.solve(engine, right, left.new)
+    rows.keep(engine.threads, left, left.new, left.own, 0.0)
     error = base + value - left.penalty - rows.constant - columns.constant
     return error, base + value + right.penalty if finite else math.inf
 
 
 def _alternate(
-    threads: ThreadPool, problem: _Problem, W: WeightedFactor, H: WeightedFactor, iterations: Iterations
+    engine: OpenEngine, problem: _Problem, W: WeightedFactor, H: WeightedFactor, iterations: Iterations
 ) -> bool:
     """Half-steps with extrapolation, taken back when the loss rises (Ang & Gillis 2019); whether `tol` was reached.
 
@@ -130,33 +136,49 @@ def _alternate(
     and followed by a plain one, which can't; so the loss never rises. Ends with the best iterate in place.
     """
     rows, columns, base = problem
-    columns.keep(threads, H, H.new, H.own, 0.0)
-    spare_W, spare_H = np.zeros_like(W.own), np.zeros_like(H.new)
     best, ahead, converged = math.inf, Extrapolation(BETA), False
+    if (state := engine.resume(f"weighted {rows.objective} {iterations.tol}", (W.new, H.new))) is None:
+        columns.keep(engine.threads, H, H.new, H.own, 0.0)
+    else:
+        best, converged = _go_on(state, W, H, ahead, iterations)
+    spare_W, spare_H = np.zeros_like(W.own), np.zeros_like(H.new)
     while iterations.left and not converged:
         own, new = W.own, H.new
         sweeps = SWEEPS if len(iterations.losses) >= GENTLE else 1
         past = W.new.copy()
-        rows.sweep(threads, H, own, W.new, sweeps)
-        rows.keep(threads, W, past, spare_W, 0.0 if ahead.plain else ahead.beta)
-        value = columns.sweep(threads, W, H.own, spare_H, sweeps)
+        rows.sweep(engine, H, own, W.new, sweeps)
+        rows.keep(engine.threads, W, past, spare_W, 0.0 if ahead.plain else ahead.beta)
+        value = columns.sweep(engine, W, H.own, spare_H, sweeps)
         loss = _root(base + value + W.penalty)
         if not math.isfinite(min(best, loss)):
             iterations.add(math.inf)
             return False
         if loss <= best:
             best, spare_W, H.new = loss, own, spare_H
-            columns.keep(threads, H, new, H.own, ahead.beta)
+            columns.keep(engine.threads, H, new, H.own, ahead.beta)
             spare_H = new
             ahead.lengthen()
         else:
             spare_W, W.own = W.own, own
-            columns.keep(threads, H, new, H.own, 0.0)
+            columns.keep(engine.threads, H, new, H.own, 0.0)
             converged = ahead.plain  # a plain step that gains nothing: rounding is all that is left
             ahead.shorten()
         iterations.add(best)
         converged = converged or iterations.stalled
+        rest = {"best": best, "converged": converged, **vars(ahead), "losses": iterations.losses}
+        engine.keep({**W.as_state("W"), **H.as_state("H"), **rest})
     return converged
+
+
+def _go_on(
+    state: State, W: WeightedFactor, H: WeightedFactor, ahead: Extrapolation, iterations: Iterations
+) -> tuple[float, bool]:
+    """Put everything back as it was at the end of an iteration; returns best and converged."""
+    W.put_back(state, "W")
+    H.put_back(state, "H")
+    iterations.put_back(state)
+    ahead.put_back(state)
+    return float(state["best"]), bool(state["converged"])
 
 
 def _root(loss: float) -> float:
@@ -177,10 +199,10 @@ def fold_in_weighted(X: Any, H: Floats, objective: Objective, *, n_threads: int 
     rows = WeightedHalf.of(X, k, objective, items=False)
     right = WeightedFactor.of(H.T)
     W = np.zeros((X.shape[0], right.new.shape[1]), H.dtype)
-    with ThreadPool(n_threads) as threads:
+    with LOCAL.open(n_threads) as engine:
         none = np.zeros((1, right.new.shape[1]))
-        right.keep(threads, right.new, right.own, 0.0, Penalties(np.zeros(H.shape[1]), none, none))
-        rows.solve(threads, right, W)
+        right.keep(engine.threads, right.new, right.own, 0.0, Penalties(np.zeros(H.shape[1]), none, none))
+        rows.solve(engine, right, W)
     return np.ascontiguousarray(W[:, :k])
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels import compiled
-from pipeline.kernels.arguments import ExactRule, RowTerms, WeightedStep, Workspace
+from pipeline.kernels.arguments import ExactRule, RowTerms, WeightedStep
 from pipeline.models.objective import Objective
 from pipeline.models.solvers.half_steps import Cells, Floats, padded
+from pipeline.models.solvers.steps import OpenEngine, Side, State, Step
 from pipeline.runtime.threads import ThreadPool
 
 __all__ = ["Penalties", "WeightedFactor", "WeightedHalf"]
@@ -45,6 +45,16 @@ class WeightedFactor:
     own: Floats
     gram: NDArray[np.float64]
     penalty: float = 0.0
+
+    def as_state(self, name: str) -> dict[str, Any]:
+        """What `put_back` takes, named after the factor."""
+        parts = {"new": self.new, "own": self.own, "gram": self.gram, "penalty": self.penalty}
+        return {f"{name}.{part}": value for part, value in parts.items()}
+
+    def put_back(self, state: State, name: str) -> None:
+        """Be as it was when `as_state` told."""
+        self.new, self.own, self.gram = (state[f"{name}.{part}"] for part in ("new", "own", "gram"))
+        self.penalty = float(state[f"{name}.penalty"])
 
     @classmethod
     def of(cls, rows: Floats) -> WeightedFactor:
@@ -86,30 +96,32 @@ class WeightedHalf:
 
     Attributes
     ----------
-    cells : rows of X (users), or of Xᵀ (items)
+    side : rows of X (users), or of Xᵀ (items)
     k : components
     penalties : of these rows
     begin : (1, width), where the exact solution's sweeps begin: 1 for a fixed component, the prior for a bias, else 0
     free : (k,) False for a component that is fixed
-    longest : most cells of a row
     """
 
-    cells: Cells
+    side: Side
     objective: Objective
     k: int
     penalties: Penalties
     begin: NDArray[np.float64]
     free: NDArray[np.bool_]
-    longest: int
-    memory: threading.local = field(default_factory=threading.local)
 
     @classmethod
     def of(cls, X: Any, k: int, objective: Objective, *, items: bool) -> WeightedHalf:
         """Of the rows of X: users, or with `items` the items (X is the transpose then); k components."""
+        return cls.on(Cells.of(X, k), X.shape[1], k, objective, items=items)
+
+    @classmethod
+    def on(cls, side: Side, columns: int, k: int, objective: Objective, *, items: bool) -> WeightedHalf:
+        """Of a side that an engine has, whose rows are of so many columns."""
         width = -(-k // 16) * 16
         alpha = objective.alpha_H if items else objective.alpha_W
-        counts = np.diff(X.indptr).astype(np.float64)
-        unobserved = objective.unobserved_weight * (X.shape[1] - counts)
+        counts = side.counts.astype(np.float64)
+        unobserved = objective.unobserved_weight * (columns - counts)
         share, pull, begin = np.zeros((3, 1, width))
         free = np.ones(k, np.bool_)
         share[0, :k], pull[0, :k] = 1 - objective.l1_ratio, -objective.l1_ratio
@@ -119,7 +131,7 @@ class WeightedHalf:
             share[0, bias], pull[0, bias], begin[0, bias] = 1, objective.bias_prior, objective.bias_prior
         lam = alpha * (counts + unobserved) ** objective.reg_exponent
         penalties = Penalties(lam, share, pull)
-        return cls(Cells.of(X, k), objective, k, penalties, begin, free, int(counts.max(initial=0)))
+        return cls(side, objective, k, penalties, begin, free)
 
     @property
     def constant(self) -> float:
@@ -130,48 +142,25 @@ class WeightedHalf:
         """`WeightedFactor.keep` with the penalties of these rows."""
         factor.keep(threads, past, into, beta, self.penalties)
 
-    def sweep(self, threads: ThreadPool, other: WeightedFactor, start: Floats, into: Floats, sweeps: int) -> float:
+    def sweep(self, engine: OpenEngine, other: WeightedFactor, start: Floats, into: Floats, sweeps: int) -> float:
         """Some sweeps from `start`; returns Σ over rows ½ w·A·w − b·w of the result."""
-        kind = into.dtype.type
-        terms = self._terms(other.gram, kind)
-        sums = np.zeros((len(self.cells.cuts) - 1, 1))
-        kernel = compiled("weighted").sweep_rows
+        terms, lam = self._terms(other.gram, into.dtype.type)
+        return float(
+            engine.run(self.side, Step("sweep", (other.own, terms, sweeps), (start, lam), (into,), 1)).sums.sum()
+        )
 
-        def piece(i: int) -> None:
-            kernel(self.cells.piece(i), other.own, terms, start, into, sweeps, self._workspace(kind), sums[i])
-
-        threads.run(piece, len(sums))
-        return float(sums.sum())
-
-    def solve(self, threads: ThreadPool, other: WeightedFactor, into: Floats) -> float:
+    def solve(self, engine: OpenEngine, other: WeightedFactor, into: Floats) -> float:
         """To tolerance, from X and `other` alone: a row depends on its own cells only; returns as `sweep`."""
-        terms, rule = self._terms(other.gram, np.float64), ExactRule(POLISH, POLISH_TOL)
-        sums = np.zeros((len(self.cells.cuts) - 1, 1))
-        kernel = compiled("weighted_exact").solve_rows
+        (terms, lam), rule = self._terms(other.gram, np.float64), ExactRule(POLISH, POLISH_TOL)
+        step = Step("exact", (other.own, terms, self.begin, rule), (lam,), (into,), 1)
+        return float(engine.run(self.side, step).sums.sum())
 
-        def piece(i: int) -> None:
-            kernel(self.cells.piece(i), other.own, terms, self.begin, rule, into, sums[i])
-
-        threads.run(piece, len(sums))
-        return float(sums.sum())
-
-    def _terms(self, gram: NDArray[np.float64], kind: Any) -> RowTerms:
-        """What the kernels take besides cells, in one type of float."""
+    def _terms(self, gram: NDArray[np.float64], kind: Any) -> tuple[RowTerms, Floats]:
+        """What the kernels take besides cells, in one type of float, and the λ of the rows."""
         weight = self.objective.unobserved_weight
         lam, share, pull = (a.astype(kind, copy=False) for a in self.penalties)
-        return RowTerms(
+        terms = RowTerms(
             self.k, (weight * gram).astype(kind, copy=False), kind(weight), kind(self.objective.confidence),
-            kind(self.objective.dislike_weight), lam, share, pull, self.free,
+            kind(self.objective.dislike_weight), lam[:0], share, pull, self.free,
         )  # fmt: skip
-
-    def _workspace(self, kind: Any) -> Workspace:
-        """The calling thread's memory, made once: room for the longest row's cells by component."""
-        if not hasattr(self.memory, "workspace"):
-            n = self.longest
-            self.memory.workspace = Workspace(
-                tile=np.zeros((1, -(-self.k // 8) * 8 * (n + 32)), kind),
-                line=np.zeros((3, n + 16), kind),
-                columns=np.zeros((1, n + 16), np.int32),
-            )
-        workspace: Workspace = self.memory.workspace
-        return workspace
+        return terms, lam

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["number", "percent", "signed", "stars", "when"]
+__all__ = ["hours", "number", "percent", "signed", "stars", "when"]
 
 
 def number(value: Any) -> str:
@@ -16,6 +16,15 @@ def number(value: Any) -> str:
     if float(value).is_integer():
         return f"{int(value):,}"
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+def hours(value: Any) -> str:
+    """``26.5 h``, ``8 days``; a dash for what is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return "–"
+    return (
+        f"{value:.3g} h" if value < 96 else f"{value / 24:,.3g} days" if value < 24_000 else f"{value / 24:,.0f} days"
+    )
 
 
 def signed(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.errors import RanklineError
 from pipeline.runtime.memory import resident_memory
+from pipeline.serving.drift_report import drift_report
 from pipeline.serving.gate import Scope, may_see_details
 from pipeline.serving.live_folder import read_json
 from pipeline.serving.metrics import exposition
@@ -63,7 +64,7 @@ def state_routes(service: Service) -> list[Get]:
 
 
 def health_details(service: Service, served: ServedModel) -> dict[str, dict[str, Any]]:
-    """Each part, with its `fault`: "" where it works."""
+    """Each part, with its `fault`: "" where it works. A `warning` is no fault: the service itself works."""
     return {
         "application": {
             "version": __version__,
@@ -81,6 +82,7 @@ def health_details(service: Service, served: ServedModel) -> dict[str, dict[str,
         "cache": {"answers": len(served.cache), **_shared_details(service)},
         "interaction_log": _log_details(service),
         "warehouse": _warehouse_details(service),
+        "drift": _drift_details(service),
         "system": _system_details(service),
     }
 
@@ -127,6 +129,21 @@ def _warehouse_details(service: Service) -> dict[str, Any]:
         return {"fault": ""}
 
 
+def _drift_details(service: Service) -> dict[str, Any]:
+    """What was measured last, and what of it is past a limit."""
+    report = drift_report(service.folder)
+    if report is None:
+        return {"measured_at": None, "fault": ""}
+    past = ", ".join(f"{row.name} {row.value:.4g}" for row in report.past)
+    return {
+        "champion": report.champion,
+        "measured_at": report.at.isoformat(timespec="seconds"),
+        "warning": f"past a limit: {past}" if past else "",
+        "measures": {row.name: row.value for row in report.rows if row.value is not None},
+        "fault": "",
+    }
+
+
 def _system_details(service: Service) -> dict[str, Any]:
     disk = shutil.disk_usage(service.folder.root)
     full = disk.free < 64 << 20
@@ -154,7 +171,18 @@ def _exposition(service: Service) -> bytes:
     if "pending" in details:
         extra["rankline_interactions_pending"] = ("Interactions that wait to be shipped.", details["pending"])
         extra["rankline_interactions_oldest_seconds"] = ("Age of the oldest of them.", details["oldest_seconds"])
-    return exposition(extra, infos)
+    return exposition(extra, infos, _drift_statistics(service))
+
+
+def _drift_statistics(service: Service) -> dict[str, tuple[str, dict[str, float]]]:
+    report = drift_report(service.folder)
+    if report is None:
+        return {}
+    past = {row.name: float(row.past) for row in report.rows if row.limit is not None and row.value is not None}
+    return {
+        "rankline_drift": ("What was measured of drift last; docs/monitoring.md says what each is.", report.statistics),
+        "rankline_drift_past_limit": ("1 where it is past its limit.", past),
+    }
 
 
 def _measured(service: Service, version: str) -> dict[str, tuple[str, float]]:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 from support.browser import PageServer, Visit, chromium, needs_browser
+from support.drift_reports import drift_value
 from support.page_data import write_models, write_training
 from support.served import Workers, put_copy, small_trained
 
 from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
-from pipeline.serving.live_folder import LiveFolder
+from pipeline.serving.live_folder import LiveFolder, write_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), needs_browser]
 
@@ -172,9 +173,15 @@ def test_models_are_compared_activated_and_rolled_back_and_health(
             visit.look()
             page.goto("/page/health")
             page.locator(".badge", has_text="fault").wait_for()  # there is no agent
+            page.locator(".drift", has_text="Nothing was measured yet").wait_for()
+            write_json(folder.drift_snapshot, drift_value())
+            page.locator(".drift .badge", has_text="1 past its limit").wait_for()  # the page looks every 5 s
+            assert page.locator(".drift tr.past th").inner_text().startswith("popularity of what users turn to (PSI)")
+            visit.tab_to(".drift .scroll")
             visit.look()
     finally:
         keys.path.unlink()
+        folder.drift_snapshot.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
