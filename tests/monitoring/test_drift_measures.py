@@ -20,7 +20,7 @@ pytest_plugins = ["support.warehouse_fixtures"]
 OPTIONS = DriftOptions(outcome_days=30.0)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_outcomes_are_those_of_loops(embedded: Warehouse, seed: int) -> None:
     rng, events = np.random.default_rng(seed), made_up(seed)
     load(embedded, events)
@@ -84,7 +84,7 @@ def test_a_list_that_is_right_one_that_is_wrong_and_most_popular(embedded: Wareh
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", [4, 5])
+@pytest.mark.parametrize("seed", [4])
 def test_popularity_and_unknown_shares_are_those_of_loops(warehouse: Warehouse, seed: int) -> None:
     events = made_up(seed)
     load(warehouse, events)
