@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.config import ConfigFile
 from pipeline.errors import UsageError
-from pipeline.options import DataLimits, Names
+from pipeline.options import DataLimits, Names, TrainOptions
 from pipeline.runtime.installation import CHECKOUT, PROJECT_ROOT
 from pipeline.runtime.retry import RetryPolicy
 from pipeline.runtime.sqlite_address import sqlite_path
@@ -97,6 +97,13 @@ class Settings(_WithLimits):
     def config(self) -> ConfigFile | None:
         """The ``rankline.yaml`` named by ``--config``, if any."""
         return self._config
+
+    def limited(self, spec: TrainOptions) -> tuple[TrainOptions, Settings]:
+        """Both with the limit on memory that the options have, else with that of the settings."""
+        limit = self.memory_limit_mb if spec.memory_limit is None else spec.memory_limit
+        settings = self.model_copy(update={"memory_limit_mb": limit})
+        settings._config, settings._names = self._config, self._names
+        return replace(spec, memory_limit=limit), settings
 
     def named(self, names: Names) -> Settings:
         """The same settings, for the model of this name."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +19,12 @@ from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.preflight import check_scoring
 from pipeline.jobs.rules import write_snapshot
 from pipeline.jobs.score_arms import LeftOut, Part, parts_to_score
+from pipeline.jobs.score_engine import Lists, check_engine, engine_tags, lists_by
 from pipeline.jobs.ship import drain, logged_pairs
-from pipeline.options import ScoreOptions
+from pipeline.options import EngineOptions, ScoreOptions
 from pipeline.publishing.batch_scoring import BatchSummary, score_all
 from pipeline.publishing.checks import PublishLimits
+from pipeline.publishing.parquet_lists import ParquetTarget
 from pipeline.publishing.recommendations_table import PublishResult, RecommendationsTable
 from pipeline.publishing.rules import read_rules
 from pipeline.publishing.suppressed_users import read_suppressed_users
@@ -40,7 +44,7 @@ __all__ = ["ScoreResult", "score_job"]
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """The published table, its model, and the counts of the scoring."""
+    """The published table, its model, and the counts of the scoring; `parquet` is the folder with the same lists."""
 
     model: str
     table: str
@@ -49,6 +53,7 @@ class ScoreResult:
     outcome: PublishResult
     seconds: float
     is_limited: bool = False
+    parquet: Path | None = None
 
 
 # Told after publishing: the scorer under the rules, the version, and which of some ids are users who were forgotten.
@@ -62,6 +67,8 @@ class _Job(NamedTuple):
     settings: Settings
     reporter: Reporter
     run: tracking.Run | None
+    engine: EngineOptions
+    parquet: ParquetTarget | None
     at_ms: int | None = None
 
 
@@ -89,27 +96,35 @@ def score_job(
     settings: Settings,
     reporter: Reporter,
     then: Then = lambda _scorer, _version, _forgotten: None,
+    engine: EngineOptions | None = None,
+    parquet: Path | None = None,
     now: datetime | None = None,
 ) -> ScoreResult:
     """Rank items for every user of the model and publish the table. If anything fails, the old table stays.
 
+    engine : where the lists are found; default, this process
+    parquet : a folder for the same lists, which must not exist; it appears once the table is published
     now : when the set is generated, where days are simulated; default, the clock of the warehouse
     """
     start, names = time.perf_counter(), settings.names
-    tracking.open_store(settings.tracking_uri)
-    stale_runs.end_stale_runs(settings.tracking_uri, reporter.say)
-    with (
-        tracking.run_of_mlflow(settings.tracking_uri, CHECKOUT) as run,
-        parts_to_score(spec.model, reporter, names) as parts,
-    ):
-        version, experiment = parts[0].version, parts[0].experiment
+    engine = engine or EngineOptions()
+    check_engine(engine)
+    with ExitStack() as stack:
+        target = None if parquet is None else stack.enter_context(ParquetTarget(parquet))
+        tracking.open_store(settings.tracking_uri)
+        stale_runs.end_stale_runs(settings.tracking_uri, reporter.say)
+        run = stack.enter_context(tracking.run_of_mlflow(settings.tracking_uri, CHECKOUT))
+        parts = stack.enter_context(parts_to_score(spec.model, reporter, names))
         with open_warehouse(settings) as warehouse:
             for part in parts:
                 check_scoring(part.scorer.model, spec.k, settings)
             drain(warehouse, settings, reporter)
-            batch = _publish(_Job(spec, settings, reporter, run, _ms(now)), warehouse, parts)
-            if experiment is not None:
-                log_published(warehouse, experiment, names)
+            job = _Job(spec, settings, reporter, run, engine, target, _ms(now))
+            batch = _publish(job, warehouse, parts)
+            if parts[0].experiment is not None:
+                log_published(warehouse, parts[0].experiment, names)
+            if target is not None:
+                target.appear()
             write_snapshot(batch.rules, settings, reporter)
             seconds = time.perf_counter() - start
             result = ScoreResult(
@@ -120,21 +135,28 @@ def score_job(
                 batch.outcome,
                 seconds,
                 batch.scored[0].scorer.limit is not None,
+                None if target is None else target.target,
             )
         _say(batch, reporter)
         if run is not None:
-            run.name_if_made_up(f"score {version.label}")
-            run.params({name: value for name, value in asdict(spec).items() if value is not None} | asdict(names))
-            published = {"scored_run": version.run_id, "published": batch.outcome.action}
-            run.tags({"model_version": version.version, **published})
-            run.tags({"experiment": None if experiment is None else experiment.name})
-            run.tags({"rules_digest": batch.rules.digest if batch.rules.rules else None})
-            run.tags({"accepted_changes": "; ".join(batch.outcome.accepted) or None})
-            counts = {"n_users": batch.summary.n_users, "n_rows": batch.summary.n_rows}
-            run.metrics({**counts, "cost/seconds_total": result.seconds})
+            _record(run, job, batch, parts[0], seconds)
         for one in batch.scored:
             then(one.scorer.limited(None), one.version, one.left_out)
         return result
+
+
+def _record(run: tracking.Run, job: _Job, batch: _Batch, part: Part, seconds: float) -> None:
+    """What was published, and from what, in the run of `mlflow run`."""
+    version = part.version
+    run.name_if_made_up(f"score {version.label}")
+    given = {name: value for name, value in asdict(job.spec).items() if value is not None}
+    run.params(given | asdict(job.settings.names))
+    run.tags({"model_version": version.version, "scored_run": version.run_id, "published": batch.outcome.action})
+    run.tags({**engine_tags(job.engine), "experiment": None if part.experiment is None else part.experiment.name})
+    run.tags({"rules_digest": batch.rules.digest if batch.rules.rules else None})
+    run.tags({"accepted_changes": "; ".join(batch.outcome.accepted) or None})
+    counts = {"n_users": batch.summary.n_users, "n_rows": batch.summary.n_rows}
+    run.metrics({**counts, "cost/seconds_total": seconds})
 
 
 def _publish(job: _Job, warehouse: Warehouse, parts: Sequence[Part]) -> _Batch:
@@ -161,8 +183,7 @@ def _publish(job: _Job, warehouse: Warehouse, parts: Sequence[Part]) -> _Batch:
         for one in scored:
             _discard(one.table, reporter)
         raise
-    summary = sum((one.summary for one in scored[1:]), scored[0].summary)
-    return _Batch(scored, rules, summary, outcome)
+    return _Batch(scored, rules, sum((one.summary for one in scored[1:]), scored[0].summary), outcome)
 
 
 def _score(job: _Job, warehouse: Warehouse, part: Part, rules: Rules, left_out: LeftOut, at_ms: int | None) -> _Scored:
@@ -179,15 +200,18 @@ def _score(job: _Job, warehouse: Warehouse, part: Part, rules: Rules, left_out: 
         scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre, spec.max_per_series)
         _check_rules(scorer)
         reporter.progress("score", 0, len(scorer.users), "users")
-        summary = score_all(
-            scorer,
-            table,
-            spec.k,
-            seen_now=() if seen is None else table.seen_now(seen, lambda: logged_pairs(settings, *kinds)),
-            unknown_popular=spec.unknown == "popular",
-            forgotten=left_out,
-            progress=lambda done, total: reporter.progress("score", done, total, "users"),
-        )
+        with lists_by(job.engine, Lists(scorer, rules, spec.k), settings, table, job.parquet, reporter.say) as by:
+            summary = score_all(
+                scorer,
+                by.sink,
+                spec.k,
+                seen_now=() if seen is None else table.seen_now(seen, lambda: logged_pairs(settings, *kinds)),
+                unknown_popular=spec.unknown == "popular",
+                forgotten=left_out,
+                progress=lambda done, total: reporter.progress("score", done, total, "users"),
+                rank=by.rank,
+                users_a_block=by.users_a_block,
+            )
     except BaseException:  # as above
         _discard(table, reporter)
         raise
