@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.sources.warehouse import MART, interactions_query
-from pipeline.errors import CheckFailedError, InputError, ServerError
+from pipeline.errors import CheckFailedError, InputError, ServerError, UsageError
 from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.preflight import check_scoring
 from pipeline.jobs.rules import write_snapshot
@@ -115,6 +115,11 @@ def score_job(
         stale_runs.end_stale_runs(settings.tracking_uri, reporter.say)
         run = stack.enter_context(tracking.run_of_mlflow(settings.tracking_uri, CHECKOUT))
         parts = stack.enter_context(parts_to_score(spec.model, reporter, names))
+        if len(parts) > 1 and (parquet is not None or engine.engine != "local"):
+            raise UsageError(
+                "While an experiment runs, its lists go to the table alone, by this process: --model names one version "
+                "for everybody, or rankline experiment stop ends it"
+            )
         with open_warehouse(settings) as warehouse:
             for part in parts:
                 check_scoring(part.scorer.model, spec.k, settings)
