@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +19,12 @@ from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.load_model import loaded
 from pipeline.jobs.preflight import check_scoring
 from pipeline.jobs.rules import write_snapshot
+from pipeline.jobs.score_engine import Lists, check_engine, engine_tags, lists_by
 from pipeline.jobs.ship import drain, logged_pairs
-from pipeline.options import ScoreOptions
+from pipeline.options import EngineOptions, ScoreOptions
 from pipeline.publishing.batch_scoring import BatchSummary, score_all
 from pipeline.publishing.checks import PublishLimits
+from pipeline.publishing.parquet_lists import ParquetTarget
 from pipeline.publishing.recommendations_table import PublishResult, RecommendationsTable
 from pipeline.publishing.rules import read_rules
 from pipeline.publishing.suppressed_users import read_suppressed_users
@@ -39,7 +43,7 @@ __all__ = ["ScoreResult", "score_job"]
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """The published table, its model, and the counts of the scoring."""
+    """The published table, its model, and the counts of the scoring; `parquet` is the folder with the same lists."""
 
     model: str
     table: str
@@ -48,6 +52,7 @@ class ScoreResult:
     outcome: PublishResult
     seconds: float
     is_limited: bool = False
+    parquet: Path | None = None
 
 
 # Told after publishing: the scorer under the rules, the version, and which of some ids are users who were forgotten.
@@ -61,6 +66,8 @@ class _Job(NamedTuple):
     settings: Settings
     reporter: Reporter
     run: tracking.Run | None
+    engine: EngineOptions
+    parquet: ParquetTarget | None
     at_ms: int | None = None
 
 
@@ -79,23 +86,32 @@ def score_job(
     settings: Settings,
     reporter: Reporter,
     then: Then = lambda _scorer, _version, _forgotten: None,
+    engine: EngineOptions | None = None,
+    parquet: Path | None = None,
     now: datetime | None = None,
 ) -> ScoreResult:
     """Rank items for every user of the model and publish the table. If anything fails, the old table stays.
 
+    engine : where the lists are found; default, this process
+    parquet : a folder for the same lists, which must not exist; it appears once the table is published
     now : when the set is generated, where days are simulated; default, the clock of the warehouse
     """
     start, names = time.perf_counter(), settings.names
-    tracking.open_store(settings.tracking_uri)
-    stale_runs.end_stale_runs(settings.tracking_uri, reporter.say)
-    with (
-        tracking.run_of_mlflow(settings.tracking_uri, CHECKOUT) as run,
-        loaded(spec.model, reporter, names.model, mapped=True) as (scorer, version),
-    ):
+    engine = engine or EngineOptions()
+    check_engine(engine)
+    with ExitStack() as stack:
+        target = None if parquet is None else stack.enter_context(ParquetTarget(parquet))
+        tracking.open_store(settings.tracking_uri)
+        stale_runs.end_stale_runs(settings.tracking_uri, reporter.say)
+        run = stack.enter_context(tracking.run_of_mlflow(settings.tracking_uri, CHECKOUT))
+        scorer, version = stack.enter_context(loaded(spec.model, reporter, names.model, mapped=True))
         with open_warehouse(settings) as warehouse:
             check_scoring(scorer.model, spec.k, settings)
             drain(warehouse, settings, reporter)
-            batch = _publish(_Job(spec, settings, reporter, run, _ms(now)), warehouse, scorer, version)
+            job = _Job(spec, settings, reporter, run, engine, target, _ms(now))
+            batch = _publish(job, warehouse, scorer, version)
+            if target is not None:
+                target.appear()
             write_snapshot(batch.rules, settings, reporter)
             seconds = time.perf_counter() - start
             result = ScoreResult(
@@ -106,19 +122,26 @@ def score_job(
                 batch.outcome,
                 seconds,
                 batch.scorer.limit is not None,
+                None if target is None else target.target,
             )
         _say(batch, reporter)
         if run is not None:
-            run.name_if_made_up(f"score {version.label}")
-            run.params({name: value for name, value in asdict(spec).items() if value is not None} | asdict(names))
-            published = {"scored_run": version.run_id, "published": batch.outcome.action}
-            run.tags({"model_version": version.version, **published})
-            run.tags({"rules_digest": batch.rules.digest if batch.rules.rules else None})
-            run.tags({"accepted_changes": "; ".join(batch.outcome.accepted) or None})
-            counts = {"n_users": batch.summary.n_users, "n_rows": batch.summary.n_rows}
-            run.metrics({**counts, "cost/seconds_total": result.seconds})
+            _record(run, job, batch, version, seconds)
         then(batch.scorer.limited(None), version, batch.forgotten)
         return result
+
+
+def _record(run: tracking.Run, job: _Job, batch: _Batch, version: ModelVersion, seconds: float) -> None:
+    """What was published, and from what, in the run of `mlflow run`."""
+    run.name_if_made_up(f"score {version.label}")
+    given = {name: value for name, value in asdict(job.spec).items() if value is not None}
+    run.params(given | asdict(job.settings.names))
+    run.tags({"model_version": version.version, "scored_run": version.run_id, "published": batch.outcome.action})
+    run.tags(engine_tags(job.engine))
+    run.tags({"rules_digest": batch.rules.digest if batch.rules.rules else None})
+    run.tags({"accepted_changes": "; ".join(batch.outcome.accepted) or None})
+    counts = {"n_users": batch.summary.n_users, "n_rows": batch.summary.n_rows}
+    run.metrics({**counts, "cost/seconds_total": seconds})
 
 
 def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVersion) -> _Batch:
@@ -135,15 +158,18 @@ def _publish(job: _Job, warehouse: Warehouse, scorer: Scorer, version: ModelVers
         scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre, spec.max_per_series)
         _check_rules(scorer)
         reporter.progress("score", 0, len(scorer.users), "users")
-        summary = score_all(
-            scorer,
-            table,
-            spec.k,
-            seen_now=() if seen is None else table.seen_now(seen, lambda: logged_pairs(settings, *kinds)),
-            unknown_popular=spec.unknown == "popular",
-            forgotten=forgotten,
-            progress=lambda done, total: reporter.progress("score", done, total, "users"),
-        )
+        with lists_by(job.engine, Lists(scorer, rules, spec.k), settings, table, job.parquet, reporter.say) as by:
+            summary = score_all(
+                scorer,
+                by.sink,
+                spec.k,
+                seen_now=() if seen is None else table.seen_now(seen, lambda: logged_pairs(settings, *kinds)),
+                unknown_popular=spec.unknown == "popular",
+                forgotten=forgotten,
+                progress=lambda done, total: reporter.progress("score", done, total, "users"),
+                rank=by.rank,
+                users_a_block=by.users_a_block,
+            )
         reporter.progress("publish", 0, None)
         outcome = table.publish(scorer.model, _limits(spec, scorer), spec.keep, reporter.say, settings.lock_expiry)
     except CheckFailedError as error:
