@@ -92,9 +92,7 @@ def _gate(night: Night) -> None:
         return
     step.ends("done", f"{result.version} passed", version=result.version, reasons=reasons)
     after = f", after {result.before}" if result.before else ", the first one"
-    Step(night, "promote").ends(
-        "done", f"{result.version} is the champion{after}", version=result.version, before=result.before
-    )
+    Step(night, "promote").ends("done", f"{result.version} is the champion{after}", version=result.version)
 
 
 def _score(night: Night) -> None:
@@ -140,9 +138,7 @@ def _drift(night: Night) -> None:
     try:
         if champions.champion(night.model) is None:
             return step.ends("skipped", "no version is champion: there is nothing to drift from")
-        promoted = night.result("promote")
-        before = promoted.facts.get("before") if promoted is not None and promoted.state == "done" else None
-        night.drift = nightly_watch.drift(night.request, before)
+        night.drift = nightly_watch.drift(night.request)
     except Exception as error:  # noqa: BLE001  # the table is published all the same
         return step.fails(error)
     reason, facts = nightly_watch.drift_facts(night.drift)

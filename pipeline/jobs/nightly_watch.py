@@ -13,15 +13,10 @@ from pipeline.monitoring.alerts import Alert, Notifier, NotifyResult, training_f
 __all__ = ["alerts_of", "drift", "drift_facts", "notifier_for", "tell"]
 
 
-def drift(request: NightlyRequest, before: str | None = None) -> DriftResult:
-    """Measure drift as the job of that name does, from what the champion `before` tonight had learned, if it changed.
-
-    Raises as `measure_drift`.
-    """
+def drift(request: NightlyRequest) -> DriftResult:
+    """Measure drift as the job of that name does. Raises as `measure_drift`."""
     return measure_drift(
-        DriftRequest(
-            request.settings, request.reporter, request.now, request.drift, request.drift_limits, since=before or None
-        )
+        DriftRequest(request.settings, request.reporter, request.now, request.drift, request.drift_limits)
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from pipeline.models.model_files import DEFAULT_NAMES, METADATA, load_ids
 from pipeline.tracking import champion, registry
 from pipeline.tracking.lookup import RunRef, text_of
 
-__all__ = ["ChampionReference", "champion_reference"]
+__all__ = ["ChampionReference", "champion_reference", "earlier_references"]
 
 _GATE = "data_gate.json"
 
@@ -43,17 +45,29 @@ class ChampionReference:
     learned_ms: int | None
 
 
-def champion_reference(model: str = registry.MODEL_NAME, label: str | None = None) -> ChampionReference:
-    """The reference of the registered model's champion, or of the version that `label` names, such as rankline/3.
+def champion_reference(model: str = registry.MODEL_NAME) -> ChampionReference:
+    """The reference of the registered model's champion.
 
     Raises InputError where no version is champion or its run is gone, ArtifactError where its ids can't be read.
     """
-    version = champion.champion(model) if label is None else registry.resolve(label, model)
+    version = champion.champion(model)
     if version is None:
         typed = "" if model == registry.MODEL_NAME else f" --name {model}"
         raise InputError(
             f"No version of {model} is champion, so there is nothing to drift from: rankline promote{typed}"
         )
+    return _reference(version)
+
+
+def earlier_references(model: str = registry.MODEL_NAME, most: int = 3) -> Iterator[ChampionReference]:
+    """Those of the champions before, the latest first, as far as they are still there and can be read."""
+    versions = dict.fromkeys(reversed(champion.history(model)))
+    for number in list(versions)[1 : 1 + most]:
+        with suppress(InputError):  # deleted, or damaged
+            yield _reference(registry.resolve(f"{model}/{number}"))
+
+
+def _reference(version: registry.ModelVersion) -> ChampionReference:
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
         try:
             with registry.signature_named(version):
