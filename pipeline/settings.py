@@ -145,6 +145,11 @@ class Settings(_WithLimits):
         return self._beside_store / "unlogged"
 
     @property
+    def nightly_path(self) -> Path:
+        """What the nightly job knows of its last night: ``nightly.json``, else ``nightly_NAME.json``."""
+        return self._beside_store / ("nightly.json" if self.names.is_default else f"nightly_{self.names.name}.json")
+
+    @property
     def rules_path(self) -> Path:
         """The snapshot of the rules that `score` and `rules push` write: ``rules.json``, else ``rules_NAME.json``."""
         return self.rules or self._beside_store / (

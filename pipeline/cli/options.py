@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,11 +106,11 @@ def options_of(
     Parameters
     ----------
     specs : classes of options
-    without : names of fields that the command does not have
+    without : names of fields that the command does not have; a field of an earlier class is not offered again
     defaults : defaults of the command that differ from those of the classes
     """
 
-    offered = {spec: [entry for entry in fields(spec) if entry.name not in without] for spec in specs}
+    offered = _offered(specs, without)
     parameters = {
         entry.name: parameter_of(spec, entry, (defaults or {}).get(entry.name, entry.default))
         for spec, entries in offered.items()
@@ -151,6 +151,16 @@ def options_of(
         return command
 
     return decorate
+
+
+def _offered(specs: Sequence[type[Options]], without: Collection[str]) -> dict[type[Options], list[Field[Any]]]:
+    """The fields that a command has as options; of two classes with a field of one name the first one has it."""
+    taken = set(without)
+    offered = {}
+    for spec in specs:
+        offered[spec] = [entry for entry in fields(spec) if entry.name not in taken]
+        taken |= {entry.name for entry in offered[spec]}
+    return offered
 
 
 def _made(spec: type[Options], values: dict[str, Any], say: Callable[[str], None]) -> Options:

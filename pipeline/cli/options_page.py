@@ -55,6 +55,7 @@ _TAIL = """
 | `recommend --k`, `--unknown` | 10, error | most items; `popular`: popular items for a user who is not in the model |
 | `drift --now` | the clock | measure as of this time, such as 2026-11-29T02:00 (UTC) |
 | `--notify`, `--notify-hours` | none, 20 | who is told of alerts, and when again ([monitoring.md](monitoring.md)) |
+| `retain --dry-run` | | say what would go, and delete nothing: [nightly.md](nightly.md) |
 | `score --fill-cache` | | store each user's list in the Redis of the service besides: [serving.md](serving.md) |
 | `show --user`, `--no-metrics` | the first | whose list is shown; leave out the metrics |
 | `why --model` | none | explain with other artifacts than those of the run that the table names |

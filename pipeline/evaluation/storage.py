@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # reading a stored evaluation imports neither the models nor,
 
     from pipeline.evaluation.holdout import HoldoutEvaluation
 
-__all__ = ["PER_USER", "SUMMARY", "StoredEvaluation", "read_evaluation", "write_evaluation"]
+__all__ = ["PER_USER", "SUMMARY", "StoredEvaluation", "leave_only", "read_evaluation", "write_evaluation"]
 
 FOLDER = "evaluation"
 PER_USER, SUMMARY = f"{FOLDER}/per_user.parquet", f"{FOLDER}/summary.json"
@@ -136,6 +136,23 @@ def write_evaluation(evaluated: HoldoutEvaluation, data_digest: str, folder: Pat
     summary = json.dumps(_summary(evaluated, data_digest), indent=1, ensure_ascii=False, allow_nan=False)
     (folder / Path(SUMMARY).name).write_text(summary + "\n")
     return folder
+
+
+def leave_only(folder: Path, user_ids: NDArray[Any]) -> None:
+    """Take the rows of all other users out of the evaluation in the folder.
+
+    Raises EvaluationError where it can't be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / Path(PER_USER).name
+    try:
+        table = bounded_table(folder, path.name, _MOST_COLUMNS)
+        kept = np.isin(_ids(table["user_id"]), user_ids)
+        pq.write_table(table.filter(pa.array(kept)), path, compression="zstd")
+    except (ArtifactError, OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise EvaluationError(f"{path} can't be read ({_reason(error)})") from None
 
 
 def _per_user(evaluated: HoldoutEvaluation) -> pa.Table:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import shlex
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import FILE_NAME
-from pipeline.errors import RanklineError
+import numpy as np
+
 from pipeline.evaluation.holdout import HoldoutEvaluation
-from pipeline.evaluation.metric_names import seconds_by_stage
 from pipeline.evaluation.storage import write_evaluation
 from pipeline.jobs.choose import choose_model, fill_choice
 from pipeline.jobs.executors import Executors
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.item_texts import catalogue_texts, item_texts, texts_of_files
+from pipeline.jobs.logged_run import TrainingJob, log_run
 from pipeline.jobs.preflight import TrainingRequest, check_data, check_memory, read_source
 from pipeline.jobs.run_pages import champion_evaluation, log_pages
 from pipeline.jobs.run_texts import (
@@ -37,23 +37,18 @@ from pipeline.models.base import Algorithm
 from pipeline.models.saved_model import ItemTexts
 from pipeline.models.signatures import SigningKeys
 from pipeline.options import ReadOptions, TrainOptions
-from pipeline.runtime.memory import peak_memory
 from pipeline.runtime.progress import Reporter
-from pipeline.runtime.redact import address_of_store
-from pipeline.runtime.retry import AGAIN
 from pipeline.settings import CHECKOUT, Settings
 from pipeline.tracking import run as tracking
 from pipeline.tracking import stale_runs
-from pipeline.tracking.outbox import PendingRun, pending_in
+from pipeline.tracking.outbox import pending_in
 from pipeline.tracking.outbox_writer import PendingRunWriter
-from pipeline.tracking.upload import record, register
 from pipeline.training.choice import Choice
 from pipeline.training.search import check_holdout
-from pipeline.training.stages import Stages
 from pipeline.training.study import check_optuna
 from pipeline.training.train import Trained, checked_algorithm, train
 
-__all__ = ["TrainResult", "TrainingJob", "read_for", "train_in", "train_job"]
+__all__ = ["TrainResult", "TrainingJob", "read_for", "reading", "train_in", "train_job", "train_on"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,27 +70,6 @@ class TrainResult:
     choice: Choice | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingJob:
-    """The context that all steps of a training share.
-
-    Attributes
-    ----------
-    run : the open MLflow run
-    start : the start of the command, by `time.perf_counter`
-    stages : the duration of each stage
-    executors : who fits, if not this process
-    """
-
-    run: tracking.Run
-    read_spec: ReadOptions
-    settings: Settings
-    reporter: Reporter
-    start: float
-    stages: Stages = field(default_factory=Stages)
-    executors: Executors | None = None
-
-
 def train_job(
     spec: TrainOptions,
     read_spec: ReadOptions,
@@ -105,6 +79,29 @@ def train_job(
     executors: Executors | None = None,
 ) -> TrainResult:
     """Read the data, train, and log everything to one MLflow run. The last step registers the model."""
+    with reading(spec, read_spec, settings, reporter, experiment, executors) as (job, chosen):
+        return train_on(job, chosen, spec)
+
+
+@contextmanager
+def reading(
+    spec: TrainOptions,
+    read_spec: ReadOptions,
+    settings: Settings,
+    reporter: Reporter,
+    experiment: str = "rankline",
+    executors: Executors | None = None,
+    *,
+    now: datetime | None = None,
+    check_size: bool = True,
+) -> Iterator[tuple[TrainingJob, LoadedInput]]:
+    """A run, and the interactions that were read and passed the data gate, for a block that trains on them.
+
+    Parameters
+    ----------
+    now : the time that the data gate goes by; default, the clock
+    check_size : whether a training that needs more memory than there is is refused before the block
+    """
     start = time.perf_counter()
     SigningKeys.of_environment()  # keys that are written wrongly are said now, not after the training
     label = "auto" if spec.is_auto else checked_algorithm(spec).label(spec)
@@ -126,16 +123,29 @@ def train_job(
             run.tags(executors.tags)
         job = TrainingJob(run, read_spec, settings, reporter, start, executors=executors)
         with job.stages("read"):
-            chosen = read_for(run, TrainingRequest(spec, executors=executors), read_spec, settings, reporter)
-        if not spec.is_auto:
-            return train_in(job, chosen, spec)
-        with job.stages("choose"):
-            choice = choose_model(chosen.read.interactions, spec, settings, reporter)
-        return train_in(job, chosen, choice.spec, choice)
+            wanted = TrainingRequest(spec, executors=executors)
+            chosen = read_for(run, wanted, read_spec, settings, reporter, now=now, check_size=check_size)
+        yield job, chosen
+
+
+def train_on(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions) -> TrainResult:
+    """Train on what was read, with ``auto`` the model that ranks best; log everything, and register the model."""
+    if not spec.is_auto:
+        return train_in(job, chosen, spec)
+    with job.stages("choose"):
+        choice = choose_model(chosen.read.interactions, spec, job.settings, job.reporter)
+    return train_in(job, chosen, choice.spec, choice)
 
 
 def read_for(
-    run: tracking.Run, wanted: TrainingRequest, read_spec: ReadOptions, settings: Settings, reporter: Reporter
+    run: tracking.Run,
+    wanted: TrainingRequest,
+    read_spec: ReadOptions,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    now: datetime | None = None,
+    check_size: bool = True,
 ) -> LoadedInput:
     """Read the interactions. Log their source, the bad rows and the result of the data gate to the run.
 
@@ -149,7 +159,8 @@ def read_for(
         reporter.say(f"{chosen.read.n_bad} bad row(s) of {chosen.read.n_rows} left out; bad_rows.json has a sample")
         run.text("bad_rows.json", json.dumps(chosen.read.bad_rows, indent=1, ensure_ascii=False))
         run.metrics_later({"data/n_bad_rows": chosen.read.n_bad})
-    facts = check_data(run, chosen, limits, reporter, model=settings.names.model).facts
+    clock = None if now is None else np.datetime64(now.replace(tzinfo=None), "ms")
+    facts = check_data(run, chosen, limits, reporter, clock, settings.names.model).facts
     reporter.say(
         f"read {facts.n_interactions:,} interactions of {facts.n_users:,} users and {facts.n_items:,} items "
         f"from {chosen.where}"
@@ -158,7 +169,7 @@ def read_for(
         chosen = replace(chosen, texts=catalogue_texts(chosen, read_spec, settings))
     elif read_spec.items is not None:
         chosen = replace(chosen, texts=texts_of_files(read_spec))
-    if files is None:  # executors have memory of their own
+    if check_size and files is None:  # executors have memory of their own
         check_memory(run, chosen, facts.n_duplicates, wanted, settings, reporter)
     return chosen
 
@@ -173,67 +184,37 @@ def train_in(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, choice: 
     trained = replace(train(x, spec, job.reporter.progress, texts, engine), choice=choice)
     for message in trained.report.messages:
         job.reporter.say(message)
-
-    with _saved_locally(job, trained, chosen) as pending_run:
-        with job.stages("log"):
-            job.reporter.progress("log", 0, None)
-            model_uri = record(run, pending_run)
-        seconds = _seconds(job, trained)
-        run.metrics({**seconds, "cost/peak_memory_mb": peak_memory() / 2**20})
-        version = register(run, pending_run, model_uri)
-        run.finish()
+    logged = log_run(
+        job,
+        run_name(trained, job.read_spec, chosen),
+        lambda writer: _fill_with_pages(writer, job, trained, chosen),
+        trained.seconds,
+    )
     return TrainResult(
         run.id,
-        str(pending_run.facts["name"]),
-        version,
+        str(logged.facts["name"]),
+        logged.version,
         dict(trained.report.metrics),
         trained.report.messages,
-        {**trained.facts, **seconds},
+        {**trained.facts, **logged.seconds},
         chosen,
-        pending_run.facts["version_tags"].get("better_than_popular"),
+        logged.facts["version_tags"].get("better_than_popular"),
         trained.algorithm,
         choice,
     )
 
 
-@contextmanager
-def _saved_locally(job: TrainingJob, trained: Trained, chosen: LoadedInput) -> Iterator[PendingRun]:
-    """The run, saved locally until MLflow accepts it: the block logs it, and then the local copy is deleted.
-
-    If the block fails, the copy stays, and the error says where it is and how to log it later.
-    """
+def _fill_with_pages(writer: PendingRunWriter, job: TrainingJob, trained: Trained, chosen: LoadedInput) -> None:
+    """Write everything that `upload.record` will log, the report too."""
     run, settings, reporter, stages = job.run, job.settings, job.reporter, job.stages
-    name = run.name_for(run_name(trained, job.read_spec, chosen))
-    store = address_of_store(settings.tracking_uri)
-    at_ms, model = int(time.time() * 1000), settings.names.model
-    with PendingRunWriter(settings.unlogged_path, run.id, name, store, at_ms, model) as writer:
-        with stages("pages"):
-            reporter.progress("pages", 0, None)
-            log_pages(writer, trained, chosen, settings, reporter, champion_evaluation(model, reporter))
-            texts = item_texts(trained.model.items, chosen, settings, reporter)
-        with stages("log"):
-            if name != run.name:
-                writer.rename()
-            page = f"#/experiments/{run.experiment_id}/runs/{run.id}/artifacts/report.html"
-            _fill(writer, trained, chosen, page, texts)
-            if settings.config is not None:
-                writer.text(FILE_NAME, settings.config.text)
-            writer.metrics(run.held())
-            writer.tags(run.held_tags())
-            writer.metrics({**_seconds(job, trained), "cost/peak_memory_mb": peak_memory() / 2**20}, late=True)
-            pending_run = writer.keep()
-    try:
-        yield pending_run
-    except BaseException as error:
-        pending_run.close()
-        folder = pending_run.folder
-        where = f"the trained model is saved in {folder}; upload it with: rankline resume {shlex.quote(str(folder))}"
-        if isinstance(error, RanklineError):
-            error.args = (f"{str(error).removesuffix(AGAIN)}; {where}",)
-        else:
-            reporter.say(where)
-        raise
-    pending_run.remove()
+    with stages("pages"):
+        reporter.progress("pages", 0, None)
+        champion = champion_evaluation(settings.names.model, reporter)
+        log_pages(writer, trained, chosen, settings, reporter, champion)
+        texts = item_texts(trained.model.items, chosen, settings, reporter)
+    with stages("log"):
+        page = f"#/experiments/{run.experiment_id}/runs/{run.id}/artifacts/report.html"
+        _fill(writer, trained, chosen, page, texts)
 
 
 def _fill(
@@ -271,12 +252,6 @@ def _fill(
     if trained.losses.size:
         writer.curve("loss", trained.losses.tolist())
     writer.describe(run_description(trained, chosen), of_the_version=version_description(trained, report))
-
-
-def _seconds(job: TrainingJob, trained: Trained) -> dict[str, float]:
-    """The duration of each stage and in total so far, by metric name."""
-    seconds = {**job.stages.seconds, **trained.seconds, "total": time.perf_counter() - job.start}
-    return seconds_by_stage(seconds)
 
 
 def _verdict_tags(evaluation: HoldoutEvaluation | None) -> dict[str, str]:

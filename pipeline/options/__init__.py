@@ -10,6 +10,7 @@ from pipeline.options.evaluate import EvaluateOptions, as_ks
 from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.monitoring import DriftLimits, DriftOptions, NotifyOptions
 from pipeline.options.names import Names
+from pipeline.options.nightly import NightlyOptions, RetainOptions
 from pipeline.options.publish import ScoreOptions, UnknownUsers
 from pipeline.options.read import ReadOptions, Source
 from pipeline.options.serve import ServeOptions
@@ -26,6 +27,7 @@ __all__ = [
     "FileFormat",
     "Init",
     "Names",
+    "NightlyOptions",
     "NotifyOptions",
     "OnBadRows",
     "OnInterrupt",
@@ -33,6 +35,7 @@ __all__ = [
     "Options",
     "PromotionLimits",
     "ReadOptions",
+    "RetainOptions",
     "RowOptions",
     "ScoreOptions",
     "ServeOptions",

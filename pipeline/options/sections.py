@@ -10,6 +10,7 @@ from pipeline.options.engine import EngineOptions
 from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.monitoring import DriftLimits, DriftOptions
 from pipeline.options.names import Names
+from pipeline.options.nightly import NightlyOptions, RetainOptions
 from pipeline.options.publish import ScoreOptions
 from pipeline.options.read import ReadOptions
 from pipeline.options.serve import ServeOptions
@@ -19,8 +20,8 @@ from pipeline.options.tune import TuneOptions
 __all__ = ["CLASSES", "FileOption", "json_schema", "sections"]
 
 CLASSES: tuple[type[Options], ...] = (
-    ReadOptions, TrainOptions, TuneOptions, DataLimits, PromotionLimits, ScoreOptions, ServeOptions, EngineOptions,
-    DriftOptions, DriftLimits, Names,
+    ReadOptions, TrainOptions, TuneOptions, DataLimits, PromotionLimits, ScoreOptions, NightlyOptions, RetainOptions,
+    ServeOptions, EngineOptions, DriftOptions, DriftLimits, Names,
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "ChampionChange",
     "champion",
     "champion_history",
+    "changes",
     "history",
     "promote",
     "roll_back",
@@ -69,7 +70,7 @@ def champion(model: str = MODEL_NAME) -> ModelVersion | None:
 
 def history(model: str = MODEL_NAME) -> list[str]:
     """The present `champion_history` of the registry."""
-    return champion_history(_changes(model), _current(model))
+    return champion_history(changes(model), _current(model))
 
 
 def promote(version: str, *, instead_of: str, how: str, reason: str = "", model: str = MODEL_NAME) -> datetime | None:
@@ -137,7 +138,7 @@ def _back(model: str) -> _Back:
     if not current:
         raise InputError("No version is champion, so there is none to go back from; rankline promote makes one")
     gone: list[str] = []
-    for version in reversed(champion_history(_changes(model), current)[:-1]):
+    for version in reversed(champion_history(changes(model), current)[:-1]):
         if version == current:
             continue
         if _exists(model, version):
@@ -213,7 +214,8 @@ def _current(model: str) -> str:
     return now.version if now is not None else ""
 
 
-def _changes(model: str = MODEL_NAME) -> list[ChampionChange]:
+def changes(model: str = MODEL_NAME) -> list[ChampionChange]:
+    """Every change of the champion, in order; [] where there is no such model."""
     with as_server_error(mlflow.get_tracking_uri()):
         try:
             tags = mlflow.MlflowClient().get_registered_model(model).tags
@@ -233,7 +235,7 @@ def _log(model: str, change: ChampionChange) -> None:
 
 def _now(model: str) -> datetime:
     """The time, but later than every change so far: a clock that was set back must not reorder the log."""
-    last = max((change.at for change in _changes(model)), default=datetime.min.replace(tzinfo=UTC))
+    last = max((change.at for change in changes(model)), default=datetime.min.replace(tzinfo=UTC))
     return max(datetime.now(UTC), last + timedelta(microseconds=1))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import mlflow
@@ -19,7 +21,7 @@ from pipeline.evaluation.storage import FOLDER, PER_USER, SUMMARY, StoredEvaluat
 from pipeline.tracking.registry import MODEL_NAME, ModelVersion, is_number, resolve
 from pipeline.tracking.store import as_server_error, search_runs, store_in_use
 
-__all__ = ["RunRef", "evaluation_of", "find_run", "text_of"]
+__all__ = ["RunRecord", "RunRef", "evaluation_files", "evaluation_of", "find_run", "run_record", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -128,3 +130,46 @@ def text_of(run: RunRef, name: str, most: int = 1 << 20) -> str | None:
         with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
             path = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path=name, dst_path=scratch)
             return Path(path).read_text(encoding="utf-8", errors="replace")
+
+
+class RunRecord(NamedTuple):
+    """What a run says: `params` as they were logged, `tags`, and when it began."""
+
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    started: datetime
+
+
+def run_record(run: RunRef) -> RunRecord:
+    """What the run says. Raises MissingRunError where it does not exist."""
+    with as_server_error(mlflow.get_tracking_uri()):
+        try:
+            found = mlflow.MlflowClient().get_run(run.run_id)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise MissingRunError(f"the run of {run.label} is no longer in {store_in_use()}") from None
+            raise
+    started = datetime.fromtimestamp(found.info.start_time / 1000, UTC)
+    return RunRecord(dict(found.data.params), dict(found.data.tags), started)
+
+
+def evaluation_files(run: RunRef, into: Path) -> Path | None:
+    """A copy of the two files of the run's evaluation, in the folder `into`; None for a run without one.
+
+    Raises MissingRunError where the run does not exist.
+    """
+    with as_server_error(mlflow.get_tracking_uri()):
+        try:
+            paths = {artifact.path for artifact in mlflow.MlflowClient().list_artifacts(run.run_id, FOLDER)}
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise MissingRunError(f"the run of {run.label} is no longer in {store_in_use()}") from None
+            raise
+        if not {PER_USER, SUMMARY} <= paths:
+            return None
+        into.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
+            for path in (PER_USER, SUMMARY):
+                copied = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path=path, dst_path=scratch)
+                shutil.copyfile(copied, into / Path(path).name)
+    return into

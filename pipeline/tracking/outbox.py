@@ -25,7 +25,7 @@ from pipeline.options.base import types_of
 from pipeline.options.names import DEFAULT_NAME, Names
 from pipeline.runtime.file_lock import FileLock, can_lock
 
-__all__ = ["PendingRun", "find_pending", "open_pending", "pending_in"]
+__all__ = ["PendingRun", "find_pending", "open_pending", "pending_in", "remove_pending"]
 
 FORMAT = 1
 FACTS, DIGEST, LOCK = "kept.json", "kept.json.sha256", ".lock"
@@ -111,6 +111,22 @@ def find_pending(which: str, root: Path) -> Path:
             + ("" if folders else " (an uploaded one is deleted here)")
         )
     return folders[0]
+
+
+def remove_pending(folder: Path) -> bool:
+    """Delete a pending run that nobody will upload, whole or damaged; False where another process has it open."""
+    try:
+        lock = FileLock(folder / LOCK)
+    except LockedError:
+        return False
+    except FileNotFoundError:
+        return True
+    removed = folder.with_name(f".{folder.name}.partial")
+    with lock:
+        shutil.rmtree(removed, ignore_errors=True)
+        folder.rename(removed)  # so that no process uploads a half-deleted one
+        shutil.rmtree(removed, ignore_errors=True)
+    return True
 
 
 def open_pending(folder: Path) -> PendingRun:

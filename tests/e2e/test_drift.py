@@ -27,9 +27,9 @@ FROM numbers(1000)
 @pytest.fixture
 def sample(trained_copy: Home) -> Home:
     statuses = trained_copy.many(
-        ["rankline", "promote", "--force", "--reason", "a test"],
-        ["rankline", "sql", DONE],
-        ["rankline", "sql", STRANGERS],
+        ["promote", "--force", "--reason", "a test"],
+        ["sql", DONE],
+        ["sql", STRANGERS],
     )
     assert [status for status, _, _ in statuses] == [0, 0, 0], statuses
     return trained_copy
@@ -44,9 +44,9 @@ def test_drift_is_measured_recorded_and_told(sample: Home) -> None:
     with Webhook() as hook:
         env = {"RANKLINE_NOTIFY": f"{hook.url}/services/T0-B0-hunter2s3cret"}
         first, again, shown = sample.many(
-            ["rankline", "drift", "--json", "--now", at],
-            ["rankline", "drift", "--json", "--now", at, "--max-table-age-hours", "none"],
-            ["rankline", "drift", "--now", "2001-01-01"],
+            ["drift", "--json", "--now", at],
+            ["drift", "--json", "--now", at, "--max-table-age-hours", "none"],
+            ["drift", "--now", "2001-01-01"],
             **env,
         )
     assert first[0] == 3, first
@@ -56,7 +56,7 @@ def test_drift_is_measured_recorded_and_told(sample: Home) -> None:
     assert 0 <= measures["popular_hit_rate"]["value"] < 1
     assert measures["ndcg_over_popular"]["low"] > 0
     assert measures["user_coverage"]["value"] == pytest.approx(
-        measures["hit_rate"]["n"] / (measures["hit_rate"]["n"] + 1000)
+        measures["hit_rate"]["n"] / (measures["hit_rate"]["n"] + 1000), abs=1e-5
     )
     assert measures["unknown_users"]["value"] > 0.5
     assert measures["unknown_items"]["value"] == 0
@@ -93,10 +93,10 @@ def test_drift_is_measured_recorded_and_told(sample: Home) -> None:
 def test_what_is_refused_before_any_work(home: Home) -> None:
     secret = "https://user:hunter2s3cret@host/x"
     no_champion, bad, time, limit = home.many(
-        ["rankline", "drift"],
-        ["rankline", "drift", "--notify", secret],
-        ["rankline", "drift", "--now", "tomorrow"],
-        ["rankline", "drift", "--max-psi", "-1"],
+        ["drift"],
+        ["drift", "--notify", secret],
+        ["drift", "--now", "tomorrow"],
+        ["drift", "--max-psi", "-1"],
     )
     assert (no_champion[0], bad[0], time[0], limit[0]) == (3, 2, 2, 2)
     assert "No version of rankline is champion" in no_champion[2]

@@ -92,7 +92,7 @@ def test_the_readme_in_its_order_then_the_artifacts(clone: Path, store: dict[str
         "make train\n",
         "rankline recommend 42",
         "rankline compare",
-        "rankline@champion",
+        "rankline nightly",
         "-P n_components=20",
     )
     # Once installed, nothing is installed again; the tests are these.

@@ -346,7 +346,7 @@ def test_newer_versions_have_later_times(emptied: mlflow.MlflowClient, moves: li
         client.delete_registered_model(MODEL_NAME)
     versions(client, 1)
     for move in moves:
-        changes = champion._changes()
+        changes = champion.changes()
         if move == "register":
             client.create_model_version(MODEL_NAME, "file:///nowhere")
         elif move == "crown":

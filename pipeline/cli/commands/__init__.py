@@ -28,6 +28,8 @@ from pipeline.cli.commands import (  # noqa: F401
     show,
     why,
     diff,
+    nightly,
+    retain,
     drift,
     backup,
     restore,
