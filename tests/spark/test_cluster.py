@@ -23,7 +23,7 @@ from pipeline.training.train import train
 pytest_plugins = ["support.homes", "support.spark_session"]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("spark"), pytest.mark.takes(60)]
 
-ITERATIONS = 60
+ITERATIONS = 12
 
 
 def until(what: Any, process: Any, seconds: float = 300) -> None:
