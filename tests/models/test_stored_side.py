@@ -68,6 +68,16 @@ def same(a, b):
     assert (a.losses, a.loss, a.error) == (b.losses, b.loss, b.error)
 
 
+@pytest.mark.parametrize("piece", [200, 10**6])
+def test_windows_of_a_piece_add_up_as_the_piece_does(tmp_path: Path, monkeypatch, piece):
+    monkeypatch.setattr(half_steps, "PIECE", piece)  # pieces of a few rows, or one of several windows
+    X, W, H = problem(330, 270, 9, density=0.2, half_stars=False)
+    how = {"max_iter": 4, "tol": 0, "n_threads": 2}
+    expected = factorize(X, W, H, **how)
+    same(factorize(X, W, H, engine=ON_DISK, **how), expected)
+    same(factorize(blocks_of(tmp_path / "blocks", X), W, H, **how), expected)
+
+
 @given(
     st.integers(1, 200), st.integers(1, 200), st.integers(1, 40), st.integers(0, 999), st.floats(0, 0.3), st.booleans(),
     st.booleans(),

@@ -34,7 +34,7 @@ from pipeline.warehouse import Warehouse, sql
 
 __all__ = ["BlocksBuilder", "ids_of", "read_into_blocks"]
 
-_BLOCK = 1 << 21  # cells of a block, more or less
+_BLOCK = 1 << 19  # cells of a block, more or less: merging duplicates takes some 80 bytes a cell of it
 _MOST_BLOCKS = 64
 
 
