@@ -105,9 +105,7 @@ def test_lists_are_those_of_one_process(spark: Any, model: Path, tmp_path: Path)
     rows, summary = here
     assert {row[4] for row in rows} == {"nmf", "popular", "promoted:spring"}
     assert (summary.n_forgotten, summary.n_unknown, summary.n_users) == (2, 2, 30)
-    assert not list((tmp_path / "shared").iterdir()), (
-        "those of a killed job go, too"
-    )
+    assert not list((tmp_path / "shared").iterdir()), "those of a killed job go, too"
 
 
 @pytest.mark.parametrize("wrote", [False, True], ids=["before its lists are there", "after"])
