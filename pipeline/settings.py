@@ -184,6 +184,16 @@ class Settings(_WithLimits):
         return self.live_path / "interactions.db"
 
     @property
+    def exposure_log_path(self) -> Path:
+        """The log of what was shown in experiments, beside the log of new interactions."""
+        return self.live_path / "exposures.db"
+
+    @property
+    def experiments_path(self) -> Path:
+        """The folder of what is decided of experiments: ``experiments``, in the same folder as `tuning_path`."""
+        return self._beside_store / ("experiments" if self.names.is_default else f"experiments_{self.names.name}")
+
+    @property
     def retry_policy(self) -> RetryPolicy:
         """How often and for how long a call that is safe to repeat is retried."""
         return RetryPolicy(self.retries, self.retry_seconds)
