@@ -25,9 +25,7 @@ class _SourceOptions(Options):
         "auto",
         "auto: the warehouse; --input where none is named, or none answers.",
     )
-    query: Path | None = option(
-        None, "A .sql file of your own: user_id, item_id, score and optionally at. Default: the mart."
-    )
+    query: Path | None = option(None, "Your .sql: user_id, item_id, score[, at]. Default: the mart.")
     input: Annotated[Path, Several()] | None = option(
         None,
         "A CSV, Parquet or JSON file, a folder of such, or -.",
