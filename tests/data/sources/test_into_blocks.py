@@ -146,6 +146,15 @@ def test_from_the_warehouse(embedded, tmp_path: Path):
         read_into_blocks(embedded, query, tmp_path / "blocks", Columns(of_query=True))
     with pytest.raises(InputError, match="gives no rows"):
         read_into_blocks(embedded, sql.Sql("SELECT * FROM own.log WHERE 0", "none"), tmp_path / "none")
+    # A read that was stopped before its manifest begins anew; nothing else is touched.
+    (tmp_path / "blocks" / "manifest.json").unlink()
+    (tmp_path / "blocks" / "answer-x").mkdir()
+    assert read_into_blocks(embedded, query, tmp_path / "blocks", Columns(of_query=True)) == found
+    assert not (tmp_path / "blocks" / "answer-x").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        read_into_blocks(embedded, query, tmp_path / "other", Columns(of_query=True))
     (tmp_path / "blocks" / "users.npy").unlink()
     with pytest.raises(ArtifactError, match=r"users\.npy can't be read"):
         ids_of(found)
