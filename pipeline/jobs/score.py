@@ -115,10 +115,10 @@ def score_job(
         stale_runs.end_stale_runs(settings.tracking_uri, reporter.say)
         run = stack.enter_context(tracking.run_of_mlflow(settings.tracking_uri, CHECKOUT))
         parts = stack.enter_context(parts_to_score(spec.model, reporter, names))
-        if len(parts) > 1 and (parquet is not None or engine.engine != "local"):
+        if len(parts) > 1 and parquet is not None:
             raise UsageError(
-                "While an experiment runs, its lists go to the table alone, by this process: --model names one version "
-                "for everybody, or rankline experiment stop ends it"
+                "While an experiment runs, its lists go to the table alone: --model names one version for everybody, "
+                "or rankline experiment stop ends it"
             )
         with open_warehouse(settings) as warehouse:
             for part in parts:

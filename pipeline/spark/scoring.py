@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ServerError, UsageError
+from pipeline.errors import LockedError, ServerError, UsageError
 from pipeline.models.model_files import ALL_FILES
 from pipeline.publishing.batch_scoring import Rank, ScoredBlock
 from pipeline.publishing.lists import Lineage
@@ -24,6 +25,7 @@ from pipeline.publishing.parquet_lists import block_path, read_block
 from pipeline.publishing.user_blocks import UserBlock
 from pipeline.ranking.rules import Rules
 from pipeline.ranking.scorer import Scorer
+from pipeline.runtime.file_lock import FileLock
 from pipeline.runtime.files import advice_for, reason_of
 from pipeline.spark.executors import check_executors
 from pipeline.spark.failures import as_rankline_error
@@ -40,6 +42,8 @@ __all__ = ["open_scoring", "rank_on", "scoring_job", "users_a_block"]
 _BLOCKS_A_CORE, _FEWEST, _MOST = 4, 1024, 16384
 _MOST_PARTITIONS = 10_000
 _BETWEEN_LOOKS = 0.02  # seconds
+_PREFIX, _LOCK = "score-", "lock"  # of a job's folder
+_SETTLED = 60.0  # seconds: a folder that is younger may not have its lock yet
 
 
 @contextmanager
@@ -85,8 +89,10 @@ def scoring_job(
     with ExitStack() as stack:
         _make(shared)
         try:
-            scratch = tempfile.TemporaryDirectory(prefix="score-", dir=shared, ignore_cleanup_errors=True)
+            _clear_up(shared)
+            scratch = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=shared, ignore_cleanup_errors=True)
             folder = Path(stack.enter_context(scratch)).resolve()
+            stack.enter_context(FileLock(folder / _LOCK))
             model = scorer.folder.resolve()
             if not (str(session.sparkContext.master).startswith("local") or model.is_relative_to(shared.resolve())):
                 model = _copy_of(model, folder / "model")
@@ -101,6 +107,15 @@ def scoring_job(
             raise _unwritable(error) from None
         job.write(rules)
         yield job
+
+
+def _clear_up(shared: Path) -> None:
+    """Delete the files of jobs that were killed: nobody holds their lock any more."""
+    for folder in shared.glob(f"{_PREFIX}*"):
+        with suppress(OSError, LockedError):
+            if time.time() - folder.stat().st_mtime > _SETTLED:
+                FileLock(folder / _LOCK, mode="rb").release()
+                shutil.rmtree(folder)
 
 
 def _make(shared: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -90,6 +91,10 @@ def test_lists_are_those_of_one_process(spark: Any, model: Path, tmp_path: Path)
     items = Scorer.load(model).items.values.tolist()
     spring = tuple(Rule("promote", item, quota=2, label="spring") for item in items[3:9])
     rules = Rules((*(Rule("deny", item) for item in items[:2]), *spring))
+    killed = tmp_path / "shared" / "score-of-a-job-that-was-killed"
+    killed.mkdir(parents=True)
+    (killed / "lock").touch()
+    os.utime(killed, (0, 0))
     for size in (7, 1000):
         with job_of(spark, model, tmp_path / "shared", rules, 3) as (scorer, job):
             here, there = (
@@ -100,7 +105,7 @@ def test_lists_are_those_of_one_process(spark: Any, model: Path, tmp_path: Path)
     rows, summary = here
     assert {row[4] for row in rows} == {"nmf", "popular", "promoted:spring"}
     assert (summary.n_forgotten, summary.n_unknown, summary.n_users) == (2, 2, 30)
-    assert not list((tmp_path / "shared").iterdir()), "its files go with the job"
+    assert not list((tmp_path / "shared").iterdir()), "those of a killed job go, too"
 
 
 @pytest.mark.parametrize("wrote", [False, True], ids=["before its lists are there", "after"])
