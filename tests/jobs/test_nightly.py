@@ -106,8 +106,6 @@ def test_the_age_of_the_training_and_other_options_ask_for_another(nights: Night
     assert reason(old, "train").endswith("rankline/1 is 8 days old (--refit-days 7)")
     other = nights.run(train=replace(QUICK, max_iter=10))
     assert reason(other, "train").endswith("--max-iter is 10, and was 15 for rankline/3")
-    always = nights.run(train=replace(QUICK, max_iter=10), nightly=NightlyOptions(refit_after=0.0))
-    assert states(always)["train"] == "skipped"
 
 
 def test_what_stops_a_night_leaves_version_and_table(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,10 +134,9 @@ def test_what_stops_a_night_leaves_version_and_table(nights: Nights, monkeypatch
     assert "What would fit" in reason(small, "data gate")
 
     worse = replace(QUICK, n_components=1, max_iter=1)
-    for n in (1, 2, 3):
-        refused = nights.run(train=replace(worse, random_state=n))
-        assert (refused.exit_status, states(refused)["gate"], states(refused)["promote"]) == (3, "stopped", "skipped")
-        assert [alert.kind for alert in refused.alerts] == ["gate_refused"] * (n == 3)
+    refused = nights.run(train=worse)
+    assert (refused.exit_status, states(refused)["gate"], states(refused)["promote"]) == (3, "stopped", "skipped")
+    assert refused.alerts == ()  # that is for three in a row
     assert "rankline/1 stays the champion" in reason(refused, "gate")
     assert champions.champion().version == "1"
     assert set(nights.lists()) == set(lists)
@@ -165,9 +162,7 @@ def killed(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, after: bool)
     [
         (logged_run, "record", False, 1),  # trained, and nothing uploaded
         (logged_run, "register", True, 1),  # registered, and not written down
-        (nightly, "promote_job", False, 1),
         (nightly, "score_job", True, 1),
-        (NightState, "begin", True, 1),
     ],
 )
 def test_a_killed_night_is_gone_on_with(
