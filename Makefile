@@ -17,7 +17,7 @@ export MLFLOW_LOGGING_LEVEL ?= WARNING
 # `mlflow run --env-manager local` uses the first python in PATH.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup spark train score serve ui test test-fast lint mlproject deploy-check bench bench-serve soak chaos peers clean
+.PHONY: help setup spark train score serve ui test test-fast lint mlproject deploy-check bench bench-serve soak chaos month peers clean
 
 help:  ## these lines
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ bench-serve: $(STAMP)  ## the service beside `mlflow models serve` of the same m
 
 soak: $(STAMP)  ## the service under swaps, broken versions, kills, a Redis that stops and a retraining (SECONDS=120)
 	@python benchmarks/soak.py --seconds $(or $(SECONDS),120) $(ARGS)
+
+month: $(STAMP)  ## a simulated month of nightly jobs, and its picture (DATA=FOLDER with MovieTweetings; else made up)
+	@python benchmarks/month.py $(if $(DATA),--data $(DATA)) --picture month.png $(ARGS)
 
 peers: $(STAMP)  ## install what `make bench` measures beside (1.5 GB; optional)
 	@python -m pip install -q --disable-pip-version-check -r benchmarks/peers.txt

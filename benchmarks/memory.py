@@ -1,16 +1,21 @@
-"""Memory of a fit: peak RSS minus the RSS after imports, and the sizes of the CSR matrix and the factors.
+"""Memory of a fit: peak RSS minus the RSS after imports, beside the sizes of the CSR matrix and the factors.
 
-    python benchmarks/memory.py [--quick] [--size 300000x300000x100000000] [--k 64]
+    python benchmarks/memory.py [--quick] [--size 300000x300000x100000000] [--k 64] [--iterations 3] [--ways disk,…]
 
-A child process loads the matrix from disk, so that making it does not count, and fits three iterations with the
-estimator. A small fit precedes it, because compiled kernels count as imports.
+Three ways to the same factors: `memory`, with X and Xᵀ in memory; `disk`, with X in memory and Xᵀ in a temporary file
+(`LocalEngine(on_disk=True)`); `blocks`, with both in blocks on disk. Each is a process of its own, which loads the
+matrix from disk, so that making it does not count. A small fit precedes it, because compiled kernels count as imports.
+The factors are compared by their digests.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
+import time
+import warnings
 from pathlib import Path
 
 import machine
@@ -18,6 +23,8 @@ import numpy as np
 from scipy import sparse
 
 SIZE, QUICK = "300000x300000x100000000", "30000x30000x3000000"
+WAYS = ("memory", "disk", "blocks")
+PARTS = ("data", "indices", "indptr")
 
 
 def make(folder: Path, users: int, items: int, cells: int) -> None:
@@ -41,46 +48,100 @@ def make(folder: Path, users: int, items: int, cells: int) -> None:
     indices.flush()
 
 
-def fit(folder: Path, users: int, items: int, k: int) -> dict[str, float]:
-    """MB that a fit adds to memory, in its own process."""
-    import warnings
+def to_blocks(folder: Path, users: int, items: int, k: int) -> dict[str, float]:
+    """Write both sides in blocks, from the mapped arrays; in a process of its own."""
+    from pipeline.data.block_builder import write_matrix
+    from pipeline.models.solvers.half_steps import cuts_of
+    from pipeline.models.solvers.stored_side import counts_of_columns
 
+    data, indices, indptr = (np.load(folder / f"{name}.npy", "r", allow_pickle=False) for name in PARTS)
+    X = sparse.csr_matrix((data, indices, indptr), shape=(users, items), copy=False)
+    X.has_canonical_format = True
+    (folder / "blocks").mkdir()
+    start = time.perf_counter()
+    write_matrix(folder / "blocks", X, cuts_of(np.diff(X.indptr), k), cuts_of(counts_of_columns(X), k), folder)
+    return {"seconds": time.perf_counter() - start}
+
+
+def fit(folder: Path, users: int, items: int, k: int, iterations: int, way: str) -> dict[str, float | str]:
+    """MB that a fit adds to memory, in its own process, its seconds, and a digest of the factors."""
+    from pipeline.data.blocks import BlockFolder
     from pipeline.models.nmf import NMF
+    from pipeline.models.solvers.engine import LocalEngine
 
+    engine = LocalEngine(on_disk=way == "disk")
     warnings.simplefilter("ignore")
     for rows in (300, 2**20 // k):  # factors at both widths
         small = sparse.random(rows, 200, 0.1, "csr", np.float32, rng=np.random.default_rng(0))
-        NMF(k, init="random", max_iter=2).fit(small)
+        NMF(k, init="random", max_iter=2).on(LocalEngine(on_disk=way != "memory")).fit(small)
     before = machine.now_mb()
-    parts = tuple(np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("data", "indices", "indptr"))
-    X = sparse.csr_matrix(parts, shape=(users, items))
-    csr, factors = sum(part.nbytes for part in parts), (users + items) * k * 4
-    NMF(k, init="random", random_state=0, max_iter=3).fit_transform(X)
-    return {"csr": csr / 2**20, "factors": factors / 2**20, "before": before, "peak": machine.peak_mb()}
+    if way == "blocks":
+        X = BlockFolder.open(folder / "blocks")
+    else:
+        parts = tuple(np.load(folder / f"{name}.npy", allow_pickle=False) for name in PARTS)
+        X = sparse.csr_matrix(parts, shape=(users, items))
+        del parts
+    estimator = NMF(k, init="random", random_state=0, max_iter=iterations).on(engine)
+    start, cpu = time.perf_counter(), time.process_time()
+    W = estimator.fit_transform(X)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    peak = machine.peak_mb()
+    digest = hashlib.sha256(W.tobytes())
+    digest.update(np.array(estimator.loss_curve_).tobytes())
+    for row in estimator.components_:
+        digest.update(np.ascontiguousarray(row).tobytes())
+    return {
+        "peak": peak - before, "seconds": seconds, "cpu": cpu, "digest": digest.hexdigest(),
+        "iterations": estimator.n_iter_,
+    }  # fmt: skip
 
 
 def main() -> None:
-    """Make the matrix, fit in a child, print the ratio."""
+    """Make the matrix, fit in children, print a line for each way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=QUICK)
     parser.add_argument("--size", default=SIZE, help="users x items x cells")
     parser.add_argument("--k", type=int, default=64)
-    parser.add_argument("--child", metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--iterations", type=int, default=3, help="at most")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--folder", type=Path, help="for the matrix, which is kept there and found again")
+    parser.add_argument("--child", nargs=2, metavar=("FOLDER", "WAY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     users, items, cells = (int(n) for n in (QUICK if options.quick else options.size).split("x"))
     if options.child:
-        print(json.dumps(fit(Path(options.child), users, items, options.k)))
+        folder, way = Path(options.child[0]), options.child[1]
+        if way == "make":
+            print(json.dumps(to_blocks(folder, users, items, options.k)))
+        else:
+            print(json.dumps(fit(folder, users, items, options.k, options.iterations, way)))
         return
     print(machine.describe("numpy", "scipy", "numba"))
-    with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder), users, items, cells)
-        size = ["--size", f"{users}x{items}x{cells}", "--k", str(options.k)]
-        (measured,) = machine.in_child(__file__, ["--child", folder, *size], 1)
-    base = measured["csr"] + measured["factors"]
-    print(f"\n| {users:,} × {items:,}, {cells:,} cells, k = {options.k} | MB | beside CSR + factors |\n|---|---|---|")
-    print(f"| CSR | {measured['csr']:,.0f} | |\n| factors | {measured['factors']:,.0f} | |")
-    print(f"| peak RSS less that after imports | {measured['peak'] - measured['before']:,.0f} |", end="")
-    print(f" {(measured['peak'] - measured['before']) / base:.2f}× |")
+    size = [
+        "--size", f"{users}x{items}x{cells}", "--k", str(options.k), "--iterations", str(options.iterations)
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.folder or Path(scratch)
+        if not (folder / "data.npy").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            make(folder, users, items, cells)
+        ways = options.ways.split(",")
+        if "blocks" in ways and not (folder / "blocks" / "manifest.json").exists():
+            (made,) = machine.in_child(__file__, ["--child", str(folder), "make", *size], 1)
+            print(f"\nboth sides written in blocks in {made['seconds']:.1f} s")
+        measured = {way: machine.in_child(__file__, ["--child", str(folder), way, *size], 1)[0] for way in ways}
+        csr = sum((folder / f"{name}.npy").stat().st_size for name in PARTS) / 2**20
+    factors = (users + items) * options.k * 4 / 2**20
+    some = next(iter(measured.values()))
+    print(f"\n{users:,} × {items:,}, {cells:,} cells, k = {options.k}, {some['iterations']} iterations:")
+    print(f"CSR {csr:,.0f} MB, factors {factors:,.0f} MB\n")
+    print("| way | peak MB, less that after imports | beside CSR + factors | seconds | CPU s | the same factors |")
+    print("|---|---|---|---|---|---|")
+    for way, one in measured.items():
+        same = "yes" if one["digest"] == some["digest"] else "NO"
+        print(
+            f"| {way} | {one['peak']:,.0f} | {one['peak'] / (csr + factors):.2f}× | {one['seconds']:.1f} "
+            f"| {one['cpu']:.1f} | {same} |"
+        )
 
 
 if __name__ == "__main__":

@@ -35,16 +35,15 @@ from month_picture import NightFacts, draw
 
 NIGHTS = 30
 WEEK = timedelta(days=7)
-# Night → what happens on it.
-BROKEN, CRASH, AWAY, WORSE, CAMPAIGN = 8, 13, 18, 22, 27
-EVENTS = {
-    BROKEN: "a day's ratings\nare broken",
-    CRASH: "the training\ncrashes",
-    AWAY: "MLflow\nis away",
-    WORSE: "a worse\nmodel",
-    CAMPAIGN: "a campaign",
-}
-# Night → kinds of alerts that must fire on it; none on any other.
+# What happens, on which night of thirty, and the kinds of alerts that must fire on it; none fire on any other.
+BROKEN, CRASH, AWAY, WORSE, CAMPAIGN = (
+    "ratings\nare broken",
+    "a training\ncrashes",
+    "MLflow\nis away",
+    "a worse\nmodel",
+    "a campaign",
+)
+EVENTS = {8: BROKEN, 13: CRASH, 18: AWAY, 22: WORSE, 27: CAMPAIGN}
 EXPECTED = {
     BROKEN: {"training_failed"},
     CRASH: {"training_failed"},
@@ -61,6 +60,7 @@ class Month:
     events: Events
     films: Films
     first: datetime  # the first night's day
+    what_happens: dict[int, str]  # by night
     nights: list[NightFacts] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     now: datetime = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--data", default=os.environ.get("MONTH_DATA"), metavar="FOLDER")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nights", type=int, default=NIGHTS)
+    parser.add_argument("--history", type=int, default=30, metavar="DAYS", help="that are there when the month begins")
     parser.add_argument("--picture", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="what was seen, night by night")
     options = parser.parse_args()
@@ -94,7 +95,10 @@ def main() -> int:
     last = datetime.fromtimestamp(int(events.at[-1]), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with tempfile.TemporaryDirectory(prefix="rankline-month-") as home:
         # The last week has no night of its own: the lists of the last night are judged by it.
-        month = Month(Path(home), events, films, last - WEEK - timedelta(days=options.nights - 1))
+        first = last - WEEK - timedelta(days=options.nights - 1)
+        events = events.between(first - timedelta(days=options.history), last + timedelta(days=1))
+        happens = {round(number * options.nights / NIGHTS): event for number, event in EVENTS.items()}
+        month = Month(Path(home), events, films, first, happens)
         with _environment(Path(home)):
             play(month, options.nights)
     seconds = time.perf_counter() - begun
@@ -168,15 +172,15 @@ def _night(month: Month, number: int, settings: Any) -> None:
     from pipeline.jobs.inputs import open_warehouse
     from pipeline.jobs.nightly import run_nightly
 
-    day = month.first + timedelta(days=number - 1)
+    day, event = month.first + timedelta(days=number - 1), month.what_happens.get(number, "")
     month.now = day + timedelta(days=1, hours=2)
     today = month.events.between(day, day + timedelta(days=1))
-    if number == CAMPAIGN:
+    if event == CAMPAIGN:
         today = campaign(today, month.events, day)
         month.events = merged(month.events, today)
     before = month.events.between(datetime(1970, 1, 1, tzinfo=UTC), day)
     with open_warehouse(settings) as warehouse:
-        if number == BROKEN + 1:  # the load was mended, and is done again
+        if month.what_happens.get(number - 1) == BROKEN:  # the load was mended, and is done again
             yesterday = (day - timedelta(days=1)).date().isoformat()
             warehouse.command(
                 "ALTER TABLE raw.ratings DELETE WHERE toDate(rated_at) = {day:Date}",
@@ -184,13 +188,19 @@ def _night(month: Month, number: int, settings: Any) -> None:
                 mutations_sync=2,
             )
             warehouse.insert("raw.ratings", month.events.between(day - timedelta(days=1), day).arrow)
-        loaded = Events(today.users, today.items, today.ratings * 10, today.at) if number == BROKEN else today
+        loaded = Events(today.users, today.items, today.ratings * 10, today.at) if event == BROKEN else today
         n_users, n_items = _load(warehouse, month, loaded, before)
     with ExitStack() as stack:
-        faults(stack, number, month.home)
+        faults(stack, event, month.home)
         start = time.perf_counter()
-        result = run_nightly(request_of(number, month, settings))
+        result = run_nightly(request_of(event, month, settings))
         seconds = time.perf_counter() - start
+        if os.environ.get("MONTH_TALKS"):
+            print(
+                "    ",
+                {step.name: (step.state, step.seconds) for step in result.steps},
+                f"{time.process_time():.1f} CPU s",
+            )
     with open_warehouse(settings) as warehouse:
         lists = read_lists(warehouse)
     month.check(lists is not None, "the table is missing")
@@ -221,13 +231,14 @@ def _look(
         month.check(len(lists) >= 0.95 * len(month.lists), f"{len(month.lists):,} users had a list, now {len(lists):,}")
     told = result.to_json()
     alerts = tuple(sorted({str(alert["kind"]) for alert in told["alerts"]}))
-    expected = EXPECTED.get(number, set())
+    event = month.what_happens.get(number, "")
+    expected = EXPECTED.get(event, set())
     month.check(
         set(alerts) == expected, f"alerts {set(alerts) or '{}'} instead of {expected or '{}'}: {told['alerts']}"
     )
     return NightFacts(
         number, day.date(), ndcg, before if month.lists is not None else float("nan"), popular, *came_in,
-        how=str(told["how"] or "none"), outcome=_outcome(told), event=EVENTS.get(number, ""),
+        how=str(told["how"] or "none"), outcome=_outcome(told), event=event,
         drift=_drift(told), alerts=alerts, seconds=seconds, version=str(told["published"] or ""),
     )  # fmt: skip
 
@@ -238,19 +249,26 @@ def _outcome(told: dict[str, Any]) -> str:
 
 
 def _drift(told: dict[str, Any]) -> dict[str, float]:
-    """Value over limit of the measures that have an upper limit and were judged."""
-    facts = next((step["facts"] for step in told["steps"] if step["name"] == "drift"), {})
-    return {
-        str(one["name"]): float(one["value"]) / float(one["limit"])
-        for one in facts.get("measures", [])
-        if one.get("value") is not None and one.get("limit") and one.get("state") in ("ok", "past")
+    """Value over limit of the measures that have an upper limit."""
+    from pipeline.options import DriftLimits
+
+    limits = DriftLimits()
+    names = {
+        "psi_popularity": limits.max_psi,
+        "psi_scores": limits.max_score_psi,
+        "unknown_users": limits.max_unknown_users,
+        "unknown_items": limits.max_unknown_items,
+        "model_lag_hours": limits.max_model_lag_hours,
+        "table_age_hours": limits.max_table_age_hours,
     }
+    measures = next((step["facts"] for step in told["steps"] if step["name"] == "drift"), {}).get("measures", {})
+    return {name: float(measures[name]) / limit for name, limit in names.items() if limit and name in measures}
 
 
 MARGIN = 0.05  # of the gate, by default
 
 
-def request_of(number: int, month: Month, settings: Any) -> Any:
+def request_of(event: str, month: Month, settings: Any) -> Any:
     """What the night is asked for."""
     from dataclasses import replace
 
@@ -259,22 +277,22 @@ def request_of(number: int, month: Month, settings: Any) -> Any:
     from pipeline.runtime.progress import Reporter
 
     said = lambda line: print(f"     {line}") if os.environ.get("MONTH_TALKS") else None  # noqa: E731
-    train = TrainOptions(algorithm="als", n_components=32)
-    if number == WORSE:
+    train = TrainOptions(algorithm="als", n_components=16, half_life_days=30.0)
+    if event == WORSE:
         train = replace(train, n_components=1, max_iter=1)
-    anew = NightlyOptions(refit_after=0.0) if number in (CRASH, WORSE) else NightlyOptions()
+    anew = NightlyOptions(refit_after=0.0) if event in (CRASH, WORSE) else NightlyOptions()
     return NightlyRequest(settings, Reporter(said, lambda *_: None), month.now, train=train, nightly=anew)
 
 
-def faults(stack: ExitStack, number: int, home: Path) -> None:
+def faults(stack: ExitStack, event: str, home: Path) -> None:
     """What goes wrong on the night."""
-    if number == CRASH:
+    if event == CRASH:
 
         def crashes(*_: object, **__: object) -> None:
             raise RuntimeError("a fault in the training, as planned")
 
         stack.enter_context(patch("pipeline.jobs.train.train", crashes))
-    if number == AWAY:
+    if event == AWAY:
         stack.enter_context(store_away(home / "mlflow.db"))
 
 

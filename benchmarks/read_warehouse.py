@@ -1,9 +1,13 @@
 """Warehouse → matrix: 10 million interactions from a table in the embedded engine, time and peak memory.
 
     python benchmarks/read_warehouse.py [--rows 10000000] [--runs 5]
+    python benchmarks/read_warehouse.py --rows 100000000 --blocks
 
 The peer reads the same table in the same run as a notebook does: the client's data frame (`query_df`), turned into a
 matrix by pandas and scipy.
+
+With `--blocks` the rows are read straight into blocks on disk (`read_into_blocks`), without a peer: what is measured is
+the peak memory above that of the process with its engine open, beside the size of the matrix.
 """
 
 from __future__ import annotations
@@ -58,6 +62,25 @@ def ours(folder: str) -> dict[str, float]:
     return {"seconds": end - start, "read": seconds_read, "nnz": matrix.scores.nnz, "mb": machine.peak_mb()}
 
 
+def into_blocks(folder: str) -> dict[str, float]:
+    from pipeline.data.sources.into_blocks import read_into_blocks
+    from pipeline.warehouse import connect
+    from pipeline.warehouse.sql import Sql
+
+    with connect(f"chdb://{folder}") as warehouse:
+        # A small read first: what the engine and Arrow load counts as imports.
+        read_into_blocks(
+            warehouse, Sql("SELECT user_id, item_id, score FROM default.big LIMIT 1000", "few"), f"{folder}-few"
+        )
+        start, before = time.perf_counter(), machine.now_mb()
+        matrix = read_into_blocks(
+            warehouse, Sql("SELECT user_id, item_id, score FROM default.big", "big"), f"{folder}-blocks"
+        )
+        seconds = time.perf_counter() - start
+    return {"seconds": seconds, "nnz": matrix.cells, "before": before, "mb": machine.peak_mb(),
+            "matrix": (8 * matrix.cells + 8 * matrix.shape[0]) / 2**20}  # fmt: skip
+
+
 def notebook(folder: str) -> dict[str, float]:
     start = time.perf_counter()
     import clickhouse_connect
@@ -80,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--blocks", action="store_true")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -88,9 +112,24 @@ def main() -> None:
             make(folder, int(rest[0]), rest[1])
             print("{}")
             return
-        print(json.dumps({"ours": ours, "notebook": notebook}[who](folder)))
+        print(json.dumps({"ours": ours, "notebook": notebook, "into_blocks": into_blocks}[who](folder)))
         return
     print(machine.describe("clickhouse-connect", "chdb", "pyarrow", "pandas"))
+    if arguments.blocks:
+        print("\n| ids | interactions | cells | seconds | matrix MB | peak MB above that before | beside the matrix |")
+        print("|---|---|---|---|---|---|---|")
+        for kind in KINDS:
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = str(Path(scratch) / "warehouse")
+                machine.in_child(__file__, ["--child", "make", folder, str(arguments.rows), kind], 1)
+                (read,) = machine.in_child(__file__, ["--child", "into_blocks", folder], 1)
+            peak = read["mb"] - read["before"]
+            print(
+                f"| {kind} | {arguments.rows:,} | {read['nnz']:,} | {read['seconds']:.0f} | {read['matrix']:,.0f} "
+                f"| {peak:,.0f} | {peak / read['matrix']:.2f}× |",
+                flush=True,
+            )
+        return
     print(f"\n{arguments.rows:,} interactions, 300,000 users, 50,000 items; medians of {arguments.runs}\n")
     print("| ids | Rankline s (of it reading) | peak MB | notebook (query_df, pandas) s | peak MB | ratio |")
     print("|---|---|---|---|---|---|")

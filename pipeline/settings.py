@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.config import ConfigFile
 from pipeline.errors import UsageError
-from pipeline.options import DataLimits, Names
+from pipeline.options import DataLimits, Names, TrainOptions
 from pipeline.runtime.installation import CHECKOUT, PROJECT_ROOT
 from pipeline.runtime.retry import RetryPolicy
 from pipeline.runtime.sqlite_address import sqlite_path
@@ -98,6 +98,13 @@ class Settings(_WithLimits):
         """The ``rankline.yaml`` named by ``--config``, if any."""
         return self._config
 
+    def limited(self, spec: TrainOptions) -> tuple[TrainOptions, Settings]:
+        """Both with the limit on memory that the options have, else with that of the settings."""
+        limit = self.memory_limit_mb if spec.memory_limit is None else spec.memory_limit
+        settings = self.model_copy(update={"memory_limit_mb": limit})
+        settings._config, settings._names = self._config, self._names
+        return replace(spec, memory_limit=limit), settings
+
     def named(self, names: Names) -> Settings:
         """The same settings, for the model of this name."""
         settings = self.model_copy()
@@ -175,6 +182,16 @@ class Settings(_WithLimits):
     def interaction_log_path(self) -> Path:
         """The log of new interactions, which one host has once, for the models of all names."""
         return self.live_path / "interactions.db"
+
+    @property
+    def exposure_log_path(self) -> Path:
+        """The log of what was shown in experiments, beside the log of new interactions."""
+        return self.live_path / "exposures.db"
+
+    @property
+    def experiments_path(self) -> Path:
+        """The folder of what is decided of experiments: ``experiments``, in the same folder as `tuning_path`."""
+        return self._beside_store / ("experiments" if self.names.is_default else f"experiments_{self.names.name}")
 
     @property
     def retry_policy(self) -> RetryPolicy:

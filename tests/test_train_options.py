@@ -33,6 +33,7 @@ def test_the_defaults():
         "n_components": "auto",
         "solver": "fast",
         "threads": None,
+        "memory_limit": None,
         "on_interrupt": "stop",
         "init": "random",
         "max_iter": 200,

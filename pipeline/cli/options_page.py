@@ -57,6 +57,9 @@ _TAIL = """
 | `--notify`, `--notify-hours` | none, 20 | who is told of alerts, and when again ([monitoring.md](monitoring.md)) |
 | `retain --dry-run` | | say what would go, and delete nothing: [nightly.md](nightly.md) |
 | `score --fill-cache` | | store each user's list in the Redis of the service besides: [serving.md](serving.md) |
+| `experiment --versions`, `--split` | , 50,50 | `start`: two versions, percentages: [experiments.md](experiments.md) |
+| `experiment --winner`, `--days` | auto, 28 | `stop`: whom to promote; `aa-check`: the last days of the data |
+| `experiment --channel`, `--decision`, `--off-policy` | auto | `report`: whose lists; the file; refused |
 | `show --user`, `--no-metrics` | the first | whose list is shown; leave out the metrics |
 | `why --model` | none | explain with other artifacts than those of the run that the table names |
 | `sql --output` | | `table`, `tsv` or `json`; default: a table on a terminal, else `tsv` |

@@ -141,7 +141,7 @@ def decide(seen: Evidence) -> Decision:
 def _untrusted(seen: Evidence) -> list[str]:
     """Why nothing can be concluded."""
     faults = []
-    if seen.join_rate is None and sum(seen.users):
+    if seen.join_rate is None and any(seen.users):
         faults.append(
             "no outcome names its answer: send the X-Request-ID of the answer as request_id with the interaction"
         )

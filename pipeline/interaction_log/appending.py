@@ -32,6 +32,7 @@ class Appending:
         self._database, self._columns, self._now_ms, self._keyed = database, columns, now_ms, keyed
         self._rows: list[tuple[int, int | str, int | str, float | None, int, int]] = []
         self._requests: dict[bytes, tuple[bytes, int, int]] = {}
+        self._answers: list[tuple[int, str]] = []
 
     def append(self, batch: Batch, *, check_forgotten: bool) -> Accepted:
         """Take a batch, to be stored by `flush`. Raises InputError, and takes nothing of it."""
@@ -51,6 +52,9 @@ class Appending:
             (seq, user, item, rating, now_ms if at is None else at, now_ms)
             for seq, (user, item, rating, at) in enumerate(rows, first)
         ]
+        self._answers += [
+            (seq, entry.request_id) for seq, entry in enumerate(batch.interactions, first) if entry.request_id
+        ]
         if name:
             self._requests[name] = content, first, self.newest
         return Accepted(first, self.newest, len(rows))
@@ -64,6 +68,8 @@ class Appending:
             "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)",
             [(name, *request, self._now_ms) for name, request in self._requests.items()],
         )
+        if self._answers:
+            self._database.executemany("INSERT INTO answers VALUES (?, ?)", self._answers)
         self._database.execute("UPDATE log SET last_seq = ?", (self.newest,))
 
     def _before(self, name: bytes, content: bytes) -> Accepted | None:

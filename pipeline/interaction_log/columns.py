@@ -76,7 +76,7 @@ class Columns:
         """
         last = _LAST_MS if latest_ms is None else min(latest_ms, _LAST_MS)
         rows = []
-        for position, (user, item, rating, at) in enumerate(interactions):
+        for position, (user, item, rating, at, *_) in enumerate(interactions):
             try:
                 rows.append(
                     (

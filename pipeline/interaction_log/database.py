@@ -15,6 +15,7 @@ from pipeline.errors import InteractionLogError, LockedError
 __all__ = ["FORMAT", "connect", "make_tables", "wrap_errors", "write"]
 
 FORMAT = 1
+NAME = "The interaction log"
 BUSY_SECONDS = 10.0
 _APPLICATION = 0x524B4C31  # "RKL1": SQLite's own place for what a file is
 _MOST_WAL = 64 << 20  # bytes that the -wal file keeps
@@ -58,14 +59,22 @@ CREATE TABLE forgotten (
     at          INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
-# Not in a log of before there were preferences, to which it is added.
-_PREFERENCES = """
+# Not in logs of before there were such tables, to which they are added.
+_ADDED = {
+    "preferences": """
 CREATE TABLE IF NOT EXISTS preferences (
     user_id     NOT NULL PRIMARY KEY,
     genres      TEXT NOT NULL,      -- a list in JSON
     at          INTEGER NOT NULL
 ) WITHOUT ROWID
-"""
+""",
+    "answers": """
+CREATE TABLE IF NOT EXISTS answers (
+    seq         INTEGER PRIMARY KEY,
+    request_id  TEXT NOT NULL       -- of the answer that the interaction follows
+)
+""",
+}
 
 _ADVICE = {
     "SQLITE_FULL": "the disk is full: make room there",
@@ -126,9 +135,11 @@ def _check(database: sqlite3.Connection, path: Path, *, create: bool) -> None:
         raise InteractionLogError(
             f"The interaction log {path} has format {found}, and this version of Rankline reads {FORMAT}"
         )
-    if _one(database, "SELECT 1 FROM sqlite_master WHERE name = 'preferences'") is None:
+    there = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    if not _ADDED.keys() <= there:
         with write(database, path):
-            database.execute(_PREFERENCES)
+            for statement in _ADDED.values():
+                database.execute(statement)
 
 
 def _one(database: sqlite3.Connection, statement: str) -> object:
@@ -154,9 +165,9 @@ def make_tables(database: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def write(database: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+def write(database: sqlite3.Connection, path: Path, name: str = NAME) -> Iterator[sqlite3.Connection]:
     """One transaction of writes: on disk when the block is left, and nothing of it where the block fails."""
-    with wrap_errors(path):
+    with wrap_errors(path, name):
         database.execute("BEGIN IMMEDIATE")
         try:
             yield database
@@ -168,17 +179,20 @@ def write(database: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connecti
 
 
 @contextmanager
-def wrap_errors(path: Path) -> Iterator[None]:
-    """Raise SQLite's errors in the block as ours, with the file, the cause and the next step."""
+def wrap_errors(path: Path, name: str = NAME) -> Iterator[None]:
+    """Raise SQLite's errors in the block as ours, with the file, the cause and the next step.
+
+    name : what the file is, in messages
+    """
     try:
         yield
     except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", None) or ""
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        code = getattr(error, "sqlite_errorname", None) or ""
+        if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise LockedError(
-                f"The interaction log {path} was held by another process for {BUSY_SECONDS:.0f} s; try again"
+                f"{name} {path} was held by another process for {BUSY_SECONDS:.0f} s; try again"
             ) from None
-        advice = next((text for code, text in _ADVICE.items() if name.startswith(code)), "")
+        advice = next((text for start, text in _ADVICE.items() if code.startswith(start)), "")
         raise InteractionLogError(
-            f"The interaction log {path} failed ({' '.join(str(error).split())}){'; ' + advice if advice else ''}"
+            f"{name} {path} failed ({' '.join(str(error).split())}){'; ' + advice if advice else ''}"
         ) from None

@@ -17,12 +17,14 @@ class Interaction(NamedTuple):
     ----------
     rating : of the item; None where it was only watched
     at : when, UTC (a time without a zone is UTC); None for the time at which the log receives it
+    request_id : of the answer that showed the item, "" where none did
     """
 
     user_id: int | str
     item_id: int | str
     rating: float | None = None
     at: datetime | None = None
+    request_id: str = ""
 
 
 class Logged(NamedTuple):

@@ -148,6 +148,13 @@ class InteractionLog(LogFile):
         with self._reads() as database:
             return [_logged(row) for row in database.execute(f"{_LOGGED} WHERE seq BETWEEN ? AND ?", (first, last))]
 
+    def answers(self, first: int, last: int) -> dict[int, str]:
+        """The request ids that the interactions `first` to `last` name, by seq; most name none."""
+        with self._reads() as database:
+            return dict(
+                database.execute("SELECT seq, request_id FROM answers WHERE seq BETWEEN ? AND ?", (first, last))
+            )
+
     def faults(self) -> list[str]:
         """What SQLite finds wrong with the file; it reads all of it."""
         with self._reads() as database:
@@ -181,6 +188,10 @@ class InteractionLog(LogFile):
             name = self._keyed("user", str(user_id))
             added = database.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (name, _now_ms())).rowcount
             ids = spellings(user_id)
+            database.execute(
+                "DELETE FROM answers WHERE seq IN (SELECT seq FROM interactions WHERE user_id IN (?, ?))",
+                (ids[0], ids[-1]),
+            )
             n_rows = database.execute("DELETE FROM interactions WHERE user_id IN (?, ?)", (ids[0], ids[-1])).rowcount
             database.execute("DELETE FROM preferences WHERE user_id IN (?, ?)", (ids[0], ids[-1]))
             self._copy_tombstones(database)

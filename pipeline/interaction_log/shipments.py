@@ -68,6 +68,7 @@ def trim(database: sqlite3.Connection, now_ms: int) -> int:
         return 0
     last = last if covered is None else min(last, covered)
     database.execute("DELETE FROM shipments WHERE shipped < ? AND last_seq <= ?", (before, last))
+    database.execute("DELETE FROM answers WHERE seq <= ?", (last,))
     return database.execute("DELETE FROM interactions WHERE seq <= ?", (last,)).rowcount
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import InputError, RanklineError
 from pipeline.jobs.inputs import open_warehouse
@@ -18,7 +18,7 @@ from pipeline.options import DriftLimits, DriftOptions, Names
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
 from pipeline.tracking import run as tracking
-from pipeline.tracking.champion_reference import ChampionReference, champion_reference
+from pipeline.tracking.champion_reference import ChampionReference, champion_reference, earlier_references
 from pipeline.tracking.drift_log import log_drift
 from pipeline.tracking.failures import last_training_failure, refused_in_a_row
 
@@ -54,6 +54,7 @@ class DriftResult:
     rows : every measure, with its limit and state
     alerts : what somebody should be told
     n_users, n_sets : users and published sets of the outcomes
+    compared_with, since : new interactions are those since this version learned, and its newest interaction
     """
 
     champion: str
@@ -63,6 +64,8 @@ class DriftResult:
     alerts: tuple[Alert, ...]
     n_users: int = 0
     n_sets: int = 0
+    compared_with: str = ""
+    since: datetime | None = None
 
     @property
     def measures(self) -> dict[str, float]:
@@ -93,6 +96,8 @@ class DriftResult:
             "measures": [row.as_json for row in self.rows],
             "n_users": self.n_users,
             "n_sets": self.n_sets,
+            "compared_with": self.compared_with,
+            "since": None if self.since is None else self.since.isoformat(timespec="seconds"),
         }
 
 
@@ -106,19 +111,35 @@ def measure_drift(request: DriftRequest) -> DriftResult:
     names = settings.names
     tracking.open_store(settings.tracking_uri)
     reference = champion_reference(names.model)
-    measures, found = _measured(request, reference, now_ms)
+    measures, found, known = _measured(request, reference, now_ms)
     waiting = _log_age(request)
     rows = judged([*measures, *found.measures, *waiting.values()], request.limits, found.n_users)
     alerts = [*store_alerts(names), *_alerts(names, rows, next(iter(waiting), 0))]
     result = DriftResult(
-        reference.label, reference.run_id, request.now, tuple(rows), tuple(alerts), found.n_users, found.n_sets
+        reference.label,
+        reference.run_id,
+        request.now,
+        tuple(rows),
+        tuple(alerts),
+        found.n_users,
+        found.n_sets,
+        known.label,
+        None if known.learned_ms is None else _EPOCH + timedelta(milliseconds=known.learned_ms),
     )
     if request.record:
         log_drift(reference.run_id, result.metrics, result.to_json(), request.now)
     return result
 
 
-def _measured(request: DriftRequest, reference: ChampionReference, now_ms: int) -> tuple[list[Measure], Outcomes]:
+class _Found(NamedTuple):
+    """What the warehouse knows, and whose knowledge the new interactions were compared with."""
+
+    measures: list[Measure]
+    outcomes: Outcomes
+    compared_with: ChampionReference
+
+
+def _measured(request: DriftRequest, reference: ChampionReference, now_ms: int) -> _Found:
     """All that the warehouse knows."""
     names, options, progress = request.settings.names, request.options, request.reporter.progress
     with open_warehouse(request.settings) as warehouse:
@@ -132,11 +153,15 @@ def _measured(request: DriftRequest, reference: ChampionReference, now_ms: int) 
                 raise  # what was asked for can't be read
             why = str(error)
             measures += [Measure.missing(name, why) for name in OF_INTERACTIONS]
-            return measures, Outcomes([Measure.missing(name, why) for name in OUTCOMES])
+            return _Found(measures, Outcomes([Measure.missing(name, why) for name in OUTCOMES]), reference)
         progress("interactions", 0, None)
-        measures += measure_interactions(warehouse, interactions, reference, now_ms)
+        earlier = earlier_references(names.model)
+        of_users, known = measure_interactions(
+            warehouse, interactions, reference, now_ms, earlier, request.limits.least_interactions
+        )
         progress("outcomes", 0, None)
-        return measures, outcomes(warehouse, interactions, shown, options, now_ms)
+        found = outcomes(warehouse, interactions, shown, options, now_ms)
+        return _Found([*measures, *of_users], found, known)
 
 
 def _log_age(request: DriftRequest) -> Mapping[int, Measure]:

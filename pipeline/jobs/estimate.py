@@ -17,7 +17,7 @@ from pipeline.runtime.cpus import busy
 from pipeline.runtime.memory import MemoryLimit, memory_limit
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
-from pipeline.training.estimate import Estimate, estimate
+from pipeline.training.estimate import Estimate, estimate, within
 from pipeline.training.train import checked_algorithm
 
 __all__ = ["EstimateResult", "estimate_job"]
@@ -59,6 +59,7 @@ def estimate_job(spec: TrainOptions, read_spec: ReadOptions, settings: Settings,
             "into memory, and takes --budget-minutes to choose among the others.)"
         )
     checked_algorithm(spec)
+    spec, settings = settings.limited(spec)
     check = check_reading(settings)
 
     def before(counted: RowCount) -> None:
@@ -82,7 +83,8 @@ def estimate_job(spec: TrainOptions, read_spec: ReadOptions, settings: Settings,
         size = size_for(spec.min_interactions or 0)
         already = size.read
     room = memory_limit(settings.memory_limit_mb)
-    plan, program = TrainingRequest(spec).plan(size), program_of(room, already) + _STORE
+    program = program_of(room, already) + _STORE
+    plan = within(size, TrainingRequest(spec).plan(size), program, None if room is None else room.most)
     estimated = estimate(size, plan, program, busy())
     sentence = refusal(estimated, size, plan, program, room, size_for)
     return EstimateResult(size, plan, estimated, room, size_for is not None, sentence)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.data.id_map import MAX_ID_LENGTH
 from pipeline.errors import InputError, ServerError, UsageError
+from pipeline.interaction_log.exposures import ExposureLog
 from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.ship import open_log
 from pipeline.publishing import published_tables, suppressed_users
@@ -18,6 +19,7 @@ from pipeline.publishing.suppressed_users import SuppressedUsers
 from pipeline.runtime.progress import Reporter
 from pipeline.runtime.redact import address_of_store
 from pipeline.settings import Settings
+from pipeline.shipping.exposures import exposure_lock
 from pipeline.shipping.ship import shipping_lock
 from pipeline.tracking import run
 from pipeline.tracking.champion import champion
@@ -185,6 +187,9 @@ def _logged(user: str, settings: Settings) -> tuple[int, bool]:
 
 
 def _forget_in_log(user: str, settings: Settings, reporter: Reporter) -> None:
+    if settings.exposure_log_path.exists():
+        with ExposureLog.open(settings.exposure_log_path, create=False) as exposures:
+            exposures.forget(user)
     log = open_log(settings)
     if log is None:
         return
@@ -205,10 +210,11 @@ def _delete(
     warehouse: Warehouse, users: Callable[[], SuppressedUsers], settings: Settings, reporter: Reporter
 ) -> list[UserRows]:
     """Delete the rows under the locks of all published tables; returns the tables that still have rows."""
-    path = settings.interaction_log_path
+    path, shown = settings.interaction_log_path, settings.exposure_log_path
     with (
         # Rows that were read from the log before the user was forgotten are in the warehouse by then.
         shipping_lock(path, reporter.say) if path.exists() else nullcontext(),
+        exposure_lock(shown, reporter.say) if shown.exists() else nullcontext(),
         publish_locks(
             warehouse, "forgetting", published_tables.published_names(warehouse), reporter.say, settings.lock_expiry
         ) as lock,

@@ -40,6 +40,7 @@ from pipeline.training.estimate import (
     reading,
     scoring,
     what_fits,
+    within,
 )
 from pipeline.training.train import checked_algorithm
 from pipeline.warehouse import Warehouse
@@ -167,7 +168,8 @@ def check_memory(
     n_texts = len({*chosen.texts.genres, *chosen.texts.tags}) if wanted.spec.cold_items and chosen.texts else 0
     size_for = sizes_of(chosen.read.interactions, n_repeated, n_texts)
     size = size_for(wanted.spec.min_interactions or 0)
-    plan, program = wanted.plan(size), program_of(room, size.read)
+    program = program_of(room, size.read)
+    plan = within(size, wanted.plan(size), program, None if room is None else room.most)
     estimated = estimate(size, plan, program, busy())
     run.metrics_later(
         {
@@ -178,6 +180,8 @@ def check_memory(
     )
     if sentence := refusal(estimated, size, plan, program, room, size_for):
         raise DoesNotFitError(sentence)
+    if plan.on_disk:
+        reporter.say("memory is short: the fit keeps its transposed matrix in a temporary file (TMPDIR says where)")
     if wanted.spec.is_auto:
         reporter.say(f"the search for a model takes {in_time(60 * wanted.spec.budget_minutes)} at most")
     elif estimated.seconds_in_all > _LONG:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from pipeline.errors import RanklineError
 from pipeline.interaction_log import InteractionLog
 from pipeline.interaction_log.columns import as_id
+from pipeline.interaction_log.exposures import ExposureLog
 from pipeline.jobs.inputs import open_warehouse
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
+from pipeline.shipping.exposures import ship_exposures
 from pipeline.shipping.ship import Shipped, ship
 from pipeline.warehouse import Warehouse
 
@@ -35,6 +37,7 @@ class ShipResult:
     shipped : what was sent; None where there is no log
     pending : interactions that came in meanwhile
     oldest_seconds : how long the oldest of them waits
+    exposures : lists of experiments that were sent
     """
 
     path: Path
@@ -42,6 +45,7 @@ class ShipResult:
     shipped: Shipped | None = None
     pending: int = 0
     oldest_seconds: float = 0.0
+    exposures: int = 0
 
 
 def open_log(settings: Settings) -> InteractionLog | None:
@@ -59,7 +63,8 @@ def ship_job(settings: Settings, reporter: Reporter) -> ShipResult:
         done = ship(warehouse, log, reporter.say, lambda n, total: reporter.progress("ship", n, total))
         pending, oldest = log.pending()
         waits = 0.0 if oldest is None else max(0.0, (datetime.now(UTC) - oldest).total_seconds())
-        return ShipResult(log.path, warehouse.address, done, pending, waits)
+        shown = _ship_exposures(warehouse, settings, log, reporter)
+        return ShipResult(log.path, warehouse.address, done, pending, waits, shown)
 
 
 def drain(warehouse: Warehouse, settings: Settings, reporter: Reporter) -> None:
@@ -73,10 +78,19 @@ def drain(warehouse: Warehouse, settings: Settings, reporter: Reporter) -> None:
             return
         with log:
             done = ship(warehouse, log, reporter.say)
+            _ship_exposures(warehouse, settings, log, reporter)
         if n_rows := done.n_ratings + done.n_watched:
             reporter.say(f"shipped {n_rows:,} new interaction(s) from {log.path}")
     except RanklineError as error:
         reporter.say(f"new interactions were not shipped, and are not read: {error}")
+
+
+def _ship_exposures(warehouse: Warehouse, settings: Settings, log: InteractionLog, reporter: Reporter) -> int:
+    """Ship what this host has shown in experiments; returns how many lists. Nothing where it has shown none."""
+    if not settings.exposure_log_path.exists():
+        return 0
+    with ExposureLog.open(settings.exposure_log_path, create=False) as exposures:
+        return ship_exposures(warehouse, exposures, log, reporter.say)
 
 
 def logged_pairs(settings: Settings, user_kind: str, item_kind: str) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:

@@ -117,6 +117,7 @@ def reading(
     with tracking.start_run(settings.tracking_uri, experiment, CHECKOUT, settings.retry_policy) as run:
         run.name_if_made_up(f"{label} · {source_label(read_spec)}")
         run.params(as_asked(settings.names, spec, read_spec))
+        spec, settings = settings.limited(spec)
         if settings.config is not None:
             run.tags({"config": settings.config.in_one_line})
         if executors is not None:

@@ -69,6 +69,7 @@ def tune_job(
     with tracking.start_run(uri, experiment, CHECKOUT, settings.retry_policy) as run:
         run.name_if_made_up(f"tune · {source_label(read_spec)}")
         run.params(as_asked(settings.names, spec, tune_spec, read_spec))
+        spec, settings = settings.limited(spec)
         with stages("read"):
             chosen = read_for(run, TrainingRequest(spec, tune_spec), read_spec, settings, reporter)
         log = _Log(run, tune_spec, reporter, settings, spec.is_auto)

@@ -35,8 +35,8 @@ OnIteration = Callable[[int, float], None]
 # Options of reading, holding out and progress, which every model has.
 _COMMON = frozenset(
     {
-        "algorithm", "random_state", "threads", "on_interrupt", "duplicates", "min_interactions", "max_interactions",
-        "min_data", "holdout", "split", "split_last", "split_cutoff",
+        "algorithm", "random_state", "threads", "memory_limit", "on_interrupt", "duplicates", "min_interactions",
+        "max_interactions", "min_data", "holdout", "split", "split_last", "split_cutoff",
     }
 )  # fmt: skip
 

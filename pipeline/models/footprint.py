@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from pipeline.options import TrainOptions
+from pipeline.runtime.memory import memory_limit
 
-__all__ = ["Footprint", "Plan", "Size"]
+__all__ = ["Footprint", "Plan", "Size", "keeps_on_disk", "transposed"]
+
+_WINDOW = 12 << 20  # bytes that a thread reads of a matrix on disk at a time
+_SORTING = 60 << 20  # bytes of the cells that are sorted at a time, on their way there
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Plan:
     cold_items : whether items without interactions get factors
     algorithm : name of the model, as `pipeline.models.registry.find` takes it
     members : the plans of the members of an ensemble
+    on_disk : whether the fit keeps the transposed matrix in a temporary file
     """
 
     n_components: int
@@ -81,6 +86,7 @@ class Plan:
     layers: tuple[int, ...] = ()
     negatives: int = TrainOptions.negatives_per_positive
     members: tuple[Plan, ...] = ()
+    on_disk: bool = False
 
     @classmethod
     def of(cls, options: TrainOptions, n_components: int, cores: int) -> Plan:
@@ -123,3 +129,23 @@ class Footprint:
     fit_seconds: float = 0.0
     measure_seconds: float = 0.0
     compiles: bool = False
+
+
+def transposed(size: Size, plan: Plan) -> Mapping[str, int]:
+    """Bytes of the transposed matrix of a fit, by part."""
+    both = size.n_users + size.n_items
+    in_memory = 8 * (size.n_cells + both)
+    if not plan.on_disk:
+        return {"transposed matrix": in_memory}
+    # A 64th of the cells is sorted at a time, into a block.
+    on_disk = 8 * both + _SORTING + 40 * size.n_cells // 64 + _WINDOW * plan.threads
+    return {"transposed matrix, from disk": min(in_memory, on_disk)}
+
+
+def keeps_on_disk(footprint: Footprint, limit_mb: int | None) -> bool:
+    """Whether a fit that needs so much keeps its transposed matrix in a temporary file: more than is free now.
+
+    limit_mb : most memory of the process; None: what the machine has
+    """
+    room = memory_limit(limit_mb)
+    return room is not None and sum(footprint.fit.values()) > room.free

@@ -21,6 +21,7 @@ from sklearn.decomposition._nmf import _initialize_nmf
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
+from pipeline.data.blocks import BlockFolder
 from pipeline.models.factor_estimator import FactorEstimator, checked_start, warn_of_idle_start
 from pipeline.models.solvers.half_steps import PaddedFactor, padded
 from pipeline.models.solvers.iterations import Factorization, Iterations
@@ -130,7 +131,8 @@ class NMF(FactorEstimator):
 
         Parameters
         ----------
-        X : (n_samples, n_features) array or sparse matrix, ≥ 0; float32 and float64 are kept
+        X : (n_samples, n_features) array or sparse matrix, ≥ 0; float32 and float64 are kept. Or a folder of blocks
+            (`pipeline.data.blocks.BlockFolder`), of which a fit keeps some megabytes in memory
         y : ignored
         W, H : (n_samples, k) and (k, n_features), the start where ``init="custom"``
 
@@ -139,9 +141,12 @@ class NMF(FactorEstimator):
         ValueError, TypeError
             With scikit-learn's words.
         """
-        X = validate_data(self, X, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32])
-        check_non_negative(X, "NMF initialization")
-        X = _canonical(X)
+        if isinstance(X, BlockFolder):
+            self._check_blocks(X)
+        else:
+            X = validate_data(self, X, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32])
+            check_non_negative(X, "NMF initialization")
+            X = _canonical(X)
         return self._learn(self._factorize(X, list(self._start(X, W, H))))
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -183,6 +188,11 @@ class NMF(FactorEstimator):
         del H
         return factorize_rows(X, users, items, penalty, iterations, self.accelerate, self.n_threads, self._engine)
 
+    def _check_blocks(self, X: BlockFolder) -> None:
+        if self.init != "random" or self.solver != "fast":
+            raise ValueError("A folder of blocks is fitted with init='random' and solver='fast'")
+        self.n_features_in_ = X.shape[1]
+
     def _told(self, iteration: int, loss: float) -> None:
         if self.verbose:
             print(f"iteration {iteration}: loss {loss:.6g}")  # noqa: T201 - asked for
@@ -209,8 +219,9 @@ class NMF(FactorEstimator):
         k = n_features if self.n_components in ("auto", None) else self.n_components
         if self.init == "random" and self._draws is not None:
             W, H = self._draws(int(k))
-            size = np.sqrt(mean_of(X) / k)  # scikit-learn's
-            W, H = W.astype(X.dtype, copy=False), H.astype(X.dtype, copy=False)
+            mean = mean_of(X)
+            size = np.sqrt(mean / k)  # scikit-learn's
+            W, H = W.astype(mean.dtype, copy=False), H.astype(mean.dtype, copy=False)
             W *= size
             H *= size
             return W, H

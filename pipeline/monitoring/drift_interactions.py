@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 
 from pipeline.data.id_map import IdMap, as_ids
@@ -18,6 +21,7 @@ __all__ = ["OF_INTERACTIONS", "interactions_in", "measure_interactions"]
 
 _HOUR = 3_600_000
 OF_INTERACTIONS = ("psi_popularity", "unknown_users", "unknown_items", "data_age_hours", "model_lag_hours")
+_SHARES = ("psi_popularity", "unknown_users", "unknown_items")
 _NO_TIME = "it is not known up to when the champion learned: its run says no time"
 
 
@@ -54,24 +58,57 @@ def _own_events(warehouse: Warehouse) -> sql.Sql:
 
 
 def measure_interactions(
-    warehouse: Warehouse, interactions: sql.Sql, of: ChampionReference, now_ms: int
-) -> list[Measure]:
-    """PSI of popularity, shares of unknown users and items, and how old the data is."""
+    warehouse: Warehouse,
+    interactions: sql.Sql,
+    of: ChampionReference,
+    now_ms: int,
+    earlier: Iterable[ChampionReference] = (),
+    least: int = 1,
+) -> tuple[list[Measure], ChampionReference]:
+    """PSI of popularity, shares of unknown users and items, and how old the data is; and what it was compared with.
+
+    That is the champion. One that was trained just now has learned all there is: then it is the latest of the
+    `earlier` champions since which there are `least` new interactions, as it was in use while these came in.
+    """
     learned_ms = of.learned_ms if of.learned_ms is not None else now_ms
-    between = {"learned_ms": learned_ms, "now_ms": now_ms}
-    (newest,) = warehouse.rows(_over("newest", interactions), between)
+    (newest,) = warehouse.rows(_over("newest", interactions), {"learned_ms": learned_ms, "now_ms": now_ms})
+    if of.learned_ms is None or not newest["n"]:
+        return _of_the_champion(interactions, of, newest, now_ms), of
+    known, n_new = of, int(newest["n_new"])
+    for other in earlier if n_new < least else ():
+        if other.learned_ms is None or (other.users.kind, other.items.kind) != (of.users.kind, of.items.kind):
+            continue
+        since = {"learned_ms": other.learned_ms, "now_ms": now_ms}
+        n_other = int(warehouse.rows(_over("newest", interactions), since)[0]["n_new"])
+        if n_other > n_new:
+            known, n_new = other, n_other
+        if n_new >= least:
+            break
+    measures = _of_the_champion(interactions, of, newest, now_ms)
+    if not n_new:
+        return measures, of
+    compared = _compared(warehouse, interactions, known, now_ms)
+    return [*(measure for measure in measures if measure.name not in _SHARES), *compared], known
+
+
+def _of_the_champion(
+    interactions: sql.Sql, of: ChampionReference, newest: Mapping[str, Any], now_ms: int
+) -> list[Measure]:
+    """How old the data is, and why the rest can't be measured, should it be so."""
     if not newest["n"]:
         why = f"{interactions.name} has no interaction up to now"
         return [Measure.missing(name, why) for name in OF_INTERACTIONS]
     age = Measure("data_age_hours", (now_ms - newest["newest_ms"]) / _HOUR)
     if of.learned_ms is None:
         return [age, *(Measure.missing(name, _NO_TIME) for name in OF_INTERACTIONS if name != age.name)]
-    lag = Measure("model_lag_hours", max(0, newest["newest_ms"] - learned_ms) / _HOUR)
-    n_new = int(newest["n_new"])
-    if not n_new:
-        why = f"there is no interaction since {of.label} learned"
-        shares = ("psi_popularity", "unknown_users", "unknown_items")
-        return [age, lag, *(Measure.missing(name, why) for name in shares)]
+    lag = Measure("model_lag_hours", max(0, newest["newest_ms"] - of.learned_ms) / _HOUR)
+    why = f"there is no interaction since {of.label} learned"
+    return [age, lag, *(Measure.missing(name, why) for name in _SHARES)]
+
+
+def _compared(warehouse: Warehouse, interactions: sql.Sql, of: ChampionReference, now_ms: int) -> list[Measure]:
+    """New interactions against what a version learned from, whose `learned_ms` is known."""
+    between = {"learned_ms": of.learned_ms, "now_ms": now_ms}
     buckets = warehouse.rows(_over("popularity", interactions), between)
     reference, current = ([int(row[side]) for row in buckets] for side in ("reference", "current"))
     value = psi(reference, current)
@@ -80,7 +117,7 @@ def measure_interactions(
         if value is None
         else Measure("psi_popularity", value, n=sum(current))
     )
-    return [age, lag, popularity, *_unknown(warehouse, interactions, of, between)]
+    return [popularity, *_unknown(warehouse, interactions, of, between)]
 
 
 def _over(name: str, interactions: sql.Sql) -> str:
@@ -88,7 +125,7 @@ def _over(name: str, interactions: sql.Sql) -> str:
 
 
 def _unknown(
-    warehouse: Warehouse, interactions: sql.Sql, of: ChampionReference, between: dict[str, int]
+    warehouse: Warehouse, interactions: sql.Sql, of: ChampionReference, between: Mapping[str, Any]
 ) -> list[Measure]:
     """Shares of the new interactions, in blocks; a stream that breaks is read again from its beginning."""
 

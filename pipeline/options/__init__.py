@@ -7,6 +7,7 @@ from pipeline.options.base import Options, YesNo
 from pipeline.options.columns import FileFormat, OnBadRows, OnNegative, RowOptions, as_event_weights
 from pipeline.options.engine import EngineOptions
 from pipeline.options.evaluate import EvaluateOptions, as_ks
+from pipeline.options.experiment import ExperimentOptions
 from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.monitoring import DriftLimits, DriftOptions, NotifyOptions
 from pipeline.options.names import Names
@@ -24,6 +25,7 @@ __all__ = [
     "Duplicates",
     "EngineOptions",
     "EvaluateOptions",
+    "ExperimentOptions",
     "FileFormat",
     "Init",
     "Names",

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.options.base import Options, OptionType, section_of, types_of
 from pipeline.options.engine import EngineOptions
+from pipeline.options.experiment import ExperimentOptions
 from pipeline.options.limits import DataLimits, PromotionLimits
 from pipeline.options.monitoring import DriftLimits, DriftOptions
 from pipeline.options.names import Names
@@ -21,7 +22,7 @@ __all__ = ["CLASSES", "FileOption", "json_schema", "sections"]
 
 CLASSES: tuple[type[Options], ...] = (
     ReadOptions, TrainOptions, TuneOptions, DataLimits, PromotionLimits, ScoreOptions, NightlyOptions, RetainOptions,
-    ServeOptions, EngineOptions, DriftOptions, DriftLimits, Names,
+    ServeOptions, EngineOptions, DriftOptions, DriftLimits, ExperimentOptions, Names,
 )  # fmt: skip
 
 

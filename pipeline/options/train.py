@@ -83,6 +83,13 @@ class TrainOptions(Options):
     threads: Annotated[int, Ge(1)] | None = option(
         None, "Threads of the fast solver. Default: all cores.", details="The factors are the same for any number."
     )
+    memory_limit: Annotated[int, Ge(1)] | None = option(
+        None,
+        "Megabytes of memory that the training may take. Default: what is free.",
+        details="Where the transposed matrix of nmf or als does not fit, it is kept in a temporary file (TMPDIR). "
+        "The factors are the same. It replaces RANKLINE_MEMORY_LIMIT_MB.",
+        advanced=True,
+    )
     on_interrupt: OnInterrupt = option(
         "stop",
         "Ctrl-C while it fits. stop: the run ends; keep: the fit ends, and the run goes on with it.",

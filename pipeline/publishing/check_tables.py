@@ -16,7 +16,7 @@ from pipeline.ranking.promotions import Promotion
 from pipeline.warehouse import Warehouse, sql
 from pipeline.warehouse.column_types import seen_ids
 
-__all__ = ["CLICKHOUSE_TYPE", "CheckTables", "Pairs"]
+__all__ = ["CLICKHOUSE_TYPE", "CheckTables", "Pairs", "Ranked"]
 
 CLICKHOUSE_TYPE = {"int": "Int64", "str": "String"}
 # Bounds the memory of a block: users, and the items they have seen (more only where one user alone has).
@@ -26,6 +26,8 @@ _MOST_BREAKS = 20
 
 Insert = Callable[[str, pa.Table], None]
 Pairs = tuple[NDArray[Any], NDArray[Any]]
+# Which of some ids (n,) are users whom a model ranks.
+Ranked = Callable[[NDArray[Any]], NDArray[np.bool_]]
 
 
 class CheckTables:
@@ -103,12 +105,14 @@ class CheckTables:
         hidden: NDArray[np.bool_] | None = None,
         genres: ItemGenres | None = None,
         promotions: Sequence[Promotion] = (),
+        ranked: Ranked | None = None,
     ) -> None:
         """The model's users with what its artifact has as seen, and its items, in blocks of bounded memory.
 
         hidden : (n_items,) which items a rule hides; None for none
         genres : of the items, where a limit is on them
         promotions : of items
+        ranked : users of other arms are left out; None: all are this model's
         """
         self._make("ddl/staged_seen", self.seen)  # empty, where no warehouse has anything to say
         self._make("ddl/staged_users", self.model_users)
@@ -128,8 +132,9 @@ class CheckTables:
             last = min(max(fit, first + 1), first + _USERS_A_BLOCK, n_users)
             cols = np.asarray(model.seen.indices[indptr[first] : indptr[last]]).astype(np.uint32)
             lists = pa.LargeListArray.from_arrays(pa.array(indptr[first : last + 1] - indptr[first]), pa.array(cols))
-            users = pa.array(model.users.values[first:last])
-            self._insert(self.model_users, pa.table({"user_id": users, "seen": lists}))
+            ids = model.users.values[first:last]
+            users = pa.table({"user_id": pa.array(ids), "seen": lists})
+            self._insert(self.model_users, users if ranked is None else users.filter(pa.array(ranked(ids))))
             first = last
             model.release()
 

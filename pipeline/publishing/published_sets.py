@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from pipeline.errors import QueryError
@@ -38,8 +38,9 @@ class PublishedSet:
     ----------
     table : where it lies, in analytics
     at_ms : when it was generated, milliseconds since 1970: what it is known by
-    run_id, model_version : lineage
+    run_id, model_version : lineage; of the first of its versions, where an experiment made it with two
     names : of the model whose set it is
+    run_ids : of all its versions
     """
 
     table: str
@@ -47,6 +48,7 @@ class PublishedSet:
     run_id: str
     model_version: str
     names: Names = DEFAULT
+    run_ids: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def kept_name(self) -> str:
@@ -72,7 +74,10 @@ def _short(run_id: str) -> str:
 def head(warehouse: Warehouse, table: str, names: Names = DEFAULT) -> PublishedSet | None:
     """Which set the table (in analytics) holds; None where it has no rows. Raises QueryError where there is none."""
     rows = warehouse.rows(sql.load("queries/set_head").text, {"table": table})
-    return PublishedSet(table, **rows[0], names=names) if rows else None
+    if not rows:
+        return None
+    run_ids = tuple(map(str, rows[0].pop("run_ids")))
+    return PublishedSet(table, **rows[0], names=names, run_ids=run_ids)
 
 
 def digest(warehouse: Warehouse, table: str) -> tuple[int, ...]:
@@ -114,8 +119,9 @@ def is_staged(name: str, names: Names = DEFAULT) -> bool:
 def holds_its_own(name: str, published: PublishedSet, names: Names = DEFAULT) -> bool:
     """Whether it is a staged table, also where it is claimed for a move, with the rows that it was made for.
 
-    Two jobs may begin in the same millisecond; so the run counts, too.
+    Two jobs may begin in the same millisecond; so the run counts, too. A set of two versions is named by one of them.
     """
     claimed = CLAIMED.fullmatch(name)
     purpose = claimed["purpose"] if claimed else name.removeprefix(names.sets)
-    return f"{names.sets}{purpose}" == staged_name(published.at_ms, published.run_id, names)
+    runs = published.run_ids or (published.run_id,)
+    return any(f"{names.sets}{purpose}" == staged_name(published.at_ms, run, names) for run in runs)

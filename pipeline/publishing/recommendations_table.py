@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ from pipeline.errors import InputError, LockLostError, QueryError
 from pipeline.models.saved_model import SavedModel, model_name
 from pipeline.options.names import DEFAULT, Names
 from pipeline.publishing import checks, published_tables
-from pipeline.publishing.check_tables import CLICKHOUSE_TYPE, CheckTables, Pairs
+from pipeline.publishing.check_tables import CLICKHOUSE_TYPE, CheckTables, Pairs, Ranked
 from pipeline.publishing.checks import PublishLimits
 from pipeline.publishing.erasure import leave_out
 from pipeline.publishing.lists import Lineage, Recommendations, as_rows
@@ -53,7 +53,11 @@ class RecommendationsTable:
     names : of the model whose table it is
     source_name : the source of the model's interactions; "" if it is not known
     at_ms : when the set is generated, milliseconds since 1970, where days are simulated; default, the server's clock
+
+    Attribute `ranked` says which of some ids (n,) are users of this table, where others share the set; None: all are.
     """
+
+    ranked: Ranked | None = None
 
     def __init__(
         self,
@@ -127,6 +131,7 @@ class RecommendationsTable:
         keep: int = KEEP,
         say: Callable[[str], None] = lambda _: None,
         expiry: float | None = None,
+        also: Sequence[tuple[RecommendationsTable, SavedModel, PublishLimits]] = (),
     ) -> PublishResult:
         """Count, check, and put the staged table in place of the published one; the one before stays beside it.
 
@@ -139,6 +144,7 @@ class RecommendationsTable:
         keep : sets to keep besides the published one
         say : told who is waited for
         expiry : seconds without a sign of life after which others take the lock over; default, `lock.EXPIRY`
+        also : staged tables of the same set, each with its model and limits: checked by these, then part of this one
 
         Raises
         ------
@@ -162,6 +168,9 @@ class RecommendationsTable:
                 "run the command again"
             )
         failed = self._of_the_rows(model, limits)
+        for other, its_model, its_limits in also:
+            failed += other._of_the_rows(its_model, its_limits)
+            self._take(other)
         try:
             with publish_lock(self._warehouse, "publishing", say, expiry=expiry, names=self._names) as lock:
                 result = self._publish(lock, failed, limits, keep)
@@ -222,10 +231,23 @@ class RecommendationsTable:
             promotions = [f"{promotion.source} at most {promotion.quota}" for promotion in limits.promotions]
             self._notes += [", ".join(promotions)] if promotions else []
             genres = None if limits.genres is None else limits.genres.groups
-            self._companions.load_model(model, rules.hidden(model.items, now), genres, limits.promotions)
+            self._companions.load_model(model, rules.hidden(model.items, now), genres, limits.promotions, self.ranked)
             names += checks.OF_THE_SET
             parameters |= {**self._companions.names, "model_name": model_name(model)}
         return checks.failures(self._warehouse, names, parameters)
+
+    def _take(self, other: RecommendationsTable) -> None:
+        """Move the rows of another staged table into this one."""
+        names = {"staged": self.staged, "other": other.staged}
+        self._warehouse.command(sql.load("queries/take_staged").text, names)
+        self.n_rows += other.n_rows
+        n_staged = self._count(self.staged)
+        if n_staged != self.n_rows:
+            raise QueryError(
+                f"analytics.{self.staged} holds {n_staged} rows and {self.n_rows} were written: not published; "
+                "run the command again"
+            )
+        other._drop()
 
     def _refuse(self, failed: list[checks.Failure], limits: PublishLimits | None) -> None:
         error = checks.refusal(failed, self.staged, limits is not None and limits.accept_changes)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import tempfile
+from pathlib import Path
 
-__all__ = ["advice_for", "reason_of"]
+__all__ = ["advice_for", "reason_of", "replace_text"]
 
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,3 +29,18 @@ def advice_for(error: OSError) -> str:
     if error.errno in _NO_RIGHT:
         return "let this user write there, or name another place"
     return "is the folder there, and may this user write to it?"
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file in one step: readers see all of the old text or all of the new. Raises OSError."""
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).chmod(0o644)
+        Path(partial).replace(path)
+    except BaseException:  # Ctrl-C, too: no half file stays
+        Path(partial).unlink(missing_ok=True)
+        raise

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 
 from pipeline.errors import ArtifactError, RanklineError
 from pipeline.interaction_log import InteractionLog
@@ -25,25 +22,22 @@ from pipeline.models.members import copy_saved_model
 from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
-from pipeline.serving.agent_alerts import keep_watch
 from pipeline.serving.baseline import keep_items
 from pipeline.serving.drift_snapshot import DriftSnapshot
+from pipeline.serving.experiments import ExperimentFollower, digests_of
 from pipeline.serving.job_runner import JobRunner
 from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.metrics import metrics
 from pipeline.serving.model_snapshot import ModelSnapshot
-from pipeline.serving.server_warehouse import keep_in_touch
 from pipeline.serving.service import ServiceConfig
-from pipeline.serving.shared_cache.published import keep_published
 from pipeline.tracking import registry, store
 
-__all__ = ["Agent", "run_agent"]
+__all__ = ["Agent"]
 
 _LOG = logging.getLogger("rankline")
 _WORKER_SECONDS = 180.0  # for the workers to load a version; compiling the kernels takes some 15 s
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds until a version that was refused is tried again
 _JOB_SECONDS = 0.2  # between two looks at the table of jobs
-_JOBS_END_SECONDS = 9.0  # the supervisor waits for a second more
 _KEPT = 3  # copies besides the current one
 
 
@@ -61,6 +55,9 @@ class Agent:
         self._snapshot = ModelSnapshot(self._folder, config.model)
         self._drift = DriftSnapshot(self._folder, config.model)
         self._jobs = JobRunner(config, self._folder, self._look_again, self._snapshot, stopping)
+        self._experiments = ExperimentFollower(
+            self._folder, config.model, lambda version: self._fetched(version, False), self._load, _is_good
+        )
         self._opened = self._checked = False
         self._fault = ""
         # (version, run) → when to try it again, the pause before that
@@ -92,6 +89,7 @@ class Agent:
         try:
             self._check_current()
             self._follow()
+            self._experiments.follow()
         except (RanklineError, OSError) as error:
             fault = str(error) or type(error).__name__
             self._serve_copy()
@@ -127,7 +125,8 @@ class Agent:
         if time.monotonic() < again:
             raise RanklineError(self._fault or f"{version.label} can't be served")
         try:
-            self._swap(self._fetched(version, champion))
+            kept = {} if current is None else current.experiment
+            self._swap(replace(self._fetched(version, champion), experiment=kept))
         except (RanklineError, OSError):
             pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * pause))
             self._refused[key] = time.monotonic() + pause, pause
@@ -194,25 +193,34 @@ class Agent:
             shutil.rmtree(incoming, ignore_errors=True)
         return pointer
 
-    def _swap(self, pointer: Pointer) -> None:
-        """Have the workers load the version, then serve it. Raises ArtifactError if one of them can't."""
+    def _load(self, pointer: Pointer) -> bool:
+        """Have the workers load the version, and those of its experiment; False where the agent is to stop.
+
+        Raises ArtifactError if one of them can't.
+        """
         self._folder.propose(pointer)
+        needed = digests_of(pointer)
         try:
             until = time.monotonic() + _WORKER_SECONDS
             while not self._stopping.wait(0.05):
                 reports = list(self._folder.reports())
-                for report in reports:
-                    if pointer.digest in report.failed:
-                        raise ArtifactError(f"{pointer.label}: {report.failed[pointer.digest]}")
-                if sum(pointer.digest in report.loaded for report in reports) >= self._config.options.workers:
-                    break
+                for digest in needed:
+                    why = next((report.failed[digest] for report in reports if digest in report.failed), None)
+                    if why is not None:
+                        raise ArtifactError(f"{pointer.label}: {why}")
+                if sum(needed.issubset(report.loaded) for report in reports) >= self._config.options.workers:
+                    return True
                 if time.monotonic() > until:
                     raise ArtifactError(f"{pointer.label} was not loaded by all workers in {_WORKER_SECONDS:.0f} s")
-            else:
-                return
-            self._folder.flip(pointer)
+            return False
         finally:
             self._folder.withdraw()
+
+    def _swap(self, pointer: Pointer) -> None:
+        """Have the workers load the version, then serve it. Raises ArtifactError if one of them can't."""
+        if not self._load(pointer):
+            return
+        self._folder.flip(pointer)
         metrics().swap("done").inc()
         how = "the champion" if pointer.champion else "the newest version; none is promoted yet"
         _LOG.info(f"{pointer.label} is served ({how}), run {pointer.run_id or 'unknown'}")
@@ -240,7 +248,7 @@ class Agent:
             _LOG.warning(f"{error}")
 
     def _prune(self, current: Pointer) -> None:
-        for pointer in [copy for copy in self._folder.copies() if copy.digest != current.digest][_KEPT:]:
+        for pointer in [copy for copy in self._folder.copies() if copy.digest not in digests_of(current)][_KEPT:]:
             self._remove(pointer)
 
     def _remove(self, pointer: Pointer) -> None:
@@ -262,33 +270,3 @@ def _is_good(folder: Path) -> bool:
     except (RanklineError, OSError):
         return False
     return True
-
-
-def run_agent(config: ServiceConfig) -> None:
-    """The agent's process: until SIGTERM, or until the supervisor is gone."""
-    stopping = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    threading.Thread(target=_end_with, args=(stopping,), daemon=True).start()
-    for one in config.every:
-        threading.Thread(target=keep_in_touch, args=(one, stopping), daemon=True).start()
-        threading.Thread(target=keep_watch, args=(one, stopping), daemon=True).start()
-        if one.redis is not None:
-            folder = LiveFolder(one.live, one.model)
-            threading.Thread(target=keep_published, args=(folder, one.redis, stopping), daemon=True).start()
-    others = [threading.Thread(target=Agent(other, stopping).run, daemon=True) for other in config.others]
-    for thread in others:
-        thread.start()
-    Agent(config, stopping).run()
-    for thread in others:  # they end their trainings
-        thread.join(_JOBS_END_SECONDS)
-
-
-def _end_with(stopping: threading.Event) -> None:
-    parent = os.getppid()
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    stopping.set()

@@ -9,13 +9,15 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import RanklineError
+from pipeline.experiments.definition import Experiment
 from pipeline.models.model_files import METADATA
 from pipeline.ranking.rules import Rules, now_ms
+from pipeline.serving.arms import Arms, arm_pointers, definition_in
 from pipeline.serving.baseline import load_baseline
 from pipeline.serving.live_folder import LiveFolder, Pointer, WorkerReport
 from pipeline.serving.problems import Code, Problem
@@ -39,6 +41,10 @@ class CurrentModel:
     cache_bytes : of each model's cache
     rules_path : the snapshot of the rules about items; None for no rules
     loaded : told the number of models in memory whenever it has changed
+
+    Attributes
+    ----------
+    arms : of the experiment, to which users are assigned; None where there is none. Read it after `served`
     """
 
     def __init__(
@@ -56,12 +62,13 @@ class CurrentModel:
         self._failed_at = 0.0
         self._reported: WorkerReport | None = None
         self._served: ServedModel | None = None
+        self.arms: Arms | None = None
         self._pointer_stamp: _Stamp = None
         self._rules_stamp: _Stamp = None
         self._rules: Rules | None = None
         self._rules_until = 0.0
         self._baseline_stamp: _Stamp = None
-        self.fault = self.rules_fault = self.report_fault = ""
+        self.fault = self.rules_fault = self.report_fault = self.arms_fault = ""
 
     def served(self) -> ServedModel:
         """The model to answer with. Raises Problem where there is none yet."""
@@ -80,11 +87,49 @@ class CurrentModel:
             self._pointer_stamp = stamp
             return
         loaded = self._loaded.get(pointer.digest)
-        if loaded is not None:
-            loaded.pointer = pointer
-            loaded.version_header = pointer.label.encode("latin-1", "replace")
+        waited_for = {arm.digest for arm in self._arms(pointer)} - self._loaded.keys() - self._failed.keys()
+        if loaded is not None and not waited_for:
+            _name(loaded, pointer)
             self._served = self._under_rules(loaded)
+            self.arms = self._of_arms(pointer)
             self._pointer_stamp = stamp
+
+    def served_for(self, user: int | str) -> ServedModel:
+        """The model to answer this user with: of their arm, where there is an experiment. Raises Problem."""
+        served = self.served()
+        return served if self.arms is None else self.arms.of(served.user(user)).served
+
+    # ---- experiments ------------------------------------------------------------------------
+
+    def _arms(self, pointer: Pointer) -> tuple[Pointer, ...]:
+        try:
+            return arm_pointers(pointer)
+        except RanklineError as error:
+            self.arms_fault = str(error)
+            return ()
+
+    def _of_arms(self, pointer: Pointer) -> Arms | None:
+        """The arms of the pointer, under the rules; None, and a fault, where one of them could not be loaded."""
+        try:
+            experiment, arms = definition_in(pointer), arm_pointers(pointer)
+        except RanklineError as error:
+            self.arms_fault = str(error)
+            return None
+        self.arms_fault = ""
+        if experiment is None:
+            return None
+        for arm in arms:
+            if arm.digest not in self._loaded:
+                self.arms_fault = (
+                    f"the experiment {experiment.name} is not served: {self._failed.get(arm.digest, arm.label)}"
+                )
+                return None
+            if arm.digest != pointer.digest:
+                _name(self._loaded[arm.digest], arm)
+        return self._arms_under_rules(arms, experiment)
+
+    def _arms_under_rules(self, arms: Sequence[Pointer], experiment: Experiment) -> Arms:
+        return Arms(experiment, [self._under_rules(self._loaded[arm.digest]) for arm in arms], self._cache_bytes)
 
     # ---- loading ----------------------------------------------------------------------------
 
@@ -103,13 +148,18 @@ class CurrentModel:
     async def look(self) -> None:
         """Load the current version and the candidate if they are not in memory; drop those that no pointer names."""
         wanted = [self._pointer(self._live.current), self._pointer(self._live.candidate)]
-        pointers = {pointer.digest: pointer for pointer in wanted if pointer is not None}
+        named = [pointer for pointer in wanted if pointer is not None]
+        named += [arm for pointer in named for arm in self._arms(pointer)]
+        pointers = {pointer.digest: pointer for pointer in reversed(named)}
         if self._failed and time.monotonic() > self._failed_at + _AGAIN_SECONDS:
             self._failed = {}
         for digest, pointer in pointers.items():
             if digest not in self._loaded and digest not in self._failed:
                 await self._load(pointer)
+                if self.arms_fault and digest in self._loaded:  # an arm that could not be loaded before
+                    self._pointer_stamp = None
         keep = {*pointers, *([self._served.pointer.digest] if self._served is not None else [])}
+        keep |= {arm.served.pointer.digest for arm in self.arms.arms} if self.arms is not None else set()
         self._loaded = {digest: model for digest, model in self._loaded.items() if digest in keep}
         self._failed = {digest: why for digest, why in self._failed.items() if digest in pointers}
         self._report()
@@ -183,6 +233,8 @@ class CurrentModel:
             self._rules_stamp = stamp
         if self._served is not None and (changed or now_ms() >= self._rules_until):
             self._served = self._under_rules(self._loaded[self._served.pointer.digest])
+            if self.arms is not None:
+                self.arms = self._arms_under_rules([arm.served.pointer for arm in self.arms.arms], self.arms.experiment)
 
     def _under_rules(self, loaded: ServedModel) -> ServedModel:
         """The model under the rules of now, which hold until one of them begins or ends."""
@@ -197,6 +249,12 @@ class CurrentModel:
         except RanklineError as error:
             self.rules_fault = str(error)
             return loaded
+
+
+def _name(loaded: ServedModel, pointer: Pointer) -> None:
+    """Its files may be those of another version than when it was loaded."""
+    loaded.pointer = pointer
+    loaded.version_header = pointer.label.encode("latin-1", "replace")
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -46,6 +46,7 @@ class Pointer:
     champion : whether it was the champion; otherwise the newest version, while none is promoted
     at : when it was fetched, milliseconds since 1970
     watermark : log id → the last interaction of that log that its training has read
+    experiment : what is tested, and the versions of its arms (`pipeline.serving.arms`); empty where nothing is
     """
 
     digest: str
@@ -55,6 +56,7 @@ class Pointer:
     champion: bool
     at: int
     watermark: Mapping[str, int] = field(default_factory=dict)
+    experiment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -62,7 +64,7 @@ class Pointer:
         return f"{self.name}/{self.version}"
 
     @classmethod
-    def of(cls, value: Any, path: Path) -> Pointer:
+    def of(cls, value: Any, path: Path | str) -> Pointer:
         """The pointer of a parsed file. Raises ArtifactError."""
         try:
             pointer = cls(**value)
@@ -74,6 +76,7 @@ class Pointer:
             not all(isinstance(text, str) for text in texts)
             or not digest_is_one
             or not isinstance(pointer.watermark, dict)
+            or not isinstance(pointer.experiment, dict)
         ):
             raise ArtifactError(f"{path} names no version")
         return pointer
@@ -113,6 +116,7 @@ class LiveFolder:
         self.drift_snapshot = self.snapshots / "drift.json"
         self.interactions_path, self.keys_path = host / "interactions.db", host / "keys.json"
         self.sessions_path = host / "sessions.db"
+        self.exposures_path, self.exposure_counters = host / "exposures.db", root / "exposures"
 
     def make(self) -> None:
         """Make the folders that are missing."""

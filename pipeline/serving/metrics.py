@@ -82,6 +82,8 @@ class Metrics:
         self.miss = Counter("rankline_cache_misses", "Answers that were made anew.", registry=own)
         self._fallbacks = Counter("rankline_fallback", "Lists that no model's row made.", ["source"], registry=own)
         self.interactions = Counter("rankline_interactions", "Interactions that were stored.", registry=own)
+        exposures = Counter("rankline_exposures", "Lists that were shown in experiments.", ["outcome"], registry=own)
+        self._written, self._lost = exposures.labels("written"), exposures.labels("lost")
         self._swaps = Counter("rankline_swap", "Changes of the served model.", ["outcome"], registry=own)
         self.active_models = Gauge(
             "rankline_active_models", "Models in a worker's memory.", registry=own, multiprocess_mode="livemax"
@@ -91,6 +93,11 @@ class Metrics:
         self.seconds = cache(self._seconds.labels)
         self.fallback = cache(self._fallbacks.labels)
         self.swap = cache(self._swaps.labels)
+
+    def exposed(self, written: int, lost: int) -> None:
+        """So many exposures were written, and so many lost."""
+        self._written.inc(written)
+        self._lost.inc(lost)
 
     def loaded(self, name: str) -> Callable[[int], None]:
         """Is to be told how many versions of a model are in memory."""

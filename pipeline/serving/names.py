@@ -16,7 +16,7 @@ WORDS = frozenset(
     )
 )  # fmt: skip
 # Folders in the folder of a service.
-FOLDERS = frozenset(("jobs", "metrics", "models", "snapshots", "workers"))
+FOLDERS = frozenset(("exposures", "jobs", "metrics", "models", "snapshots", "workers"))
 
 
 def check_names(names: Sequence[str]) -> None:

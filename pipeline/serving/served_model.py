@@ -27,9 +27,26 @@ from pipeline.serving.item_search import ItemSearch
 from pipeline.serving.live_folder import Pointer
 from pipeline.serving.problems import Code, Problem
 
-__all__ = ["CachedAnswer", "ServedModel", "load_served"]
+__all__ = ["ENTRY_BYTES", "CachedAnswer", "ServedModel", "Shown", "load_served"]
 
-_ENTRY_BYTES = 400  # of a key and its place in the cache, besides the answer
+ENTRY_BYTES = 400  # of a key and its place in the cache, besides the answer
+
+
+class Shown(NamedTuple):
+    """What an exposure says of a list in an experiment.
+
+    Attributes
+    ----------
+    arm : ``a`` or ``b``
+    version : the number of the version that made it
+    header : the value of ``X-Model-Version``
+    items : the ids as text, in a JSON list
+    """
+
+    arm: str
+    version: str
+    header: bytes
+    items: str
 
 
 class CachedAnswer(NamedTuple):
@@ -42,6 +59,7 @@ class CachedAnswer(NamedTuple):
     state : the state of the log (`InteractionReader.state`) for which that was found out
     forgotten : whether the user was forgotten then
     genres : those that the user liked then; None where these make no difference to the answer
+    shown : of a list in an experiment; None of others
     """
 
     body: bytes
@@ -51,6 +69,7 @@ class CachedAnswer(NamedTuple):
     state: int
     forgotten: bool
     genres: tuple[str, ...] | None = None
+    shown: Shown | None = None
 
 
 class ServedModel:
@@ -70,7 +89,7 @@ class ServedModel:
         self.pointer, self.scorer, self.snapshot = pointer, scorer, snapshot
         self.fields, self._cache_bytes = fields, cache_bytes
         self.cache: MutableMapping[Hashable, CachedAnswer] = LRUCache(
-            max(1, cache_bytes), getsizeof=lambda answer: len(answer.body) + _ENTRY_BYTES
+            max(1, cache_bytes), getsizeof=lambda answer: len(answer.body) + ENTRY_BYTES
         )
         self.version_header = pointer.label.encode("latin-1", "replace")
         self._genre_rows: dict[str, NDArray[np.int32]] = {}
@@ -91,7 +110,7 @@ class ServedModel:
 
     def store(self, key: Hashable, answer: CachedAnswer) -> None:
         """Keep an answer, if it is not larger than the cache."""
-        if len(answer.body) + _ENTRY_BYTES <= self._cache_bytes:
+        if len(answer.body) + ENTRY_BYTES <= self._cache_bytes:
             self.cache[key] = answer
 
     def user(self, given: int | str) -> int | str:

@@ -12,12 +12,14 @@ from contextlib import suppress
 
 from pipeline.errors import RanklineError
 from pipeline.interaction_log import InteractionLog
+from pipeline.interaction_log.exposures import ExposureLog
 from pipeline.options import Names
 from pipeline.publishing.rules import read_rules
 from pipeline.ranking.rules import Rules, now_ms
 from pipeline.serving.live_folder import LiveFolder, write_json
 from pipeline.serving.service import ServiceConfig
 from pipeline.settings import Settings
+from pipeline.shipping.exposures import ship_exposures
 from pipeline.shipping.ship import ship
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.connect import connect
@@ -63,8 +65,11 @@ class ServerWarehouse:
             return
         with InteractionLog.open(path, create=False) as log:
             done = ship(warehouse, log)
-        if n_rows := done.n_ratings + done.n_watched:
-            _LOG.info(f"shipped {n_rows:,} interaction(s) to {warehouse.address}")
+            if n_rows := done.n_ratings + done.n_watched:
+                _LOG.info(f"shipped {n_rows:,} interaction(s) to {warehouse.address}")
+            if self._folder.exposures_path.exists():
+                with ExposureLog.open(self._folder.exposures_path, create=False) as exposures:
+                    ship_exposures(warehouse, exposures, log)
 
     def _fetch_rules(self, warehouse: Warehouse) -> None:
         path = self._config.rules

@@ -14,6 +14,7 @@ from pipeline.options.serve import ServeOptions
 from pipeline.runtime.redis_address import RedisAddress
 from pipeline.serving.access import Access
 from pipeline.serving.current_model import CurrentModel
+from pipeline.serving.exposures import Exposures
 from pipeline.serving.interactions import InteractionReader, InteractionWriter
 from pipeline.serving.job_table import JobTable
 from pipeline.serving.keys import KeyFile
@@ -90,6 +91,7 @@ class Service:
     jobs : what is asked of the agent
     snapshots : what the agent has read for the workers
     tombstones : who was forgotten, for when the log can't be read
+    exposures : what is shown in experiments
     draining : whether the process is about to stop
     others : those of further models
     """
@@ -102,6 +104,7 @@ class Service:
     jobs: JobTable
     snapshots: Snapshots
     tombstones: Tombstones
+    exposures: Exposures
     log: InteractionLog | None = None
     reader: InteractionReader | None = None
     writer: InteractionWriter | None = None
@@ -123,11 +126,14 @@ class Service:
         if redis is not None:
             shared = SharedCache(redis, config.options.redis_timeout_ms / 1000)
         tombstones = Tombstones(folder.interactions_path)
+        exposures = Exposures(folder.exposures_path, folder.exposure_counters, metrics.exposed)
         jobs, snapshots = JobTable(folder.jobs_path), Snapshots(folder)
         others = [cls.of(other, metrics) for other in config.others]
         for other in others:
             other.shared = shared  # keys name the version
-        return cls(config, folder, model, access, metrics, jobs, snapshots, tombstones, shared=shared, others=others)
+        return cls(
+            config, folder, model, access, metrics, jobs, snapshots, tombstones, exposures, shared=shared, others=others
+        )
 
     @property
     def every(self) -> list[Service]:

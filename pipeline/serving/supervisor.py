@@ -160,7 +160,7 @@ def _supervise(config: ServiceConfig, folders: Sequence[LiveFolder], listening: 
 
 def _run_agent(config: ServiceConfig) -> None:
     # Here and not above: of all processes the agent alone is to have MLflow in memory.
-    from pipeline.serving.agent import run_agent
+    from pipeline.serving.agent_process import run_agent
 
     run_agent(config)
 

@@ -82,6 +82,7 @@ async def _run(config: ServiceConfig, listening: Sequence[socket.socket]) -> Non
     watching.append(asyncio.create_task(_open_log_later(service)))
     if service.shared is not None:
         watching.append(asyncio.create_task(service.shared.watch()))
+    watching += [asyncio.create_task(one.exposures.watch()) for one in service.every]
     try:
         await server.serve(list(listening))
     finally:
@@ -91,6 +92,7 @@ async def _run(config: ServiceConfig, listening: Sequence[socket.socket]) -> Non
             await service.shared.close()
         for one in service.every:
             one.folder.forget_worker(os.getpid())
+            await asyncio.to_thread(one.exposures.close)
         if service.writer is not None:
             await asyncio.to_thread(service.writer.close)
         if service.log is not None:

@@ -7,7 +7,7 @@ the tables recognise, unless the ledger has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipeline.interaction_log import Columns, InteractionLog, Logged, Shipment
 from pipeline.interaction_log.columns import as_id
 from pipeline.publishing.suppressed_users import SuppressedUsers, read_suppressed_users
 from pipeline.runtime.file_lock import FileLock
+from pipeline.shipping.exposures import OUTCOMES, has_row
 from pipeline.shipping.ledger import LEDGER, record, watermark
 from pipeline.warehouse import Warehouse, sql
 
@@ -149,6 +150,7 @@ class _Sending:
         watched = [row for row in rows if row.rating is None]
         for table, part in ((RATINGS, ratings), (WATCHED, watched)):
             self._insert(table, part, f"{shipment.token}:{table}")
+        self._insert_outcomes(shipment, rows)
         record(self._warehouse, shipment, len(ratings), len(watched))
         self._sent_before = False
         self.done.n_shipments += 1
@@ -167,6 +169,23 @@ class _Sending:
             self._warehouse.insert(table, arrow, token=f"{token}:2", async_insert=0)
             if not is_there(self._warehouse, rows[0]):
                 raise QueryError(f"{self._warehouse.address} took rows into {table}, and they are not there")
+
+    def _insert_outcomes(self, shipment: Shipment, rows: Sequence[Logged]) -> None:
+        """Send what names an answer to analytics.outcomes besides, where experiments look for it."""
+        answers = self._log.answers(shipment.first_seq, shipment.last_seq)
+        named = [row for row in rows if row.seq in answers]
+        if not named:
+            return
+        if self._warehouse.engine(OUTCOMES) is None:
+            raise InputError(
+                f"{OUTCOMES} is not in {self._warehouse.address}, and interactions name the answer that they follow: "
+                "rankline init makes it"
+            )
+        arrow = _outcomes(shipment.log_id, named, answers)
+        token = f"{shipment.token}:{OUTCOMES}"
+        self._warehouse.insert(OUTCOMES, arrow, token=token, async_insert=0)
+        if self._sent_before and not has_row(self._warehouse, OUTCOMES, shipment.log_id, named[0].seq):  # as above
+            self._warehouse.insert(OUTCOMES, arrow, token=f"{token}:2", async_insert=0)
 
     def _arrow(self, table: str, rows: Sequence[Logged]) -> pa.Table:
         columns: dict[str, Any] = {
@@ -221,3 +240,17 @@ def is_there(warehouse: Warehouse, row: Logged) -> bool:
 
 def _forgotten_of(rows: Sequence[Logged], suppressed: SuppressedUsers) -> set[int | str]:
     return {user for user in {row.user_id for row in rows} if user in suppressed} if suppressed else set()
+
+
+def _outcomes(log_id: str, rows: Sequence[Logged], answers: Mapping[int, str]) -> pa.Table:
+    return pa.table(
+        {
+            "request_id": [answers[row.seq] for row in rows],
+            "user_id": [str(row.user_id) for row in rows],
+            "item_id": [str(row.item_id) for row in rows],
+            "rating": pa.array([row.rating for row in rows], pa.float32()),
+            "at": pa.array([row.at for row in rows], pa.timestamp("ms", "UTC")),
+            "log_id": pa.repeat(log_id, len(rows)),
+            "seq": pa.array([row.seq for row in rows], pa.uint64()),
+        }
+    )

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -63,6 +64,8 @@ def spark_session(master: str | None = None, name: str = "rankline") -> Iterator
         Where no session can be had: the cluster does not answer, or Java ends.
     """
     require_spark()
+    # It says so at every step, and what is used here is tested with pandas 3.
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from pipeline.models.model_files import DEFAULT_NAMES, METADATA, load_ids
 from pipeline.tracking import champion, registry
 from pipeline.tracking.lookup import RunRef, text_of
 
-__all__ = ["ChampionReference", "champion_reference"]
+__all__ = ["ChampionReference", "champion_reference", "earlier_references"]
 
 _GATE = "data_gate.json"
 
@@ -54,6 +56,18 @@ def champion_reference(model: str = registry.MODEL_NAME) -> ChampionReference:
         raise InputError(
             f"No version of {model} is champion, so there is nothing to drift from: rankline promote{typed}"
         )
+    return _reference(version)
+
+
+def earlier_references(model: str = registry.MODEL_NAME, most: int = 3) -> Iterator[ChampionReference]:
+    """Those of the champions before, the latest first, as far as they are still there and can be read."""
+    versions = dict.fromkeys(reversed(champion.history(model)))
+    for number in list(versions)[1 : 1 + most]:
+        with suppress(InputError):  # deleted, or damaged
+            yield _reference(registry.resolve(f"{model}/{number}"))
+
+
+def _reference(version: registry.ModelVersion) -> ChampionReference:
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
         try:
             with registry.signature_named(version):

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.errors import InputError
 from pipeline.evaluation.metric_names import current_names
 from pipeline.tracking import champion as champions
+from pipeline.tracking import experiments
 from pipeline.tracking.registry import MODEL_NAME
 from pipeline.tracking.store_errors import as_server_error
 
@@ -120,6 +121,10 @@ def delete_version(version: str, model: str = MODEL_NAME) -> None:
     """Delete a version; its run stays. Raises InputError for one that is not there, or is one of `last_good`."""
     if version in last_good(model):
         raise InputError(f"{model}/{version} is the champion, or was one of the last: it stays, for a rollback")
+    if version in (used := experiments.versions_in_use(model)):
+        raise InputError(
+            f"{model}/{version} is served in the experiment {used[version]}: rankline experiment stop ends it"
+        )
     with as_server_error(mlflow.get_tracking_uri()):
         try:
             mlflow.MlflowClient().delete_model_version(model, version)

@@ -13,7 +13,7 @@ from pipeline.models.footprint import Plan, Size
 from pipeline.models.search_space import Choice, Dimension, IntegerRange
 from pipeline.options import TrainOptions
 from pipeline.options.base import as_text
-from pipeline.training.estimate import PROGRAM, estimate, in_bytes, in_time, most_components
+from pipeline.training.estimate import PROGRAM, estimate, in_bytes, in_time, most_components, within
 
 __all__ = ["Candidate", "Candidates", "Room", "candidates_for", "ensemble_of"]
 
@@ -214,4 +214,4 @@ def _plan(algorithm: Algorithm, options: TrainOptions, size: Size, room: Room) -
 
 
 def _peak(size: Size, plan: Plan, room: Room) -> int:
-    return estimate(size, plan, room.program).peak
+    return estimate(size, within(size, plan, room.program, room.bytes), room.program).peak

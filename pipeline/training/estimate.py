@@ -25,6 +25,7 @@ __all__ = [
     "reading",
     "scoring",
     "what_fits",
+    "within",
 ]
 
 PROGRAM = 290 << 20  # bytes of a process that has imported the modules for reading
@@ -78,6 +79,15 @@ def estimate(size: Size, plan: Plan, program: int = PROGRAM, busy: float = 1.0) 
     footprint = registry.find(plan.algorithm).footprint(size, plan)
     seconds = {stage: busy * seconds for stage, seconds in _seconds(size, plan, footprint).items()}
     return Estimate(_phases(size, plan, footprint, program), seconds)
+
+
+def within(size: Size, plan: Plan, program: int, most: int | None) -> Plan:
+    """The plan, with the transposed matrix on disk where the training would need more than `most` bytes else."""
+    on_disk = replace(plan, on_disk=True)
+    if most is None or not registry.find(plan.algorithm).distributed or plan.solver != "fast":
+        return plan
+    peak = estimate(size, plan, program).peak
+    return on_disk if most < peak > estimate(size, on_disk, program).peak else plan
 
 
 def reading(size: Size, program: int = PROGRAM) -> int:

@@ -59,7 +59,7 @@ Ended = Literal["trials", "timeout", "all tried", "interrupted"]
 _MARKS = (0.1,)
 
 # Options that change no trial.
-_LEFT_OUT = frozenset({"threads", "on_interrupt", "min_data", "algorithm", "budget_minutes"})
+_LEFT_OUT = frozenset({"threads", "memory_limit", "on_interrupt", "min_data", "algorithm", "budget_minutes"})
 
 
 class _TimeIsUp(Exception):  # noqa: N818 - not an error: the time budget ended during a trial

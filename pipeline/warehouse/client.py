@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -160,6 +162,24 @@ class Warehouse:
         with stack:
             # Only errors of reading are wrapped; errors of the caller's own code pass unchanged.
             yield _tables(first, rest, self.address, answer)
+
+    @contextmanager
+    def blocks_by_file(self, text: str, folder: Path) -> Iterator[Iterator[pa.Table]]:
+        """As `blocks`, in bounded memory: the embedded engine writes its answer to a file in `folder` first.
+
+        The file is gone when this returns.
+        """
+        if not self.embedded:
+            with self.blocks(text) as blocks:
+                yield blocks
+            return
+        with tempfile.TemporaryDirectory(prefix="answer-", dir=folder) as made:
+            path = Path(made) / "answer.arrow"
+            target = "INSERT INTO FUNCTION file({path:String}, 'ArrowStream')"
+            whole = f"{target} SELECT * FROM (\n{text}\n)"  # noqa: S608 - the text is a statement, not a value
+            self.command(whole, {"path": str(path.absolute())}, **_ARROW)
+            with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
+                yield (_table(batch) for batch in batches)
 
     def insert(self, table: str, rows: pa.Table, token: str | None = None, **settings: Any) -> None:
         """Append Arrow rows to ``database.table``, with these settings of the statement.

@@ -5,5 +5,8 @@ GRANT
     SELECT ON analytics.forgotten,
     INSERT ON raw.ratings,
     INSERT ON raw.watched_movies,
-    INSERT ON raw.shipments
+    INSERT ON raw.shipments,
+    SELECT, INSERT ON analytics.exposures,
+    SELECT, INSERT ON analytics.exposure_shipments,
+    SELECT, INSERT ON analytics.outcomes
 TO rankline_shipper

@@ -9,7 +9,7 @@ SELECT
     tables.engine   AS engine,
     toUInt8(
         (tables.database = 'raw' AND tables.name IN ('users', 'ratings', 'watched_movies'))
-        OR (tables.database = 'analytics' AND tables.name = 'mart_user_movie_matrix')
+        OR (tables.database = 'analytics' AND tables.name IN ('mart_user_movie_matrix', 'exposures', 'outcomes'))
         OR (tables.database = 'analytics' AND tables.name IN {tables:Array(String)})
         OR (tables.database = 'analytics' AND match(
             tables.name, '^recommendations_([a-z][a-z0-9_]*_)?(published|staged)_[0-9]+T[0-9]+_[0-9A-Za-z]+(_seen|_users|_items)?$'

@@ -33,7 +33,6 @@ from pipeline.settings import Settings
 
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
 USER = 10001
-COMING = {"nightly"} - set(COMMANDS)
 # Of other programs: the image's own Python, its locale and numba; MLflow's; the servers of compose.yaml.
 OTHERS = {
     "CLICKHOUSE_PASSWORD", "CLICKHOUSE_USER", "GIT_PYTHON_REFRESH", "LC_ALL", "MLFLOW_DISABLE_TELEMETRY",
@@ -49,8 +48,6 @@ def test_every_command_and_option_is_there(where: str, arguments: list[str]) -> 
     if not words:
         assert re.search(rf"^{arguments[0]}\)", ENTRYPOINT, re.MULTILINE), "the entry point has no such argument"
         return
-    if words[0] in COMING:
-        pytest.skip(f"{words[0]} is no command yet")
     assert words[0] in COMMANDS
     parameters = COMMANDS[words[0]].params
     options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
@@ -234,6 +231,6 @@ def test_versions_are_pinned() -> None:
 def test_the_page_names_commands_that_there_are() -> None:
     page = (ROOT / "docs" / "deploy.md").read_text()
     for word in re.findall(r"(?:(?<!-n )\brankline |rankline:[\d.]+ )([a-z][a-z-]+)\b(?=[ `\n])", page):
-        assert word in COMMANDS or word in OWN or word in COMING, word
+        assert word in COMMANDS or word in OWN, word
     for path in re.findall(r"\bdeploy/[\w./-]+\w(?![\w./*-])", page):
         assert (ROOT / path).exists() or path == "deploy/.env", path

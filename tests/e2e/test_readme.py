@@ -23,7 +23,7 @@ pytest_plugins = ["support.warehouse_fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("readme")]
 
 # Blocks that other tests run, or that need what is not here (an nginx, a server with users).
-ELSEWHERE = {"security.md", "results.md", "api-map.md", "operations.md"}
+ELSEWHERE = {"security.md", "results.md", "api-map.md", "operations.md", "scale.md"}
 PAGES = {
     path.name: path.read_text()
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -92,7 +92,7 @@ def test_the_readme_in_its_order_then_the_artifacts(clone: Path, store: dict[str
         "make train\n",
         "rankline recommend 42",
         "rankline compare",
-        "rankline@champion",
+        "rankline nightly",
         "-P n_components=20",
     )
     # Once installed, nothing is installed again; the tests are these.

@@ -14,6 +14,7 @@ from pipeline.monitoring.drift_interactions import interactions_in, measure_inte
 from pipeline.monitoring.drift_lists import OUTCOMES, outcomes, shown_sets
 from pipeline.options import DriftLimits, DriftOptions
 from pipeline.options.names import DEFAULT, Names
+from pipeline.tracking.champion_reference import ChampionReference
 from pipeline.warehouse import Warehouse
 
 pytest_plugins = ["support.warehouse_fixtures"]
@@ -28,17 +29,40 @@ def test_without_times_of_the_champion_and_without_anything_new(embedded: Wareho
     now = START + DAY
     known = reference(range(5), range(9))
     interactions = interactions_in(embedded, OPTIONS, known)
-    measures = {m.name: m for m in measure_interactions(embedded, interactions, known, now)}
+    measures = {m.name: m for m in measure_interactions(embedded, interactions, known, now)[0]}
     assert measures["data_age_hours"].value == pytest.approx((DAY - 8) / 3_600_000)
     assert {m.note for name, m in measures.items() if name != "data_age_hours"} == {
         "it is not known up to when the champion learned: its run says no time"
     }
     known = reference(range(5), range(9), START + 8)
-    measures = {m.name: m for m in measure_interactions(embedded, interactions, known, now)}
+    measures = {m.name: m for m in measure_interactions(embedded, interactions, known, now)[0]}
     assert measures["model_lag_hours"].value == 0
     assert measures["unknown_users"].note == "there is no interaction since rankline/1 learned"
-    (note,) = {m.note for m in measure_interactions(embedded, interactions, known, START - 1)}
+    (note,) = {m.note for m in measure_interactions(embedded, interactions, known, START - 1)[0]}
     assert "has no interaction up to now" in note
+
+
+def test_a_champion_that_has_learned_all_is_compared_by_the_one_before(embedded: Warehouse) -> None:
+    load(embedded, EVENTS)  # five at each of nine milliseconds
+    now = START + DAY
+    fresh = reference(range(5), range(9), START + 8)
+    interactions = interactions_in(embedded, OPTIONS, fresh)
+    texts = reference(["a"], ["b"], START)
+    before, long_before = reference(range(4), range(9), START + 7), reference(range(2), range(3), START + 2)
+
+    def compared(*earlier: ChampionReference, least: int) -> tuple[float | None, int | None, int | None]:
+        measures, known = measure_interactions(embedded, interactions, fresh, now, earlier, least)
+        found = {m.name: m for m in measures}
+        assert found["model_lag_hours"].value == 0, "that is the champion's own"
+        return found["unknown_users"].value, found["unknown_users"].n, known.learned_ms
+
+    assert compared(texts, before, long_before, least=5) == (0.2, 5, START + 7)
+    assert compared(before, long_before, least=6) == (0.6, 30, START + 2)
+    assert compared(before, least=100) == (0.2, 5, START + 7)  # few, and yet something
+    assert compared(least=5) == (None, None, START + 8)
+    # Enough came in since the champion learned: it is the champion.
+    _, known = measure_interactions(embedded, interactions, before, now, [long_before], 5)
+    assert known is before
 
 
 def test_outcomes_without_a_set_without_anybody_and_without_a_list(embedded: Warehouse) -> None:
@@ -72,7 +96,7 @@ def test_ids_of_text_and_a_query_of_ones_own(embedded: Warehouse, tmp_path: Path
     known = reference(["ann"], ["x"], START - DAY)
     interactions = interactions_in(embedded, options, known)
     now = START + 10 * DAY
-    measures = {m.name: m.value for m in measure_interactions(embedded, interactions, known, now)}
+    measures = {m.name: m.value for m in measure_interactions(embedded, interactions, known, now)[0]}
     assert (measures["unknown_users"], measures["unknown_items"]) == (0.5, 0.5)
     publish(embedded, START, {"ann": ["x", "z"], "bob": ["z"]}, "run")
     found = {
@@ -106,7 +130,7 @@ def test_a_mart_of_ones_own_is_read_as_it_is(embedded: Warehouse) -> None:
         f"fromUnixTimestamp64Milli({START}, 'UTC') AS last_interaction_at"
     )
     known = reference([1], [2], START - 1)
-    measures = measure_interactions(embedded, interactions_in(embedded, OPTIONS, known), known, START + DAY)
+    measures, _ = measure_interactions(embedded, interactions_in(embedded, OPTIONS, known), known, START + DAY)
     assert {m.name: m.n for m in measures}["unknown_users"] == 1
 
 

@@ -91,7 +91,7 @@ def test_the_page_has_a_table_in_which_nothing_is_markup(workers: Workers) -> No
     assert "&lt;img src=x" in text
     rows = re.findall(r"<tr.*?</tr>", text[text.index("drift-title") :], re.DOTALL)
     assert len(rows) == 1 + 5
-    assert [word for word in ("0.3100", "at most 0.2500", "past its limit") if word not in rows[1]] == []
+    assert [word for word in ("0.3100", "≤ 0.25", "past its limit") if word not in rows[1]] == []
     assert "6.25 days" in rows[5]
     write_json(workers.folder.drift_snapshot, drift_value(past=False))
     assert "within its limits" in workers.get("/page/health", headers=HTML).text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +55,9 @@ def publish(
     ranks = [rank for items in lists.values() for rank in range(1, len(items) + 1)]
     items = [item for own in lists.values() for item in own]
     kinds = ("str" if isinstance(users[0], str) else "int"), ("str" if isinstance(items[0], str) else "int")
-    table = RecommendationsTable(warehouse, *kinds, "1", run, names, at_ms=at)
+    # A set is known by when it was generated, by the server's clock.
+    with patch.object(RecommendationsTable, "_now", lambda _: at):
+        table = RecommendationsTable(warehouse, *kinds, "1", run, names)
     scores = 5 - np.array(ranks, np.float32) / 10 - np.arange(len(users), dtype=np.float32) % 7 / 100
     table.write(
         Recommendations(

@@ -34,7 +34,7 @@ def spark() -> Iterator[Any]:
     """The session, on two cores of this machine; what asks for a session meanwhile gets this one."""
     _skip_without_spark()
     before = signal.getsignal(signal.SIGINT)  # Spark sets its own
-    with spark_session("local[2]", "tests") as session:
+    with spark_session("local[2,4]", "tests") as session:
         signal.signal(signal.SIGINT, before)
         yield session
 

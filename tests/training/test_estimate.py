@@ -18,12 +18,21 @@ from pipeline.data.sources.columns import Columns
 from pipeline.data.sources.row_counts import count_file, count_warehouse
 from pipeline.errors import DoesNotFitError
 from pipeline.jobs.preflight import check_scoring, refusal
-from pipeline.models.footprint import Plan, Size
+from pipeline.models.footprint import Plan, Size, transposed
 from pipeline.models.registry import DEFAULT, find
 from pipeline.options import TrainOptions
 from pipeline.runtime.memory import MemoryLimit, memory_limit
 from pipeline.settings import Settings
-from pipeline.training.estimate import estimate, in_bytes, in_time, most_components, reading, scoring, what_fits
+from pipeline.training.estimate import (
+    estimate,
+    in_bytes,
+    in_time,
+    most_components,
+    reading,
+    scoring,
+    what_fits,
+    within,
+)
 from pipeline.warehouse import sql
 
 pytest_plugins = ["support.warehouse_fixtures"]
@@ -79,6 +88,30 @@ def test_the_parts_are_those_of_the_arrays():
     assert parts["evaluate"]["metrics of users"] == parts["evaluate"]["scores"] == parts["evaluate"]["holdout"] == 0
     assert estimate(size, replace(plan, n_components=65)).phases["fit"]["factors"] == 2.5 * 80 * 15_000 * 4  # padded
     assert estimate(size, Plan(64, 2)).phases["fit"]["holdout"] == 2 * (12 * 900_000 + ids)
+
+
+def test_the_transposed_matrix_goes_to_disk_where_only_that_fits():
+    size, program = Size(100_000_000, 100_000_000, 300_000, 300_000), 0
+    for name in ("nmf", "als"):
+        plan = Plan(64, 0, 0.0, algorithm=name, threads=2)
+        stored = replace(plan, on_disk=True)
+        peak, less = (estimate(size, each, program).peak for each in (plan, stored))
+        parts = estimate(size, stored, program).phases["fit"]
+        assert parts["transposed matrix, from disk"] == 8 * 600_000 + (60 << 20) + 62_500_000 + (24 << 20)
+        fit = estimate(size, plan, program).phases["fit"]
+        assert sum(fit.values()) - sum(parts.values()) > 600_000_000
+        assert within(size, plan, program, peak) == within(size, plan, program, None) == plan
+        # Where another phase decides, nothing is won by it.
+        assert within(size, plan, program, peak - 1) == (stored if less < peak else plan)
+        assert within(size, replace(plan, solver="sklearn"), program, 0).on_disk is False
+    few = Size(10, 10, 5, 5)
+    assert transposed(few, Plan(1, on_disk=True)) == {"transposed matrix, from disk": 8 * 20}
+    assert within(size, Plan(0, algorithm="popular"), program, 0).on_disk is False
+
+
+@given(sizes, plans)
+def test_a_matrix_on_disk_never_needs_more(size, plan):
+    assert estimate(size, replace(plan, on_disk=True)).peak <= estimate(size, replace(plan, on_disk=False)).peak
 
 
 def test_the_plan_of_a_spec():

@@ -28,6 +28,7 @@ from pipeline.cli.commands import (  # noqa: F401
     show,
     why,
     diff,
+    experiment,
     nightly,
     retain,
     drift,

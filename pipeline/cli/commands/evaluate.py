@@ -48,7 +48,7 @@ def _evaluate(
         ),
     ] = False,
 ) -> Outputs:
-    """Fit models to one file and evaluate them on another, or on folds.
+    """Fit models to one file, evaluate them on another, or on folds.
 
     All training items are ranked for each user, without those they have in training; or, with negatives, each
     held-out item among its own. Highest score first, equal scores by item id, whatever the model: how many were

@@ -45,7 +45,7 @@ def _nightly(
     telling: NotifyOptions,
     experiment_name: Experiment = "rankline",
 ) -> Outputs:
-    """Train or fold in, promote, publish, tidy up: the job of a night.
+    """Train or fold in, promote, publish, tidy up: one night.
 
     data gate, train, gate, promote, score, retention, drift: each step ends done, skipped, stopped or failed, and says
     why. With little new data, new users and items are folded into the champion. What a gate stops leaves the version

@@ -19,7 +19,7 @@ def _resume(
         typer.Argument(metavar="[PATH|RUN_ID]", help="A folder, or a run's id. Default: every saved training."),
     ] = None,
 ) -> Outputs:
-    """Upload trainings that were saved locally while MLflow was away.
+    """Upload trainings saved locally while MLflow was away.
 
     Each goes into the run that it began, and is registered once, however often this is repeated.
     """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.command import RECOMMENDATIONS, Invocation, Outputs, command
-from pipeline.options import ScoreOptions
+from pipeline.options import EngineOptions, ScoreOptions
 
 __all__: list[str] = []
 
@@ -16,12 +17,22 @@ __all__: list[str] = []
     "score",
     panel=RECOMMENDATIONS,
     examples=("rankline score", "rankline score --model rankline@champion --k 20"),
-    specs=(ScoreOptions,),
+    specs=(ScoreOptions, EngineOptions),
     named=True,
 )
 def _score(
     run: Invocation,
     spec: ScoreOptions,
+    engine: EngineOptions,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(
+            "--parquet",
+            envvar="RANKLINE_PARQUET",
+            metavar="FOLDER",
+            help="Write the lists into this new folder, too, as Parquet; it appears once they are published.",
+        ),
+    ] = None,
     fill_cache: Annotated[
         bool,
         typer.Option(
@@ -36,6 +47,7 @@ def _score(
     from pipeline.cli.redis_cache import filling
     from pipeline.jobs.score import score_job
 
+    settings, reporter = run.settings, run.reporter
     if fill_cache:
-        return score_output(score_job(spec, run.settings, run.reporter, filling(run)))
-    return score_output(score_job(spec, run.settings, run.reporter))
+        return score_output(score_job(spec, settings, reporter, filling(run), engine=engine, parquet=parquet))
+    return score_output(score_job(spec, settings, reporter, engine=engine, parquet=parquet))

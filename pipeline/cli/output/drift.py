@@ -25,6 +25,10 @@ def drift_output(result: DriftResult, told: NotifyResult | None = None) -> Outpu
             title=f"Drift of {result.champion}, {result.now:%Y-%m-%d %H:%M} UTC",
         )
     ]
+    if result.since is not None:
+        blocks.append(
+            f"new interactions: since {result.since:%Y-%m-%d %H:%M} UTC, when {result.compared_with} had learned"
+        )
     reasons: dict[str, list[str]] = {}
     for row in result.rows:
         if row.note:

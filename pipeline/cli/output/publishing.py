@@ -18,6 +18,8 @@ def score_output(result: ScoreResult) -> Output:
         f"{result.outcome.action} {summary.n_rows:,} rows for {summary.n_with_items:,} of {summary.n_users:,} users "
         f"to {result.table} in {result.address}, from {result.model}, in {result.seconds:.1f} s"
     ]
+    if result.parquet is not None:
+        blocks.append(f"the same lists are in {result.parquet}, as Parquet")
     if summary.n_short:
         which = " that the limits let in" if result.is_limited else ""
         blocks.append(f"{summary.n_short:,} user(s) have fewer unseen items{which} than --k, and get those")
@@ -34,6 +36,8 @@ def score_output(result: ScoreResult) -> Output:
         )
     data = {"model": result.model, "table": result.table, "n_users": summary.n_users, "n_rows": summary.n_rows}
     data["n_promoted"] = summary.n_promoted
+    if result.parquet is not None:
+        data["parquet"] = str(result.parquet)
     return Output(result.outcome.action, data, blocks)
 
 

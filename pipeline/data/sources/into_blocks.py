@@ -11,6 +11,8 @@ they are sorted.
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from pipeline.data.arrays_on_disk import ArraysOnDisk
 from pipeline.data.block_builder import CellSorter, SortedRows, rows_of_side, write_transposed
 from pipeline.data.block_files import write_array
-from pipeline.data.blocks import Block, BlockFolder, equal_work, write_block, write_manifest
+from pipeline.data.blocks import MANIFEST, Block, BlockFolder, equal_work, write_block, write_manifest
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
 from pipeline.data.prepare import aggregate, sort_interactions
@@ -34,8 +36,10 @@ from pipeline.warehouse import Warehouse, sql
 
 __all__ = ["BlocksBuilder", "ids_of", "read_into_blocks"]
 
-_BLOCK = 1 << 21  # cells of a block, more or less
+_BLOCK = 1 << 19  # cells of a block, more or less: merging duplicates takes some 80 bytes a cell of it
 _MOST_BLOCKS = 64
+# What a read that was stopped may leave.
+_LEFT = re.compile(r"(?:(?:rows|columns)-\d{5}|users|items)\..*|manifest\.json\..*|answer-\w+")
 
 
 def read_into_blocks(
@@ -55,14 +59,13 @@ def read_into_blocks(
     Raises
     ------
     InputError
-        For a folder that holds something already, or a query without rows; rows and columns as `read_warehouse`.
+        For a folder that holds anything but what a stopped read has left, or a query without rows;
+        rows and columns as `read_warehouse`.
     ConnectionLostError
         As `read_warehouse`.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty: name a new folder for the blocks")
+    _clear(folder)
 
     def made() -> BlocksBuilder:
         return BlocksBuilder(columns or Columns(), on_bad_rows, query.name, duplicates, scratch or folder)
@@ -70,8 +73,20 @@ def read_into_blocks(
     def write(builder: BlocksBuilder) -> BlockFolder:
         return builder.write(folder)
 
-    matrix: BlockFolder = stream_rows(warehouse, query, columns or Columns(), made, write, progress)
+    matrix: BlockFolder = stream_rows(
+        warehouse, query, columns or Columns(), made, write, progress, through=scratch or folder
+    )
     return matrix
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, or delete what a read that was stopped has left in it. Raises InputError for anything else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if not _LEFT.fullmatch(path.name) or (folder / MANIFEST).exists():
+            raise InputError(f"{folder} is not empty: name a new folder for the blocks")
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def ids_of(matrix: BlockFolder) -> tuple[IdMap, IdMap]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pipeline.data.sources.builder import InteractionsBuilder, ReadResult
@@ -117,10 +118,12 @@ def stream_rows(
     finish: Callable[[Builder], Result],
     progress: Callable[[int, int], None] | None = None,
     before: Callable[[int], None] | None = None,
+    through: Path | None = None,
 ) -> Result:
     """What `finish` makes of a builder to which all blocks of the query were added. Else as `read_warehouse`.
 
     made : makes an empty builder, for each time that the stream is read
+    through : a folder for the answer of an embedded engine, which it keeps in memory else
     """
 
     def once() -> Result:
@@ -133,7 +136,8 @@ def stream_rows(
         # Its own each time: what came before the stream broke is forgotten.
         builder = made()
         n_rows = 0
-        with warehouse.blocks(typed.text) as blocks:
+        stream = warehouse.blocks(typed.text) if through is None else warehouse.blocks_by_file(typed.text, through)
+        with stream as blocks:
             for block in blocks:
                 builder.add(block)
                 n_rows += block.num_rows

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.models.algorithms.engines import engine_for
 from pipeline.models.algorithms.sized import SizedAlgorithm
 from pipeline.models.base import Fitted, OnIteration
-from pipeline.models.footprint import Footprint, Plan, Size
+from pipeline.models.footprint import Footprint, Plan, Size, transposed
 from pipeline.models.search_space import Choice, FloatRange, IntegerRange, SearchSpace
 from pipeline.options import TrainOptions
 
@@ -82,7 +83,8 @@ class ALSAlgorithm(SizedAlgorithm):
         model, result = fit_als(
             user_items, k, objective, options.random_state,
             transform=options.transform, n_threads=options.threads, max_iter=options.max_iter, tol=float(options.tol),
-            on_iteration=on_iteration, keep_interrupted=options.on_interrupt == "keep", engine=self._engine,
+            on_iteration=on_iteration, keep_interrupted=options.on_interrupt == "keep",
+            engine=engine_for(self, scores, options),
         )  # fmt: skip
         facts = {"n_components_used": k}
         return Fitted(model, np.array(result.losses), result.converged, result.interrupted, facts)
@@ -97,7 +99,7 @@ class ALSAlgorithm(SizedAlgorithm):
         iterations = min(plan.max_iter, round(_ITERATIONS * (1e-4 / max(plan.tol, 1e-9)) ** 0.25))
         return Footprint(
             evaluate={"factors": 4 * k * both},
-            fit={"transposed matrix": 8 * (n + both), "factors": 12 * width * both},
+            fit={**transposed(size, plan), "factors": 12 * width * both},
             measure={"factors": 4 * k * both},
             log={"factors": 8 * k * both},
             fit_seconds=(an_iteration * iterations + at_the_end) / plan.threads,

@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError, RanklineError, UsageError
+from pipeline.models.algorithms.engines import engine_for
 from pipeline.models.base import Algorithm, EstimatorFacts, Fitted, Needs, OnIteration
-from pipeline.models.footprint import Footprint, Plan, Size
+from pipeline.models.footprint import Footprint, Plan, Size, transposed
 from pipeline.models.search_space import Choice, FloatRange, IntegerRange, SearchSpace
 from pipeline.options import TrainOptions
 
@@ -90,8 +91,8 @@ class NMFAlgorithm(Algorithm):
         estimator = estimator_for(options, k, on_iteration)
         if options.solver != "sklearn":  # that one begins as scikit-learn does
             estimator.drawing(partial(_draws, user_items, options.random_state))
-        if self._engine is not None:
-            estimator.on(self._engine)
+        if (engine := engine_for(self, x, options)) is not None:
+            estimator.on(engine)
         w = fit_estimator(estimator, x)
         h = np.ascontiguousarray(estimator.components_)
         meta = {
@@ -125,7 +126,7 @@ class NMFAlgorithm(Algorithm):
         fitting = 20 * k * both if plan.solver == "sklearn" else 10 * width * both
         return Footprint(
             evaluate={"factors": 4 * k * both},
-            fit={"transposed matrix": 8 * (n + both), "factors": fitting},
+            fit={**transposed(size, plan), "factors": fitting},
             # Predictions and residuals of the cells, and both factors a second time in float64.
             measure={"factors": 12 * k * both, "measuring": 40 * n + 8 * k * min(_GATHERED, n)},
             log={"factors": 8 * k * both},

@@ -25,6 +25,7 @@ from pipeline.models.solvers.engine import LOCAL
 from pipeline.models.solvers.half_steps import PaddedFactor, padded
 from pipeline.models.solvers.iterations import Iterations
 from pipeline.models.solvers.steps import Engine, OpenEngine, Side, Step
+from pipeline.models.solvers.stored_side import sum_over
 from pipeline.runtime.threads import ThreadPool
 
 __all__ = ["AlsResult", "factorize_als"]
@@ -102,8 +103,7 @@ def factorize_als(
     limits : fields of `Iterations`; they stop when √(2L) has fallen by less than tol·√(2L) in ten iterations
     """
     iterations, k, converged = Iterations(**limits), W.shape[1], False
-    x = X.data.astype(np.float64)
-    base = 0.5 * float(np.dot((1 + objective.confidence * x) * x, x))
+    base = 0.5 * sum_over(X, lambda x: float(np.einsum("i,i", (1 + objective.confidence * x) * x, x)))
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"), engine.open(n_threads) as at_work:

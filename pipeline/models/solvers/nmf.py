@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+from numpy.typing import NDArray
 
 from pipeline.kernels import compiled
 from pipeline.models.solvers.engine import LOCAL
@@ -30,6 +30,7 @@ from pipeline.models.solvers.half_steps import (
 )
 from pipeline.models.solvers.iterations import Extrapolation, Factorization, Iterations
 from pipeline.models.solvers.steps import Engine, OpenEngine, State
+from pipeline.models.solvers.stored_side import sum_over
 
 __all__ = ["Factorization", "Penalty", "factorize", "factorize_rows", "fold_in"]
 
@@ -57,10 +58,8 @@ class _Problem:
     def __init__(self, engine: OpenEngine, X: Any, k: int, penalty: Penalty, *, columns: bool = True) -> None:
         self.penalty = penalty
         self.rows, self.columns = engine.sides(X, k, columns=columns)
-        if sparse.issparse(X):
-            self.square = float(np.einsum("i,i", X.data, X.data, dtype=np.float64))  # vdot would copy in float64
-        else:
-            self.square = float(np.vdot(X.astype(np.float64), X))
+        dense = isinstance(X, np.ndarray)
+        self.square = float(np.vdot(X.astype(np.float64), X)) if dense else sum_over(X, _squares)
 
     def solve_w(
         self, engine: OpenEngine, H: PaddedFactor, W: PaddedFactor, sweeps: Sweeps, into: Arrays | None = None
@@ -81,6 +80,10 @@ class _Problem:
         """√(2L), with error = ‖X − W·H‖² and Σ and Σ² of the factors."""
         p = self.penalty
         return math.sqrt(error + p.l2_w * square_W + p.l2_h * square_H + 2 * (p.l1_w * total_W + p.l1_h * total_H))
+
+
+def _squares(scores: NDArray[np.float64]) -> float:
+    return float(np.einsum("i,i", scores, scores))
 
 
 def factorize(
@@ -117,7 +120,7 @@ def factorize_rows(
 
     Parameters
     ----------
-    X : CSR (canonical) or dense (m, n), float32 or float64, ≥ 0 and finite; never altered
+    X : CSR (canonical) or dense (m, n), float32 or float64, ≥ 0 and finite, or a folder of blocks; never altered
     W, H : the start, `padded`, of m and of n rows
     iterations : accelerated, they stop when the loss has fallen by less than tol·loss in ten iterations; plain, by
         scikit-learn's rule: when Σ |projected gradient| is under tol times that of the first iteration

@@ -83,7 +83,7 @@ class OpenEngine(Protocol):
     def sides(self, X: Any, k: int, *, columns: bool = True) -> tuple[Side, Side | None]:
         """X by row, and with `columns` X by column.
 
-        X : canonical CSR (m, n), or dense
+        X : canonical CSR (m, n), or dense, or a folder of blocks (`pipeline.data.blocks`)
         k : the components that are to come
         """
         ...

@@ -23,6 +23,7 @@ from pipeline.models.solvers.half_steps import Floats
 from pipeline.models.solvers.iterations import Extrapolation, Factorization, Iterations
 from pipeline.models.solvers.nmf import Penalty, factorize, fold_in
 from pipeline.models.solvers.steps import Engine, OpenEngine, State
+from pipeline.models.solvers.stored_side import sum_over
 from pipeline.models.solvers.weighted_half_steps import Penalties, WeightedFactor, WeightedHalf
 
 __all__ = ["factorize_weighted", "fold_in_weighted", "mean_score"]
@@ -34,10 +35,10 @@ BETA = 0.5  # the first extrapolation
 
 def mean_score(X: Any, objective: Objective) -> float:
     """The score that alone fits best, Σ c·x / (Σ_obs c + w₀·unobserved cells): X's mean for the plain objective."""
-    x = X.data.astype(np.float64)
-    c = objective.weights(x)
-    cells = float(c.sum()) + objective.unobserved_weight * (math.prod(X.shape) - x.size)
-    return float(np.dot(c, x)) / cells if cells > 0 else 0.0
+    total = sum_over(X, lambda x: float(np.einsum("i,i", objective.weights(x), x)))
+    cells = sum_over(X, lambda x: float(objective.weights(x).sum()))
+    cells += objective.unobserved_weight * (math.prod(X.shape) - X.data.size)
+    return total / cells if cells > 0 else 0.0
 
 
 def factorize_weighted(
@@ -100,9 +101,8 @@ class _Problem(NamedTuple):
         assert items is not None  # noqa: S101 - asked for
         rows = WeightedHalf.on(users, X.shape[1], k, objective, items=False)
         columns = WeightedHalf.on(items, X.shape[0], k, objective, items=True)
-        x = X.data.astype(np.float64)
-        base = 0.5 * float(np.dot((1 + objective.confidence * x) * x, x)) + rows.constant + columns.constant
-        return cls(rows, columns, base)
+        squares = sum_over(X, lambda x: float(np.einsum("i,i", (1 + objective.confidence * x) * x, x)))
+        return cls(rows, columns, 0.5 * squares + rows.constant + columns.constant)
 
 
 def _start(problem: _Problem, W: Floats, H: Floats) -> tuple[WeightedFactor, WeightedFactor]:

@@ -57,8 +57,8 @@ async def search(request: Request, service: Service) -> Response:
 
 async def why(request: Request, service: Service) -> Response:
     """Why an item is in the list."""
-    served = service.model.served()
     user, item = (parameter(request.query_params.get(name), name) for name in ("user", "item"))
+    served = service.model.served_for(user)
     genre = parameter(request.query_params.get("genre"), "genre")
     explained = explanation(service, served, user, item, _PARTS)
     parts = explained["contributions"]["your_items"]

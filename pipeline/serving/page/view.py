@@ -116,7 +116,7 @@ class UserView:
 
 async def user_view(service: Service, user_text: str, genre: str = "", before: Sequence[str] | None = None) -> UserView:
     """What is known of a user, and their list, beside the items of the list of before. Raises Problem."""
-    served = service.model.served()
+    served = service.model.served_for(user_text)
     if service.reader is not None:
         service.reader.look()
     user = served.user(user_text)
@@ -127,7 +127,7 @@ async def user_view(service: Service, user_text: str, genre: str = "", before: S
 
 def listed(service: Service, user_text: str, genre: str = "") -> tuple[str, ...]:
     """The items of the list alone. Raises Problem."""
-    served = service.model.served()
+    served = service.model.served_for(user_text)
     if service.reader is not None:
         service.reader.look()
     user = served.user(user_text)

@@ -29,10 +29,14 @@ class Session(_Body):
 
 
 class NewInteraction(Session):
-    """What a user did with an item; without a rating: watched. `timestamp`: ISO 8601, or seconds since 1970."""
+    """What a user did with an item; without a rating: watched. `timestamp`: ISO 8601, or seconds since 1970.
+
+    `request_id`: the X-Request-ID of the answer in which the user found the item.
+    """
 
     user_id: Id
     timestamp: datetime | None = None
+    request_id: Annotated[StrictStr, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = None
 
     @property
     def at(self) -> datetime | None:

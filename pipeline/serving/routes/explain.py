@@ -37,8 +37,8 @@ def explain_routes(service: Service) -> list[Get]:
     """The routes, by path and by query, and their aliases."""
 
     def reasons(scope: Scope, values: Mapping[str, Any]) -> Answer:
-        served = service.model.served()
         user, item = _asked(scope, values, "user_id"), _asked(scope, values, "item_id")
+        served = service.model.served_for(user)
         return json_answer(explanation(service, served, user, item, values["parts"]), served.version_header)
 
     def like_item(scope: Scope, values: Mapping[str, Any]) -> Answer:

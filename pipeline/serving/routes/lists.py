@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.serving.gate import ROUTE, Receive, Scope, Send
+import orjson
+
+from pipeline.serving.arms import Arms, exposure, shown_in
+from pipeline.serving.gate import ROUTE, Receive, Scope, Send, request_id_of
 from pipeline.serving.interactions import Known
 from pipeline.serving.lists import FOLD_IN, POPULAR, ListOptions, as_json, list_of
-from pipeline.serving.problems import Code
+from pipeline.serving.problems import Code, Problem
 from pipeline.serving.routes.get import Answer, Get, send_answer
 from pipeline.serving.routes.parameters import Parameter, parse
 from pipeline.serving.routes.schemas import USER_LIST
@@ -41,6 +45,7 @@ class _Asked(NamedTuple):
     """A list that is asked for, and what was known when it was.
 
     `served` and `known` are those of one moment: the list may be made later, and is then that moment's.
+    In an experiment `served` is the model of the user's arm, and `arms` keeps the ready list.
     """
 
     served: ServedModel
@@ -49,6 +54,12 @@ class _Asked(NamedTuple):
     known: Known
     state: int
     place: tuple[str, bytes]
+    arms: Arms | None = None
+
+    @property
+    def kept_in(self) -> ServedModel | Arms:
+        """Whose cache the list is kept in."""
+        return self.served if self.arms is None else self.arms
 
 
 class _Recommendations(Get):
@@ -59,36 +70,56 @@ class _Recommendations(Get):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         service, scope[ROUTE] = self.service, self.path
-        served = service.model.served()
+        served, arms = service.model.served(), service.model.arms
+        begun = 0 if arms is None else time.perf_counter_ns()
+        kept_in = served if arms is None else arms
         state = service.reader.look() if service.reader is not None else 0
         place = (scope["path"], scope["query_string"])
-        answer = served.cache.get(place) if state >= 0 else None
+        answer = kept_in.cache.get(place) if state >= 0 else None
         if answer is not None and answer.state != state:
-            answer = self._confirmed(served, place, answer, state)
+            answer = self._confirmed(kept_in, place, answer, state)
         if answer is not None:
             service.metrics.process_hit.inc()
         else:
-            values = parse(place[1], self.parameters)
-            text = values["user_id"] if "user_id" in values else scope["path_params"]["user_id"]
-            asked = _asked(service, served, text, values, place)
-            shared = service.shared
-            if shared is None or not shared.usable or not _is_shared(asked):
-                answer = _made(service, asked)
-            else:
-                answer = await _of_all(service, shared, asked)
+            answer = await self._anew(scope, served, arms, begun)
+        header = served.version_header
+        if arms is not None and answer.shown is not None:
+            header = answer.shown.header
+            if not answer.forgotten:
+                service.exposures.add(
+                    exposure(arms, answer.shown, request_id_of(scope), answer.user, answer.source, 200, begun)
+                )
         if answer.source.startswith((FOLD_IN, POPULAR)):
             service.metrics.fallback(answer.source.partition(":")[0]).inc()
-        await send_answer(send, Answer(answer.body, served.version_header))
+        await send_answer(send, Answer(answer.body, header))
+
+    async def _anew(self, scope: Scope, served: ServedModel, arms: Arms | None, begun: int) -> CachedAnswer:
+        """The list, where no ready one is right. Raises Problem; in an experiment the failure is an exposure."""
+        service, place = self.service, (scope["path"], scope["query_string"])
+        values = parse(place[1], self.parameters)
+        text = values["user_id"] if "user_id" in values else scope["path_params"]["user_id"]
+        user = served.user(text)
+        arm = None if arms is None else arms.of(user)
+        asked = _asked(service, served if arm is None else arm.served, user, values, place)
+        if arms is None or arm is None:
+            return await _made_or_shared(service, asked)
+        try:
+            return await _made_or_shared(service, asked._replace(arms=arms))
+        except Exception as error:
+            status = error.status if isinstance(error, Problem) else 500
+            if not asked.known.forgotten:
+                service.exposures.add(exposure(arms, arm, request_id_of(scope), user, "", status, begun))
+            raise
 
     def _confirmed(
-        self, served: ServedModel, place: tuple[str, bytes], cached: CachedAnswer, state: int
+        self, kept_in: ServedModel | Arms, place: tuple[str, bytes], cached: CachedAnswer, state: int
     ) -> CachedAnswer | None:
         """The answer, if what the log has got since is not of its user."""
         reader = self.service.reader
         if reader is None or not reader.is_unchanged(cached.user, cached.seen_to, cached.forgotten, cached.genres):
             return None
         confirmed = cached._replace(state=state)
-        served.store(place, confirmed)
+        kept_in.store(place, confirmed)
         return confirmed
 
 
@@ -113,9 +144,8 @@ def list_routes(service: Service) -> list[Get]:
 
 
 def _asked(
-    service: Service, served: ServedModel, text: str, values: Mapping[str, Any], place: tuple[str, bytes]
+    service: Service, served: ServedModel, user: int | str, values: Mapping[str, Any], place: tuple[str, bytes]
 ) -> _Asked:
-    user = served.user(text)
     state = service.reader.state if service.reader is not None else 0
     options = ListOptions(
         values["k"],
@@ -125,6 +155,13 @@ def _asked(
         **{limit.name: values[limit.name] for limit in LIMITS},
     )
     return _Asked(served, user, options, known_of(service, served, user), state, place)
+
+
+async def _made_or_shared(service: Service, asked: _Asked) -> CachedAnswer:
+    shared = service.shared
+    if shared is None or not shared.usable or not _is_shared(asked):
+        return _made(service, asked)
+    return await _of_all(service, shared, asked)
 
 
 def _made(service: Service, asked: _Asked) -> CachedAnswer:
@@ -141,9 +178,10 @@ def _made(service: Service, asked: _Asked) -> CachedAnswer:
 def _stored(asked: _Asked, body: bytes, source: str) -> CachedAnswer:
     known = asked.known
     genres = known.genres if source.startswith(POPULAR) else None
-    answer = CachedAnswer(body, source, asked.user, known.seen_to, asked.state, known.forgotten, genres)
+    shown = None if asked.arms is None else shown_in(asked.arms.of(asked.user), orjson.loads(body)["recommendations"])
+    answer = CachedAnswer(body, source, asked.user, known.seen_to, asked.state, known.forgotten, genres, shown)
     if known.readable:
-        asked.served.store(asked.place, answer)
+        asked.kept_in.store(asked.place, answer)
     return answer
 
 
@@ -179,7 +217,7 @@ async def _of_all(service: Service, shared: SharedCache, asked: _Asked) -> Cache
         return answer
 
     def found_by_another() -> CachedAnswer | None:
-        answer = asked.served.cache.get(asked.place)
+        answer = asked.kept_in.cache.get(asked.place)
         if answer is None or answer.seen_to != asked.known.seen_to:
             return None
         service.metrics.process_hit.inc()

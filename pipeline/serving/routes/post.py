@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -13,13 +14,14 @@ from pipeline.errors import ForgottenUserError, IdempotencyConflictError, Invali
 from pipeline.interaction_log import Accepted, Batch, Interaction, Logged
 from pipeline.interaction_log.columns import AHEAD_MS
 from pipeline.ranking.content import CONTENT
+from pipeline.serving.arms import Arms, exposure, shown_in
 from pipeline.serving.content import content_prediction, item_place, own_items
-from pipeline.serving.gate import key_of
+from pipeline.serving.gate import Scope, key_of, request_id_of
 from pipeline.serving.lists import ListOptions, as_object, list_of, scores_of, session_list
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.routes.bodies import BatchRequest, NewInteraction, NewInteractions, PredictRequest
 from pipeline.serving.routes.get import json_answer
-from pipeline.serving.routes.lists import NOT_READ, known_of
+from pipeline.serving.routes.lists import NOT_READ, forgotten_of, known_of
 from pipeline.serving.routes.openapi import answers
 from pipeline.serving.routes.schemas import ACCEPTED, BATCH, PREDICTIONS
 from pipeline.serving.served_model import ServedModel
@@ -57,8 +59,8 @@ def post_routes(service: Service) -> APIRouter:
         summary="Lists of up to 1,000 users, or the list of a session, of which nothing is kept.",
         responses=answers(BATCH, (Code.UNKNOWN_GENRE, Code.NO_MODEL)),
     )
-    async def recommendations(body: BatchRequest) -> Response:
-        return await _lists(service, body)
+    async def recommendations(request: Request, body: BatchRequest) -> Response:
+        return await _lists(service, request.scope, body)
 
     async def predict(body: PredictRequest) -> Response:
         return _predict(service, body)
@@ -83,7 +85,9 @@ async def keep(service: Service, batch: list[NewInteraction], key_id: str, idemp
     if service.writer is None:
         raise Problem(Code.LOG_UNAVAILABLE, "Nothing was kept: the log of new interactions can't be opened")
     _check(service, batch)
-    rows = [Interaction(event.user_id, event.item_id, event.rating, event.at) for event in batch]
+    rows = [
+        Interaction(event.user_id, event.item_id, event.rating, event.at, event.request_id or "") for event in batch
+    ]
     try:
         accepted = await service.writer.append(Batch(rows, key_id, idempotency_key))
     except InvalidInteractionError as error:
@@ -112,8 +116,8 @@ def _check(service: Service, batch: list[NewInteraction]) -> None:
 # ---- lists ---------------------------------------------------------------------------------------
 
 
-async def _lists(service: Service, asked: BatchRequest) -> Response:
-    served = service.model.served()
+async def _lists(service: Service, scope: Scope, asked: BatchRequest) -> Response:
+    served, arms = service.model.served(), service.model.arms
     if asked.user_ids is not None and len(asked.user_ids) * asked.k > MOST_ITEMS:
         raise Problem(Code.INVALID_REQUEST, f"user_ids × k must be at most {MOST_ITEMS:,} items in one request")
     options = ListOptions(
@@ -128,21 +132,27 @@ async def _lists(service: Service, asked: BatchRequest) -> Response:
     if asked.interactions is not None:
         session = [Logged(0, "", event.item_id, event.rating, _EPOCH, _EPOCH) for event in asked.interactions]
         lists = [as_object(served, session_list(served, session, options), {})]
+    elif arms is not None:
+        begun = time.perf_counter_ns()
+        lists = await _lists_of_users(service, served, arms, asked.user_ids or [], options)
+        _expose(service, arms, lists, request_id_of(scope), begun)
     else:
-        lists = await _lists_of_users(service, served, asked.user_ids or [], options)
-    for one in lists:
-        one.pop("model_version"), one.pop("run_id")
+        lists = await _lists_of_users(service, served, None, asked.user_ids or [], options)
+    if arms is None or asked.interactions is not None:  # else each list says which version made it
+        for one in lists:
+            one.pop("model_version"), one.pop("run_id")
     head = {"model_version": served.pointer.label, "run_id": served.pointer.run_id}
     return _response({**head, "lists": lists}, served=served)
 
 
 async def _lists_of_users(
-    service: Service, served: ServedModel, users: list[int | str], options: ListOptions
+    service: Service, served: ServedModel, arms: Arms | None, users: list[int | str], options: ListOptions
 ) -> list[dict[str, Any]]:
     if service.reader is not None:
         service.reader.look()
-    known = [(user, known_of(service, served, user)) for user in map(served.user, users)]
-    if sum(bool(of.new) for _, of in known) > MOST_FOLDED:
+    by = [(user, served if arms is None else arms.of(user).served) for user in map(served.user, users)]
+    known = [(user, model, known_of(service, model, user)) for user, model in by]
+    if sum(bool(of.new) for _, _, of in known) > MOST_FOLDED:
         raise Problem(
             Code.INVALID_REQUEST, f"More than {MOST_FOLDED} of these users have new interactions: ask for fewer at once"
         )
@@ -150,22 +160,32 @@ async def _lists_of_users(
     def make() -> list[dict[str, Any]]:
         return [
             as_object(
-                served,
-                list_of(served, user, of.new, options, forgotten=of.forgotten, liked=of.genres),
+                model,
+                list_of(model, user, of.new, options, forgotten=of.forgotten, liked=of.genres),
                 {"user_id": user} if of.readable else {"user_id": user, "degraded": NOT_READ},
             )
-            for user, of in known
+            for user, model, of in known
         ]
 
     # Many lists would keep other requests waiting.
     return await asyncio.to_thread(make) if len(users) > 8 else make()
 
 
+def _expose(service: Service, arms: Arms, lists: list[dict[str, Any]], request_id: str, begun: int) -> None:
+    """Note what each user was shown; not of those who were forgotten."""
+    users = [one["user_id"] for one in lists]
+    gone = forgotten_of(service, users)
+    for user, one in zip(users, lists, strict=True):
+        if user not in gone:
+            shown = shown_in(arms.of(user), one["recommendations"])
+            service.exposures.add(exposure(arms, shown, request_id, user, one["source"], 200, begun))
+
+
 # ---- scores --------------------------------------------------------------------------------------
 
 
 def _predict(service: Service, asked: PredictRequest) -> Response:
-    served = service.model.served()
+    served = service.model.served_for(asked.user_id)
     scorer, options = served.scorer, service.config.options
     places = [item_place(served, item) for item in asked.items]
     if service.reader is not None:

@@ -83,6 +83,7 @@ def health_details(service: Service, served: ServedModel) -> dict[str, dict[str,
         "interaction_log": _log_details(service),
         "warehouse": _warehouse_details(service),
         "drift": _drift_details(service),
+        **_experiment_details(service),
         "system": _system_details(service),
     }
 
@@ -127,6 +128,15 @@ def _warehouse_details(service: Service) -> dict[str, Any]:
         return {"fault": str(read_json(service.folder.warehouse_path)["fault"])}
     except (FileNotFoundError, RanklineError, KeyError, TypeError):
         return {"fault": ""}
+
+
+def _experiment_details(service: Service) -> dict[str, Any]:
+    """The experiment that is served, or why it is not; nothing where there is none."""
+    arms, fault = service.model.arms, service.model.arms_fault or service.exposures.fault
+    if arms is None:
+        return {"experiment": {"fault": fault}} if fault else {}
+    versions = {arm.name: arm.served.pointer.label for arm in arms.arms}
+    return {"experiment": {"name": arms.experiment.name, **versions, "fault": fault}}
 
 
 def _drift_details(service: Service) -> dict[str, Any]:

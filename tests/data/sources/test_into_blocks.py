@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -106,6 +107,23 @@ def test_times_out_of_range_and_bad_rows_are_refused(tmp_path: Path):
     assert builder.write(tmp_path / "made").facts["rows_left_out"] == 1
 
 
+def test_the_example_of_the_page(embedded_dsn, embedded, tmp_path: Path, monkeypatch):
+    embedded.command("CREATE DATABASE analytics")
+    embedded.command(
+        "CREATE VIEW analytics.mart_user_movie_matrix AS "
+        "SELECT number % 90 AS user_id, sipHash64(number) % 80 AS item_id, "
+        "toFloat32(1 + number % 5) AS score FROM numbers(2000)"
+    )
+    page = (Path(__file__).parents[3] / "docs" / "scale.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    made = {}
+    exec(example.replace("chdb:///data/warehouse", embedded_dsn), made)
+    assert made["W"].shape == (90, 64)
+    assert made["estimator"].components_.shape == (64, 80)
+    assert (len(made["users"]), len(made["items"])) == (90, 80)
+
+
 def test_from_the_warehouse(embedded, tmp_path: Path):
     rows = 5000
     embedded.command("CREATE DATABASE own")
@@ -128,6 +146,15 @@ def test_from_the_warehouse(embedded, tmp_path: Path):
         read_into_blocks(embedded, query, tmp_path / "blocks", Columns(of_query=True))
     with pytest.raises(InputError, match="gives no rows"):
         read_into_blocks(embedded, sql.Sql("SELECT * FROM own.log WHERE 0", "none"), tmp_path / "none")
+    # A read that was stopped before its manifest begins anew; nothing else is touched.
+    (tmp_path / "blocks" / "manifest.json").unlink()
+    (tmp_path / "blocks" / "answer-x").mkdir()
+    assert read_into_blocks(embedded, query, tmp_path / "blocks", Columns(of_query=True)) == found
+    assert not (tmp_path / "blocks" / "answer-x").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        read_into_blocks(embedded, query, tmp_path / "other", Columns(of_query=True))
     (tmp_path / "blocks" / "users.npy").unlink()
     with pytest.raises(ArtifactError, match=r"users\.npy can't be read"):
         ids_of(found)
