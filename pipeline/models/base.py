@@ -195,8 +195,6 @@ class Algorithm(ABC):
         """A few words for the name of a run; `facts` are those of `Fitted`, after a fit."""
         return self.display_name
 
-    # ---- options ----------------------------------------------------------------------------
-
     @property
     def defaults(self) -> dict[str, Any]:
         """The options that it takes, with their defaults."""

@@ -21,12 +21,12 @@ def _is_master(text: str) -> bool:
 class EngineOptions(Options):
     """Where it computes. Raises UsageError for invalid values."""
 
-    PANEL: ClassVar[str] = "Where it computes"
+    PANEL: ClassVar[str] = "Other options"
     SECTION: ClassVar[str] = "engine"
 
     engine: Engine = option(
         "local",
-        "local: this process; spark: the executors of a Spark cluster.",
+        "local: this process; spark: a cluster.",
         details="spark needs the extra `spark` and Java 17: docs/spark.md.",
     )
     spark_master: Annotated[str, Rule(_is_master, "an address such as spark://host:7077")] | None = option(

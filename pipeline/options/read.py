@@ -23,12 +23,9 @@ def _is_source_name(text: str) -> bool:
 class _SourceOptions(Options):
     source: Source = option(
         "auto",
-        "auto: the file, where --input is given and RANKLINE_WAREHOUSE is not set; else the warehouse, "
-        "and the file only where no warehouse answers.",
+        "auto: the warehouse; --input where none is named, or none answers.",
     )
-    query: Path | None = option(
-        None, "A .sql file of your own: user_id, item_id, score and optionally at. Default: the mart."
-    )
+    query: Path | None = option(None, "Your .sql: user_id, item_id, score[, at]. Default: the mart.")
     input: Annotated[Path, Several()] | None = option(
         None,
         "A CSV, Parquet or JSON file, a folder of such, or -.",

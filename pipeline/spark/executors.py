@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
@@ -60,7 +61,9 @@ class SparkTasks:
         if not tasks:
             return []
         try:
-            outcomes = self._context.parallelize(list(tasks), len(tasks)).map(partial(_carried_out, function)).collect()
+            # Several in a partition: one costs some 50 ms of its own.
+            spread = self._context.parallelize(list(tasks), min(len(tasks), 4 * self.slots))
+            outcomes = spread.map(partial(_carried_out, function)).collect()
         except Exception as error:  # noqa: BLE001 - py4j's errors have no common class
             raise as_server_error(error) from None
         for outcome in outcomes:
@@ -114,7 +117,10 @@ class _Look(NamedTuple):
     trouble: str
 
 
-def check_executors(session: Any, folder: Path) -> tuple[int, tuple[str, ...]]:
+WAIT = 120.0  # seconds for a first executor: a cluster may have none free
+
+
+def check_executors(session: Any, folder: Path, wait: float = WAIT) -> tuple[int, tuple[str, ...]]:
     """Look at executors before they are given work; how many there are, and notes.
 
     Raises
@@ -122,8 +128,10 @@ def check_executors(session: Any, folder: Path) -> tuple[int, tuple[str, ...]]:
     InputError
         For an executor with another version of the package, or that does not see the shared folder.
     ServerError
-        For an executor without the package, or that may not write into the folder.
+        For an executor without the package, or that may not write into the folder; where none comes in `wait` seconds.
     """
+    context = session.sparkContext
+    _wait_for_one(context, wait)
     token, content = folder / f"driver-{uuid.uuid4().hex}", uuid.uuid4().hex
     token.write_text(content)
     place, name = str(folder), str(token)
@@ -161,7 +169,6 @@ def check_executors(session: Any, folder: Path) -> tuple[int, tuple[str, ...]]:
             trouble = trouble or f"write {error.strerror}"
         return host, version, kernels, cpu, trouble
 
-    context = session.sparkContext
     try:
         n = 2 * max(int(context.defaultParallelism), 1)
         looks = [_Look(*found) for found in context.parallelize(range(n), n).map(look).collect()]
@@ -174,6 +181,18 @@ def check_executors(session: Any, folder: Path) -> tuple[int, tuple[str, ...]]:
     cpus = sorted({found.cpu for found in looks})
     many = "executors have CPUs of several types, so that last bits depend on who computes what: " + ", ".join(cpus)
     return _count(context), (many,) if len(cpus) > 1 else ()
+
+
+def _wait_for_one(context: Any, seconds: float) -> None:
+    """Without an executor Spark itself would wait for ever, and say nothing."""
+    end = time.monotonic() + seconds
+    while not context.master.startswith("local") and _registered(context) == 0:
+        if time.monotonic() > end:
+            raise ServerError(
+                f"no executor came in {seconds:g} seconds: {context.master} has no free cores, or no worker with "
+                f"{context.getConf().get('spark.executor.memory', '1g')} of memory (spark.executor.memory)"
+            )
+        time.sleep(0.2)
 
 
 def _refuse(found: _Look, place: str) -> None:
@@ -193,8 +212,10 @@ def _refuse(found: _Look, place: str) -> None:
 
 
 def _count(context: Any) -> int:
-    """Executors that have registered; the driver is none, except where it is all there is."""
-    try:
-        return max(int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1, 1)
-    except Exception:  # noqa: BLE001 - a count for a tag; Spark Connect has none
-        return 1
+    """How many executors there are; this process is one where it is all there is."""
+    return max(_registered(context), 1)
+
+
+def _registered(context: Any) -> int:
+    """Executors that have registered, which Spark lists beside the driver."""
+    return int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1

@@ -81,7 +81,10 @@ def spark_session(master: str | None = None, name: str = "rankline") -> Iterator
     for key, value in _settings(master).items():
         builder = builder.config(key, value)
     try:
-        session = builder.getOrCreate()
+        with warnings.catch_warnings():
+            # It says that it does not know all of this pandas yet; nothing here gives it one.
+            warnings.simplefilter("ignore", FutureWarning)
+            session = builder.getOrCreate()
     except Exception as error:  # noqa: BLE001 - py4j's errors have no common class
         raise ServerError(f"Spark did not start at {master or 'its master'}: {_first_line(error)}") from None
     session.sparkContext.setLogLevel("ERROR")
@@ -109,5 +112,7 @@ def _settings(master: str) -> dict[str, str]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+    """What Java said, where it said something: py4j's own line comes first."""
+    lines = [line.strip(" :\t") for line in str(error).splitlines() if line.strip(" :\t")]
+    told = [line for line in lines if not line.startswith("An error occurred while calling")]
+    return (told or lines or [type(error).__name__])[0][:300]

@@ -127,9 +127,9 @@ def test_a_fit_whose_process_died_goes_on_where_it_was(tmp_path, objective, at):
             raise DiedError
 
     with pytest.raises(DiedError):
-        fitted(X, objective, BlockEngine(tmp_path, HereTasks(1), keeping=np.inf), on_iteration=dies)
+        fitted(X, objective, BlockEngine(tmp_path, HereTasks(1)), on_iteration=dies)
     said = []
-    again = BlockEngine(tmp_path, HereTasks(2), keeping=np.inf, say=said.append)
+    again = BlockEngine(tmp_path, HereTasks(2), say=said.append)
     result = fitted(X, objective, again, on_iteration=lambda iteration, loss: seen.append(iteration))
     assert seen == list(range(at + 1, 15))
     assert said == [f"the fit goes on after iteration {at}, to which an earlier one came"]
@@ -138,7 +138,7 @@ def test_a_fit_whose_process_died_goes_on_where_it_was(tmp_path, objective, at):
 
 def test_another_fit_begins_anew(tmp_path):
     X = matrix()
-    engine = BlockEngine(tmp_path, HereTasks(1), keeping=np.inf)
+    engine = BlockEngine(tmp_path, HereTasks(1))
     fitted(X, Penalty(), engine, max_iter=3)
     for other, options in ((Penalty(l2_w=0.1), {}), (Penalty(), {"tol": 1e-3}), (WEIGHTED, {})):
         assert same(fitted(X, other, engine, **options), fitted(X, other, LOCAL, **options))
@@ -148,7 +148,7 @@ def test_another_fit_begins_anew(tmp_path):
 
 def test_half_of_what_a_fit_goes_on_from_is_none(tmp_path):
     X = matrix()
-    fitted(X, Penalty(), BlockEngine(tmp_path, HereTasks(1), keeping=np.inf), max_iter=3)
+    fitted(X, Penalty(), BlockEngine(tmp_path, HereTasks(1)), max_iter=3)
     (kept,) = (tmp_path / "fits").iterdir()
     kept.write_bytes(kept.read_bytes()[:-100])
     assert same(fitted(X, Penalty(), BlockEngine(tmp_path, HereTasks(1))), fitted(X, Penalty(), LOCAL))

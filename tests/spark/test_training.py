@@ -18,6 +18,7 @@ from pipeline.jobs.executors import open_executors
 from pipeline.jobs.train import train_job
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.solvers import block_engine, half_steps
+from pipeline.models.solvers.block_engine import BlockEngine
 from pipeline.models.solvers.blocks import Block
 from pipeline.options import EngineOptions, ReadOptions, TrainOptions
 from pipeline.runtime.file_lock import FileLock
@@ -66,25 +67,14 @@ def saved(home: Home, run_id: str) -> FactorModel:
     return FactorModel.load(folder)
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        PLAIN,
-        replace(PLAIN, unobserved_weight=0.2, confidence=1.0, alpha_W=0.01, duplicates="sum"),
-        replace(PLAIN, algorithm="als", transform="log1p", min_interactions=20),
-    ],
-    ids=["nmf", "weighted", "als"],
-)
 def test_the_run_is_like_any_other_and_the_model_is_the_same(
-    spark: Any, here: Home, ratings: Path, monkeypatch: pytest.MonkeyPatch, spec: TrainOptions
+    spark: Any, here: Home, ratings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(half_steps, "PIECE", 20_000)  # some blocks, for so little data; the driver alone cuts them
     folder, said = here.folder / "shared", list[str]()
-    result = trained_by(EngineOptions(engine="spark", spark_folder=folder), spec, ratings, said)
-    local = train(read_file([ratings]).interactions, spec)
-    assert result.metrics.keys() == local.report.metrics.keys()
-    for name, value in local.report.metrics.items():
-        assert result.metrics[name] == value, name
+    result = trained_by(EngineOptions(engine="spark", spark_folder=folder), PLAIN, ratings, said)
+    local = train(read_file([ratings]).interactions, PLAIN)
+    assert result.metrics == dict(local.report.metrics)
     model = saved(here, result.run_id)
     assert np.array_equal(model.user_factors, local.model.user_factors)
     assert np.array_equal(model.item_factors, local.model.item_factors)
@@ -97,11 +87,30 @@ def test_the_run_is_like_any_other_and_the_model_is_the_same(
     assert [path.name for path in folder.iterdir()] == ["lock"]
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        replace(PLAIN, unobserved_weight=0.2, confidence=1.0, alpha_W=0.01, duplicates="sum"),
+        replace(PLAIN, algorithm="als", transform="log1p", min_interactions=20),
+    ],
+    ids=["weighted", "als"],
+)
+def test_other_objectives_are_the_same_too(
+    spark: Any, tmp_path: Path, ratings: Path, monkeypatch: pytest.MonkeyPatch, spec: TrainOptions
+) -> None:
+    monkeypatch.setattr(half_steps, "PIECE", 20_000)
+    x = read_file([ratings]).interactions
+    there = train(x, spec, engine=BlockEngine(tmp_path / "shared", SparkTasks(spark)))
+    here = train(x, spec)
+    assert there.report.metrics == here.report.metrics
+    assert np.array_equal(there.model.user_factors, here.model.user_factors)
+    assert np.array_equal(there.model.item_factors, here.model.item_factors)
+
+
 def test_what_fails_publishes_nothing_and_a_second_try_goes_on(
     spark: Any, here: Home, ratings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, engine = replace(PLAIN, holdout=0), EngineOptions(engine="spark", spark_folder=here.folder / "shared")
-    monkeypatch.setattr(block_engine, "KEEPING", np.inf)
     write, n = block_engine.StepFiles.write, []
 
     def full(folder: Path, step: Any) -> Any:

@@ -53,14 +53,16 @@ class Cluster:
         self._start("Master", "--port", str(port), "--webui-port", str(web))
         self._wait(lambda: bool(self._said()))
         for i in range(workers):
-            room = ("--cores", "1", "--memory", "512M", "--work-dir", str(folder / f"worker-{i}"))
+            room = ("--cores", "1", "--memory", "2G", "--work-dir", str(folder / f"worker-{i}"))
             self._start("Worker", "--port", "0", "--webui-port", "0", *room, self.url)
         self._wait(lambda: self._said().count('"state" : "ALIVE"') >= workers)
 
     def _start(self, kind: str, *arguments: str) -> None:
         name = f"org.apache.spark.deploy.{kind.lower()}.{kind}"
         flags = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", str(self._jars)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
+        env = {**os.environ, "SPARK_HOME": str(self._jars.parents[1]), "SPARK_LOCAL_IP": "127.0.0.1"}
+        # As bin/load-spark-env.sh sets it: a worker looks for the jars of its executors by it.
+        env |= {"SPARK_SCALA_VERSION": "2.13", "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
         with (self._folder / f"{kind}-{len(self._processes)}.log").open("wb") as log:
             command = ["java", *flags, name, "--host", "127.0.0.1", *arguments]
             # A session each: whoever kills it takes along what it has started.

@@ -15,7 +15,6 @@ __all__: list[str] = []
     examples=(
         "rankline train --n-components 20",
         "rankline train --source file --input ratings.csv",
-        "rankline train --engine spark --spark-master spark://host:7077 --spark-folder /shared/rankline",
     ),
     specs=(TrainOptions, ReadOptions, EngineOptions),
     named=True,

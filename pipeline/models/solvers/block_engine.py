@@ -49,6 +49,7 @@ from pipeline.runtime.threads import ThreadPool, thread_count
 __all__ = ["BlockEngine", "BlockSide", "HereTasks", "Tasks"]
 
 KEEPING = 0.05  # share of the time that may go into storing what a fit goes on from
+SMALL = 1 << 25  # bytes of that; fewer are stored after each iteration
 
 
 class Tasks(Protocol):
@@ -246,11 +247,12 @@ class _AtWork:
         return state
 
     def keep(self, state: State) -> None:
-        """Stored where storing takes a small share of the time, under another name first: half a file is none."""
-        began = time.monotonic()
-        if self._fit is None or self._kept_in > self._engine.keeping * (began - self._kept_at):
-            return
+        """Stored where that is little, or takes little time; under another name first, since half a file is none."""
         arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+        began = time.monotonic()
+        cheap = self._kept_in <= self._engine.keeping * (began - self._kept_at)
+        if self._fit is None or not (cheap or sum(array.nbytes for array in arrays.values()) < SMALL):
+            return
         numbers = json.dumps({name: value for name, value in state.items() if name not in arrays}, default=float)
         part = self._fit.with_suffix(".part.npz")
         try:
