@@ -136,7 +136,10 @@ def back_up_tables(
         is_published = found.table == found.names.sets
         set_files.append(SetFile(table, found.names.name, found.at_ms, found.run_id, found.model_version, is_published))
     others.sort(key=lambda table: (table == FORGOTTEN, table))
-    tables = [read(*table.split(".", 1), len(of_sets) + done) for done, table in enumerate(others)]
+    tables = []
+    for done, table in enumerate(others, len(of_sets)):
+        database, name = table.split(".", 1)
+        tables.append(read(database, name, done))
     progress(total, total)
     return WarehouseFiles(warehouse.address, warehouse.embedded, tuple(set_files), tuple(tables))
 

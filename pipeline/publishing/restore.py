@@ -134,7 +134,7 @@ def _merge_forgotten(job: _Restoring, table: TableFile | None) -> None:
         job.done.n_forgotten += sum(mask)
         return rows.filter(pa.array(mask))
 
-    fill(job.warehouse, table, job.path(table.file), *FORGOTTEN.split("."), keep=new)
+    fill(job.warehouse, table, job.path(table.file), table.database, table.name, keep=new)
 
 
 def _merge_log(job: _Restoring, table: TableFile) -> None:
@@ -146,7 +146,7 @@ def _merge_log(job: _Restoring, table: TableFile) -> None:
         events = zip(at, rows["action"].to_pylist(), rows["staged"].to_pylist(), strict=True)
         return rows.filter(pa.array([event not in known for event in events], pa.bool_()))
 
-    fill(job.warehouse, table, job.path(table.file), *LOG.split("."), keep=new)
+    fill(job.warehouse, table, job.path(table.file), table.database, table.name, keep=new)
     (job.done.restored if not known else job.done.there).append(LOG)
 
 
