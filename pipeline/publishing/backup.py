@@ -137,8 +137,8 @@ def back_up_tables(
         set_files.append(SetFile(table, found.names.name, found.at_ms, found.run_id, found.model_version, is_published))
     others.sort(key=lambda table: (table == FORGOTTEN, table))
     tables = []
-    for done, table in enumerate(others, len(of_sets)):
-        database, name = table.split(".", 1)
+    for done, other in enumerate(others, len(of_sets)):
+        database, name = other.split(".", 1)
         tables.append(read(database, name, done))
     progress(total, total)
     return WarehouseFiles(warehouse.address, warehouse.embedded, tuple(set_files), tuple(tables))
