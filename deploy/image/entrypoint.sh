@@ -69,6 +69,27 @@ ship_the_rest() {
 	say "new interactions were not all shipped: they stay in $RANKLINE_LIVE_DIR/interactions.db"
 }
 
+# Waits for a process, and sets status. A signal that is trapped ends `wait`, and not the process.
+await() {
+	status=0
+	wait "$1" || status=$?
+	while kill -0 "$1" 2>/dev/null; do
+		status=0
+		wait "$1" || status=$?
+	done
+}
+
+# As process 1 of a container a program gets no SIGTERM that it has no handler for. A child of process 1 does.
+run() {
+	if [ $$ -ne 1 ]; then exec "$@"; fi
+	exec 3<&0
+	"$@" <&3 3<&- &
+	child=$!
+	trap 'kill -TERM "$child" 2>/dev/null || :' TERM INT
+	await "$child"
+	exit "$status"
+}
+
 serve() {
 	install_keys
 	rankline serve "$@" &
@@ -79,15 +100,11 @@ serve() {
 		while sleep 5; do install_keys || :; done &
 		watch=$!
 	fi
-	status=0
-	wait "$service" || status=$?
-	while kill -0 "$service" 2>/dev/null; do # a signal ended the wait, and not the service
-		status=0
-		wait "$service" || status=$?
-	done
+	await "$service"
+	ended=$status
 	if [ -n "${watch-}" ]; then kill "$watch" 2>/dev/null || :; fi
 	ship_the_rest
-	exit "$status"
+	exit "$ended"
 }
 
 # Runs until it is told to stop. A server that can't be used (status 4) is tried again three times.
@@ -147,6 +164,6 @@ serve)
 	;;
 before-stop) if has_to_ship; then exec rankline ship; fi ;;
 schedule) schedule "$@" ;;
-mlflow) exec mlflow "$@" ;;
-*) exec rankline "$command" "$@" ;;
+mlflow) run mlflow "$@" ;;
+*) run rankline "$command" "$@" ;;
 esac

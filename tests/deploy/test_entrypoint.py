@@ -83,6 +83,21 @@ def test_a_command_is_run_with_its_options(container: Container) -> None:
     assert container.said() == ["rankline train --n-components 20", "rankline serve --help"]
 
 
+def test_process_1_passes_signals_and_input_on(container: Container) -> None:
+    container.script.write_text(container.script.read_text().replace("[ $$ -ne 1 ]", "false"))
+    told = "trap 'echo got TERM >> $LOG; exit 9' TERM; while :; do sleep 0.05; done"
+    container.put("mlflow", f'#!/bin/sh\nread -r line\necho "mlflow $1: $line" >> "$LOG"\n{told}\n')
+    command = ["sh", str(container.script), "mlflow", "server"]
+    with subprocess.Popen(command, env=container.env, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write("typed\n")
+        process.stdin.flush()
+        wait_until(lambda: container.said() == ["mlflow server: typed"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 9
+    assert container.said()[1:] == ["got TERM"]
+
+
 def test_the_kernels_are_copied_once_and_kept(container: Container) -> None:
     container.run("score")
     copied = container.folder / "state" / "kernels" / "rankline-0123" / "kernel.nbc"

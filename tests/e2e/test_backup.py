@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
-from support.processes import Home
+from support.processes import ROOT, Home
 
 from pipeline.interaction_log import Interaction, InteractionLog
 
@@ -40,11 +42,14 @@ def test_everything_is_deleted_and_the_same_lists_come_back(home: Home, tmp_path
     log_path, folder = home.folder / "live" / "interactions.db", tmp_path / "backup"
     with InteractionLog.open(log_path) as log:
         log.append([Interaction(user, 29, 5.0) for user in range(5)])
-    done = home.many(["ship"], ["backup", str(folder), "--json"], ["restore", str(folder), "--dry-run"])
+    (block,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
+    backup, verify = (shlex.split(line)[1:] for line in block.splitlines())
+    done = home.many(["ship"], [*backup, "--json"], verify)
     assert [status for status, _, _ in done] == [0] * 3, done
     told = json.loads(done[1][1])
     assert (told["champions"], told["interactions"], len(told["sets"])) == (["rankline/1"], 5, 1)
     assert "is whole" in done[2][1]
+    (home.folder / backup[1]).rename(folder)
     before = looks(home)
 
     # Everything, and to another place: addresses of artifacts in the store are absolute.

@@ -19,8 +19,10 @@ from pipeline.evaluation.gate_checks import Gate
 from pipeline.experiments.definition import Experiment
 from pipeline.jobs.experiment import list_job, start_job, stop_job
 from pipeline.jobs.experiment_report import ExperimentReport, report_job
+from pipeline.jobs.score import score_job
 from pipeline.models.factor_model import FactorModel
-from pipeline.options import ExperimentOptions
+from pipeline.options import ExperimentOptions, ScoreOptions
+from pipeline.publishing import published_sets
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
 from pipeline.shipping.exposures import make_tables
@@ -196,3 +198,23 @@ def test_a_damaged_definition_is_named(there: Home) -> None:
     there.client().set_registered_model_tag("rankline", "rankline.experiment.x", "{}")
     with pytest.raises(InputError, match=r"the tag rankline\.experiment\.x"):
         list_job(Settings())
+
+
+def test_the_table_serves_each_user_the_version_of_their_arm_in_one_set(there: Home, embedded: Warehouse) -> None:
+    one = start(shares="60,40")
+    first = score_job(ScoreOptions(k=3), Settings(), REPORTER)
+    assert (first.model, first.outcome.action, first.summary.n_users) == ("rankline/1 and rankline/2", "published", 30)
+    assert (first.summary.n_forgotten, first.summary.n_with_items) == (0, 30)
+    rows = embedded.rows("SELECT DISTINCT user_id, model_version, generated_at FROM analytics.recommendations")
+    assert {row["user_id"]: row["model_version"] for row in rows} == {
+        user: one.versions[one.arm(user)] for user in range(100, 310, 7)
+    }
+    assert len({row["generated_at"] for row in rows}) == 1
+    assert {row["model_version"] for row in rows} == {"1", "2"}
+    names = [name for name in published_sets.sets(embedded) if "staged" in name]
+    assert names == [], "neither arm's table is left behind, or taken for another set"
+    assert score_job(ScoreOptions(k=3), Settings(), REPORTER).outcome.action == "already published"
+    assert embedded.rows("SELECT count() AS n FROM analytics.exposures WHERE channel = 'table'") == [{"n": 30}]
+    stop_job("x", "none", Gate(), Settings(), REPORTER, NOW)
+    assert score_job(ScoreOptions(k=3), Settings(), REPORTER).model == "rankline/1"
+    assert published_sets.sets(embedded)["recommendations_previous"].run_ids

@@ -172,5 +172,5 @@ def test_an_ensemble_that_loses_a_member_is_trained_instead(monkeypatch: pytest.
         return real(member, history, *rest, **options)
 
     monkeypatch.setattr("pipeline.ranking.new_users.with_users", one_less)
-    with pytest.raises(UsageError, match="A member of the ensemble"):
+    with pytest.raises(UsageError, match="member of the ensemble"):
         fold_in(model, now, changes_since(model, now))

@@ -109,7 +109,7 @@ def stop_output(result: StopResult, names: Names) -> Output:
     if promoted is not None and result.refused:
         failure = NotPromotedError(
             f"{promoted.version} is not promoted: {promoted.decision.failed[0].summary}. The experiment {one.name} "
-            f"goes on; --winner none ends it, and so does rankline promote {promoted.version} --force --reason … before"
+            f"goes on; --winner none ends it without a promotion"
         )
         return Output("experiment goes on", data, blocks, failure=failure)
     if promoted is None:
