@@ -28,6 +28,7 @@ PUT_TOGETHER = {
         "ordered_seen",
     ): "wraps the user's own statement; names and casts are constants",
     ("pipeline/warehouse/sql.py", "insert_seen"): "as ordered_seen; the table is bound",
+    ("pipeline/warehouse/client.py", "blocks_by_file"): "wraps the user's own statement; the path is bound",
     ("pipeline/warehouse/sql.py", "first_of"): "wraps the user's own statement",
     ("pipeline/warehouse/sql.py", "described"): "wraps the user's own statement",
     ("pipeline/warehouse/sql.py", "selected"): "wraps the user's own statement; its columns' names are quoted",
