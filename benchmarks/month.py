@@ -271,7 +271,7 @@ MARGIN = 0.05  # of the gate, by default
 
 
 def drift_limits() -> Any:
-    """The defaults but one: scores of a model trained anew each night, on scores that fade, move by 0.7 by themselves."""
+    """The defaults but one: scores of a model trained anew each night on scores that fade move by up to 0.7."""
     from pipeline.options import DriftLimits
 
     return DriftLimits(max_score_psi=None)
