@@ -23,7 +23,7 @@ pytest_plugins = ["support.warehouse_fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("readme")]
 
 # Blocks that other tests run, or that need what is not here (an nginx, a server with users).
-ELSEWHERE = {"security.md", "results.md", "api-map.md", "operations.md", "scale.md"}
+ELSEWHERE = {"security.md", "results.md", "api-map.md", "operations.md", "scale.md", "spark-scoring.md"}
 PAGES = {
     path.name: path.read_text()
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -37,6 +37,12 @@ PUT_TOGETHER = {
         "pipeline/publishing/erasure.py",
         "clear_disk",
     ): "a constant; the names in it are bound",
+    ("pipeline/warehouse/sql.py", "over"): "wraps the user's own statements and ours; the names are constants",
+    ("pipeline/warehouse/sql.py", "first_times"): "wraps the user's own statement; names and casts are constants",
+    ("pipeline/warehouse/sql.py", "sets_together"): "a constant for each of n tables, whose names are bound",
+    ("pipeline/warehouse/table_files.py", "_write"): "columns of a table that is there; their names were checked",
+    ("pipeline/warehouse/table_files.py", "make_table"): "names that were checked; types are bound",
+    ("pipeline/warehouse/table_files.py", "make_like"): "names that were checked: AS takes no parameter",
     ("pipeline/data/sources/sample.py", "is_empty"): "a constant table name",
     ("pipeline/data/sources/sample.py", "_there"): "names from a table of constants",
 }
