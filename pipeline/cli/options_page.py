@@ -56,8 +56,8 @@ _TAIL = """
 | `drift --now` | the clock | measure as of this time, such as 2026-11-29T02:00 (UTC) |
 | `--notify`, `--notify-hours` | none, 20 | who is told of alerts, and when again ([monitoring.md](monitoring.md)) |
 | `retain --dry-run` | | say what would go, and delete nothing: [nightly.md](nightly.md) |
-| `restore --replace`, `--dry-run` | no | put back what is newer or different here, too; compare all digests and end: [operations.md](operations.md) |
-| `score --parquet` | `RANKLINE_PARQUET` | a new folder that gets the lists as Parquet, too: [spark-scoring.md](spark-scoring.md) |
+| `restore --replace`, `--dry-run` | no | put back what is newer here; verify alone: [operations.md](operations.md) |
+| `score --parquet` | | a new folder of the lists as Parquet: [spark-scoring.md](spark-scoring.md) |
 | `score --fill-cache` | | store each user's list in the Redis of the service besides: [serving.md](serving.md) |
 | `experiment --versions`, `--split` | , 50,50 | `start`: two versions, percentages: [experiments.md](experiments.md) |
 | `experiment --winner`, `--days` | auto, 28 | `stop`: whom to promote; `aa-check`: the last days of the data |
