@@ -106,7 +106,7 @@ def read_part(folder: str, columns: Columns, on_bad_rows: OnBadRows, part: Part)
     }  # fmt: skip
     if x.at is not None:
         arrays["at"] = x.at.astype(np.int64)
-    np.savez(Path(folder) / f"part-{part.number}.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub takes one of its own options
+    np.savez(Path(folder) / f"part-{part.number}.npz", allow_pickle=False, **arrays)
     kinds = (x.user_ids.kind, x.item_ids.kind) if len(x) else ("", "")
     return PartRead(read.n_rows, read.n_bad, read.bad_rows, read.columns, read.notes, kinds, x.at is not None)
 
@@ -130,7 +130,7 @@ def spread_part(folder: str, cuts: NDArray[np.int64], number: int) -> NDArray[np
 
 def _dense(table: Path, ids: NDArray[Any]) -> NDArray[np.int32]:
     """The dense integer of each id of a part."""
-    known = np.load(table, mmap_mode="r").view(np.ndarray)
+    known = np.load(table, mmap_mode="r", allow_pickle=False).view(np.ndarray)
     return np.searchsorted(known, ids.astype(known.dtype, copy=False)).astype(np.int32)
 
 
@@ -158,7 +158,7 @@ def order_range(files: RangeFiles, users: Range) -> None:
                 file.seek(first * dtype.itemsize)
                 chunks.append(np.fromfile(file, dtype, end - first))
     columns = {name: np.concatenate(chunks) for name, chunks in read.items()}
-    ids = {side: IdMap(np.load(folder / f"{side}.npy")) for side in ("users", "items")}
+    ids = {side: IdMap(np.load(folder / f"{side}.npy", allow_pickle=False)) for side in ("users", "items")}
     at = columns["at"].view("datetime64[ms]") if "at" in columns else None
     ordered = sort_interactions(
         Interactions(columns["users"], columns["items"], columns["scores"], ids["users"], ids["items"], at)

@@ -103,7 +103,7 @@ def _sorted(tasks: Tasks, folder: Path, numbers: Sequence[int], *, times: bool) 
     """All interactions of the parts, by user, item and time."""
     ids = {side: _all_ids(folder, numbers, side) for side in ("users", "items")}
     for side, table in ids.items():
-        np.save(folder / f"{side}.npy", table.values)
+        np.save(folder / f"{side}.npy", table.values, allow_pickle=False)
     rows = np.zeros(len(ids["users"]), np.int64)
     for number in numbers:
         with np.load(folder / f"part-{number}.npz", allow_pickle=False) as part:

@@ -111,7 +111,7 @@ def _check_database(uri: str) -> None:
         raise RefusedError(f"MLflow's store {path} is no file. {HINT}")
     try:
         # Not read-only: SQLite first undoes what a killed process left half done.
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
         if "locked" not in str(error):

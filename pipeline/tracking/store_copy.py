@@ -174,7 +174,7 @@ def copy_database(path: Path, to: Path) -> None:
     """Copy a SQLite database, of one moment. Raises RefusedError."""
     try:
         with (
-            closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as source,
+            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as source,
             closing(sqlite3.connect(to)) as t,
         ):
             source.backup(t)
@@ -185,7 +185,7 @@ def copy_database(path: Path, to: Path) -> None:
 
 def _read_database(path: Path) -> tuple[list[_Model], dict[str, list[str]]]:
     """The registered models in a store's file, and where the artifacts of each run are."""
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
         tags = database.execute("SELECT name, key, value FROM registered_model_tags").fetchall()
         aliases = database.execute("SELECT name, alias, version FROM registered_model_aliases").fetchall()
         versions = database.execute(

@@ -98,7 +98,7 @@ def _compare(backup: Path, path: Path) -> str:
     """``restored``: nothing is there yet; ``there already``: all of the backup is; ``kept``: something is lacking."""
     if not path.exists() or not path.stat().st_size:
         return "restored"
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
         if "runs" not in tables:
             return "kept"

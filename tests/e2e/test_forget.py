@@ -63,12 +63,13 @@ def forget(warehouse: Warehouse, user: str) -> list:
 
 
 def everything(warehouse: Warehouse) -> dict[str, list]:
-    """The users in each table of raw and analytics."""
+    """The users in each table of raw and analytics that has rows."""
     contents = {}
     for row in warehouse.rows(sql.load("queries/tables_with_users").text, {"tables": []}):
         names = {"database": row["database"], "table": row["name"]}
         rows = warehouse.rows("SELECT user_id FROM {database:Identifier}.{table:Identifier} ORDER BY user_id", names)
-        contents[f"{row['database']}.{row['name']}"] = [entry["user_id"] for entry in rows]
+        if rows:
+            contents[f"{row['database']}.{row['name']}"] = [entry["user_id"] for entry in rows]
     return contents
 
 

@@ -50,7 +50,15 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # With what is compiled of it: kernels are compiled once for all folders.
     for name in ("pipeline", "mlflow", "sql"):
         shutil.copytree(ROOT / name, folder / name)
-    for name in ("MLproject", "conda.yaml", "Makefile", "pyproject.toml", "requirements.lock", "README.md"):
+    for name in (
+        "MLproject",
+        "conda.yaml",
+        "Makefile",
+        "pyproject.toml",
+        "requirements.lock",
+        "requirements-spark.lock",
+        "README.md",
+    ):
         shutil.copy(ROOT / name, folder)
     (folder / ".venv").symlink_to(BIN.parent)
     share_kernels(folder / "pipeline")
@@ -221,7 +229,7 @@ def test_a_published_table(clone: Path, store: dict[str, str]) -> None:
 
 def test_your_own_warehouse(clone: Path, store: dict[str, str], http_server: HttpServer) -> None:
     (block,) = blocks("warehouse.md", "export RANKLINE_WAREHOUSE")
-    assert blocks("README.md", "export RANKLINE_WAREHOUSE") == [block]
+    assert blocks("README.md", "export RANKLINE_WAREHOUSE") == [block.replace("rankline recommend SOME_USER\n", "")]
     assert len(block.strip().splitlines()) == 5
     (clone / "my.sql").write_text(
         "-- Mine.\nSELECT concat('u', toString(number % 40)) AS user_id,\n"

@@ -16,7 +16,7 @@ import pytest
 import pipeline
 from pipeline.kernels import available, compile_cache
 
-SOURCES = compile_cache._sources()
+SOURCES = compile_cache.sources()
 PACKAGE = Path(compile_cache.__file__).parent / "__pycache__" / SOURCES
 
 

@@ -257,7 +257,7 @@ class _AtWork:
         part = self._fit.with_suffix(".part.npz")
         try:
             arrays["numbers"] = np.frombuffer(numbers.encode(), np.uint8)
-            np.savez(part, **arrays)  # type: ignore[arg-type]  # numpy's stub takes an array for its own option
+            np.savez(part, allow_pickle=False, **arrays)
             part.replace(self._fit)
         except BaseException:
             part.unlink(missing_ok=True)

@@ -56,8 +56,8 @@ def test_init_makes_what_is_missing_and_twice_is_once(warehouse):
     )
     before = warehouse.rows(listing)
     assert [(row["database"], row["name"], row["engine"]) for row in before] == [
-        ("raw", name, "MergeTree") for name in ("movies", "ratings", "shipments", "users", "watched_movies")
-    ]
+        *(("analytics", name, "MergeTree") for name in ("exposure_shipments", "exposures", "outcomes")),
+    ] + [("raw", name, "MergeTree") for name in ("movies", "ratings", "shipments", "users", "watched_movies")]
     assert init(warehouse) == [f"{MART} is up to date in {warehouse.address}"]
     assert warehouse.rows(listing) == before
     assert cells(warehouse) == {(1, 2): (3.5, at(1).replace(tzinfo=None))}
