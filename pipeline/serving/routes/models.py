@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -102,11 +103,9 @@ async def _compared(service: Service, a: dict[str, Any], b: dict[str, Any]) -> d
     job: Job | None = None
     until = time.monotonic() + _WAIT_SECONDS
     while True:
-        try:
-            return dict(read_json(path))
-        except (FileNotFoundError, RanklineError):
-            pass  # not yet; a damaged one is written anew
-        job = _asked_for(service, asked) if job is None else _now(service, job)
+        if (compared := _written(path)) is not None:
+            return compared
+        job = _asked_for(service, asked, path) if job is None else _now(service, job)
         if job is not None and job.state == "failed":
             raise Problem(Code.NOT_KNOWN_YET, f"They could not be compared: {job.reason}")
         if time.monotonic() > until:
@@ -114,8 +113,15 @@ async def _compared(service: Service, a: dict[str, Any], b: dict[str, Any]) -> d
         await asyncio.sleep(_BETWEEN)
 
 
-def _asked_for(service: Service, asked: Mapping[str, Any]) -> Job:
-    """The job that compares them: one that is there already, else a new one."""
+def _written(path: pathlib.Path) -> dict[str, Any] | None:
+    try:
+        return dict(read_json(path))
+    except (FileNotFoundError, RanklineError):
+        return None  # not yet; a damaged one is written anew
+
+
+def _asked_for(service: Service, asked: Mapping[str, Any], path: pathlib.Path) -> Job | None:
+    """The job that compares them: one that is there already, else a new one; None where it has just ended."""
     with job_table(service) as table:
         waiting = [job for job in (*table.due(), *table.running()) if job.kind == "compare"]
         for job in waiting:
@@ -123,6 +129,8 @@ def _asked_for(service: Service, asked: Mapping[str, Any]) -> Job:
                 return job
         if len(waiting) >= _WAITING:
             raise Problem(Code.TOO_BUSY, "Too many versions are being compared")
+        if _written(path) is not None:  # since it was looked for
+            return None
         return table.add("compare", asked)[0]
 
 
