@@ -87,7 +87,7 @@ class SideReader:
             for block in blocks:
                 arrays = (self._stored(folder.folder, block, "indices"), self._stored(folder.folder, block, "values"))
                 self._open.append((*arrays, folder.read(block).levels.copy()))
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: the open files are closed
             self.close()
             raise
 

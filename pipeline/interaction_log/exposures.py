@@ -148,7 +148,7 @@ class ExposureLog:
                 database.execute("PRAGMA secure_delete = ON")
                 _make(database, path)
             return cls(path, database)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: the database is closed
             database.close()
             raise
 

@@ -63,7 +63,7 @@ class SentAlerts:
                     file.flush()
                     os.fsync(file.fileno())
                 Path(partial).replace(path)
-            except BaseException:
+            except BaseException:  # Ctrl-C, too: nothing half written stays
                 with suppress(OSError):
                     Path(partial).unlink()
                 raise

@@ -259,7 +259,7 @@ class _AtWork:
             arrays["numbers"] = np.frombuffer(numbers.encode(), np.uint8)
             np.savez(part, allow_pickle=False, **arrays)
             part.replace(self._fit)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: nothing half written stays
             part.unlink(missing_ok=True)
             raise
         self._kept_at = time.monotonic()
