@@ -1,4 +1,4 @@
-"""A job that stands still past its lock, at any statement: what it sends when it wakes up changes nothing any more."""
+"""A job that stands still past its lock, anywhere: what it sends when it wakes up changes nothing any more."""
 
 from __future__ import annotations
 
@@ -134,17 +134,33 @@ def check(warehouse: Warehouse, kind: str, outcome: str) -> None:
     assert not {name for name in names if any(word in name for word in words)}, (outcome, names)
 
 
+def stops(writes: list[bool]) -> list[int]:
+    """Numbers of statements from 1: each that writes, and of those between two that only read the first and the middle.
+
+    What was read before a stop and what after differs with the place between two writes; at its start all of it is
+    read after the stop, before a write all of it before.
+    """
+    begins = [i for i, _ in enumerate(writes) if i == 0 or writes[i - 1]]  # what is read after a write
+    ends = [writes.index(True, i) for i in begins]
+    return sorted({1 + i for begin, end in zip(begins, ends, strict=True) for i in (begin, (begin + end) // 2, end)})
+
+
+def test_where_a_job_is_stopped() -> None:
+    assert stops([False, False, False, False, True, True, False, True]) == [1, 3, 5, 6, 7, 8]
+
+
 @pytest.mark.takes(15)
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("kind", ["publish", "roll back"])
-def test_stopped_before_any_statement_past_the_lock(http_server: HttpServer, job: Job, kind: str, part: int) -> None:
+def test_stopped_past_the_lock_at_each_write_and_among_the_reads(http_server: HttpServer, job: Job, kind: str, part: int) -> None:
     with begun(http_server):
         job.begin(kind, "run-late")
-        n = job.answer()["n"]
-    assert n > 20, "the statements of taking the lock, of the moves and of giving the lock back"
+        writes = job.answer()["writes"]
+    assert len(writes) > 20, "the statements of taking the lock, of the moves and of giving the lock back"
+    assert writes[-1], "the lock is given back"
     outcomes = []
-    for stop in range(n - part, 0, -PARTS):
+    for stop in stops(writes)[::-1][part::PARTS]:
         with begun(http_server) as warehouse:
             job.begin(kind, "run-late", stop)
             assert job.stopped(), stop

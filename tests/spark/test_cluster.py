@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.processes import ROOT, Home
-from support.spark_session import Cluster
+from support.spark_session import BRIEF, Cluster
 
 from pipeline.data.sources.files import read_file
 from pipeline.models.factor_model import FactorModel
@@ -23,7 +23,7 @@ from pipeline.training.train import train
 pytest_plugins = ["support.homes", "support.spark_session"]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("spark"), pytest.mark.takes(60)]
 
-ITERATIONS = 12
+ITERATIONS = 8
 
 
 def until(what: Any, process: Any, seconds: float = 300) -> None:
@@ -36,16 +36,16 @@ def until(what: Any, process: Any, seconds: float = 300) -> None:
 
 def test_a_killed_worker_and_a_killed_driver(cluster: Cluster, home: Home, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    users, items = rng.integers(0, 1000, 60_000), rng.integers(0, 500, 60_000)
+    users, items = rng.integers(0, 1000, 20_000), rng.integers(0, 500, 20_000)
     table = pa.table({"user_id": users, "item_id": items, "rating": np.where(users % 5 == items % 5, 5.0, 1.0)})
     pq.write_table(table, tmp_path / "ratings.parquet")
     shared = tmp_path / "shared"
     command = (
         "rankline", "train", "--source", "file", "--input", str(tmp_path / "ratings.parquet"), "--engine", "spark",
         "--spark-master", cluster.url, "--spark-folder", str(shared), "--holdout", "0", "--tol", "0",
-        "--n-components", "64", "--max-iter", str(ITERATIONS),
+        "--n-components", "16", "--max-iter", str(ITERATIONS),
     )  # fmt: skip
-    env = {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1"}
+    env = {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "JDK_JAVA_OPTIONS": BRIEF}
 
     def kept() -> list[int]:
         return [path.stat().st_mtime_ns for path in (shared / "fits").glob("*[0-9a-f].npz")]
@@ -71,7 +71,7 @@ def test_a_killed_worker_and_a_killed_driver(cluster: Cluster, home: Home, tmp_p
     assert killed.info.status == "KILLED" or killed.info.status == "FAILED"
     local = train(
         read_file(tmp_path / "ratings.parquet").interactions,
-        TrainOptions(n_components=64, max_iter=ITERATIONS, tol=0, holdout=0),
+        TrainOptions(n_components=16, max_iter=ITERATIONS, tol=0, holdout=0),
     )
     (folder,) = home.folder.rglob(f"{finished.info.run_id}/artifacts")
     model = FactorModel.load(folder)

@@ -21,6 +21,9 @@ import pytest
 from pipeline.spark.session import JAVA, java_version, spark_session
 from support.processes import ROOT, free_port
 
+# A Java that lives for a test compiles little, and collects with one thread.
+BRIEF = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+
 
 def _skip_without_spark() -> None:
     if find_spec("pyspark") is None:
@@ -34,9 +37,13 @@ def spark() -> Iterator[Any]:
     """The session, on two cores of this machine; what asks for a session meanwhile gets this one."""
     _skip_without_spark()
     before = signal.getsignal(signal.SIGINT)  # Spark sets its own
-    with spark_session("local[2,4]", "tests") as session:
-        signal.signal(signal.SIGINT, before)
-        yield session
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_SUBMIT_ARGS", "--conf spark.python.daemon.module=support.spark_daemon pyspark-shell")
+        patch.setenv("JDK_JAVA_OPTIONS", BRIEF)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        with spark_session("local[2,2]", "tests") as session:
+            signal.signal(signal.SIGINT, before)
+            yield session
 
 
 class Cluster:
@@ -59,10 +66,11 @@ class Cluster:
 
     def _start(self, kind: str, *arguments: str) -> None:
         name = f"org.apache.spark.deploy.{kind.lower()}.{kind}"
-        flags = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", str(self._jars)]
+        flags = ["-Xmx256m", *BRIEF.split(), "-cp", str(self._jars)]
         env = {**os.environ, "SPARK_HOME": str(self._jars.parents[1]), "SPARK_LOCAL_IP": "127.0.0.1"}
         # As bin/load-spark-env.sh sets it: a worker looks for the jars of its executors by it.
         env |= {"SPARK_SCALA_VERSION": "2.13", "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
+        env |= {"JDK_JAVA_OPTIONS": BRIEF}  # for the executors
         with (self._folder / f"{kind}-{len(self._processes)}.log").open("wb") as log:
             command = ["java", *flags, name, "--host", "127.0.0.1", *arguments]
             # A session each: whoever kills it takes along what it has started.

@@ -3,8 +3,8 @@
     python stopped.py DSN EXPIRY          # then a line of JSON for each job on its input
 
 ``{"job": "publish", "run": "run-a", "stop": 7}``: before the seventh statement of what it does under the lock, and of
-taking the lock; ``stop`` 0: never. It answers ``{"outcome": …, "n": statements}`` for each, and first, with its rows
-written and no lock taken yet, ``{"ready": true}``.
+taking the lock; ``stop`` 0: never. It answers ``{"outcome": …, "writes": [whether each statement changes something]}``
+for each, and first, with its rows written and no lock taken yet, ``{"ready": true}``.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ from pipeline.publishing.recommendations_table import Recommendations, Recommend
 from pipeline.warehouse import Warehouse, connect
 
 KEEP = 20
-count, stop_at, main = 0, 0, threading.get_ident()
+writes, stop_at, main = list[bool](), 0, threading.get_ident()
 
 
-def counted(function: Any) -> Any:
+def counted(function: Any, does_write: bool) -> Any:
     """The method, which may stop the process before it sends anything."""
 
     def call(*arguments: Any, **options: Any) -> Any:
-        global count
         if threading.get_ident() == main:  # signs of life come from another
-            count += 1
-            if count == stop_at:
+            writes.append(does_write)
+            if len(writes) == stop_at:
                 os.kill(os.getpid(), signal.SIGSTOP)
         return function(*arguments, **options)
 
@@ -76,16 +75,17 @@ def roll_back(warehouse: Warehouse, _run: str, expiry: float, begun: Any = lambd
 
 
 def serve(dsn: str, expiry: float) -> None:
-    global count, stop_at
+    global stop_at
     for name in ("command", "rows", "insert"):
-        setattr(Warehouse, name, counted(getattr(Warehouse, name)))
+        setattr(Warehouse, name, counted(getattr(Warehouse, name), name != "rows"))
     with connect(dsn) as warehouse:
         for line in sys.stdin:
             asked = json.loads(line)
 
             def begun(stop: int = asked["stop"]) -> None:
-                global count, stop_at
-                count, stop_at = 0, stop
+                global stop_at
+                writes.clear()
+                stop_at = stop
                 print(json.dumps({"ready": True}), flush=True)
 
             stop_at = 0
@@ -94,7 +94,7 @@ def serve(dsn: str, expiry: float) -> None:
                 outcome = job(warehouse, asked["run"], expiry, begun)
             except Exception as error:  # noqa: BLE001 (what it is is the answer)
                 outcome = f"{type(error).__name__}: {error}"
-            print(json.dumps({"outcome": outcome, "n": count}), flush=True)
+            print(json.dumps({"outcome": outcome, "writes": writes}), flush=True)
 
 
 if __name__ == "__main__":
