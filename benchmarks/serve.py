@@ -171,7 +171,6 @@ def bench_ours(chosen: argparse.Namespace, env: dict[str, str]) -> tuple[list[Ta
             lists = ours(pid, port, chosen.seconds, [spelled(n) for n in range(512)])
         targets = bench_requests(chosen, env, port)
     targets += [
-        *targets,
         Target("start to ready, kernels compiled before", "< 5 s", f"{seconds:.1f} s"),
         Target("memory of each process (PSS)", "< 200, < 140 a further worker", f"{sizes} MB"),
     ]
@@ -221,7 +220,7 @@ def bench_peers(chosen: argparse.Namespace, env: dict[str, str], scratch: Path, 
     version = recotem_version(chosen.recotem) if chosen.recotem else ""
     if version:
         seen = bench_recotem(chosen.recotem, scratch / "recotem", chosen.seconds)
-        found.append(Target(f"beside {version}", "more", ours.beside(seen)))
+        found.append(Target(f"beside {version}", "", ours.beside(seen)))
     else:
         why = "does not run" if chosen.recotem else "is not named (RECOTEM or --recotem: see docs/serving.md)"
         print(f"Recotem is left out: its command {why}")
