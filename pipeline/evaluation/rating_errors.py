@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.mapped import counts_of
 from pipeline.data.splits import Split
 from pipeline.evaluation.metric_names import holdout_name
 from pipeline.evaluation.metrics import BANDS, SEGMENTS, errors, observed_predictions, popularity_bands, user_segments
@@ -141,7 +142,7 @@ def _user_codes(split: Split) -> NDArray[np.int8]:
     train, test = split.train, split.test
     rows = train.user_ids.rows(test.user_ids.values, missing="negative")
     evaluated = (np.bincount(test.users, minlength=rows.size) > 0) & (rows >= 0)
-    count = np.bincount(train.users, minlength=len(train.user_ids))
+    count = counts_of(train.users, len(train.user_ids))
     codes = np.full(rows.size, -1, np.int8)
     codes[evaluated] = user_segments(count[rows[evaluated]])[0]
     return codes[test.users]
@@ -151,5 +152,5 @@ def _item_codes(split: Split) -> NDArray[np.int8]:
     """Popularity band of each test interaction's item; -1 for an item that is not in training."""
     train, test = split.train, split.test
     cols = train.item_ids.rows(test.item_ids.values, missing="negative")
-    bands = popularity_bands(np.bincount(train.items, minlength=len(train.item_ids)))
+    bands = popularity_bands(counts_of(train.items, len(train.item_ids)))
     return np.append(bands, np.int8(-1))[cols][test.items]
