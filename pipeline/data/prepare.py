@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.data import mapped
 from pipeline.data.interactions import Interactions
-from pipeline.data.mapped import AT_ONCE, counts_of, empty_beside, parts, release, translated
+from pipeline.data.mapped import counts_of, empty_beside, parts, release, translated
 from pipeline.errors import BadRowsError, InputError, TooLittleDataError, UsageError
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def _aggregated(
     out = empty_beside(scores, size)
     start = done = 0
     while start < scores.size:
-        stop = min(start + AT_ONCE, scores.size)
+        stop = min(start + mapped.AT_ONCE, scores.size)
         stop += int(np.argmax(last[stop - 1 :]))
         starts = np.append(0, np.flatnonzero(last[start : stop - 1]) + 1)
         some = scores[start:stop]

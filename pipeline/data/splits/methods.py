@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data import mapped
 from pipeline.data.id_map import IdMap
-from pipeline.data.mapped import AT_ONCE, counts_of, empty_beside, parts, release, translated
+from pipeline.data.mapped import counts_of, empty_beside, parts, release, translated
 from pipeline.data.prepare import PreparedInteractions
 from pipeline.data.splits.split import Split
 from pipeline.errors import SplitError, UsageError
@@ -203,7 +204,7 @@ def _lots(
     test = np.zeros(len(x), bool)
     start = 0
     while start < len(x):  # some users at a time, whose interactions lie together
-        last = np.searchsorted(end, start + AT_ONCE, side="right")
+        last = np.searchsorted(end, start + mapped.AT_ONCE, side="right")
         stop = max(int(end[last - 1]) if last else 0, int(end[x.users[start]]))
         users, lot = x.users[start:stop], rng.random(stop - start)
         order = _by_time(users, x.at[start:stop], lot) if by_time and x.at is not None else _by_lot(users, lot)
