@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.data.interactions import Interactions
-from pipeline.data.mapped import counts_of, is_mapped
+from pipeline.data.mapped import counts_of, is_mapped, release_all
 from pipeline.data.profile import n_duplicates
 from pipeline.data.sources.blocks_builder import stored
 from pipeline.data.sources.files import ReadFiles
@@ -138,13 +138,14 @@ def check_memory(
 
     Returns the input, whose interactions lie in files now if it fits only so.
     """
+    release_all()
     room = memory_limit(settings.memory_limit_mb)
     n_texts = len({*chosen.texts.genres, *chosen.texts.tags}) if wanted.spec.cold_items and chosen.texts else 0
     size_for = sizes_of(chosen.read.interactions, n_repeated, n_texts)
     size = size_for(wanted.spec.min_interactions or 0)
-    program = program_of(room, size.read)
-    plan = within(size, wanted.plan(size), program, None if room is None else room.most)
     already = is_mapped(chosen.read.interactions.users)
+    program = program_of(room, 0 if already else size.read)
+    plan = within(size, wanted.plan(size), program, None if room is None else room.most)
     if already or (plan.stored and not wanted.may_store):
         plan = replace(plan, stored=already, on_disk=plan.on_disk or (already and _has_halves(plan)))
     estimated = estimate(size, plan, program, busy())

@@ -118,7 +118,7 @@ def test_the_limit_decides_where_interactions_lie(monkeypatch, tmp_path: Path):
     assert check(counted) is None
     limit[0] = there
     assert check(counted) == tmp_path
-    assert said.lines == [preflight._IN_FILES]
+    assert said.lines.count(preflight._IN_FILES) == 1
     # A search reads into memory: several fits at once hold copies of it.
     with pytest.raises(DoesNotFitError, match="fewer rows"):
         check_reading(Settings(), dataclasses.replace(wanted, search=TuneOptions()))(counted)
@@ -126,16 +126,20 @@ def test_the_limit_decides_where_interactions_lie(monkeypatch, tmp_path: Path):
     # Where the count was not known before, what was read moves to the disk; the rest is refused in a line.
     x = interactions()
     run = SimpleNamespace(metrics_later=lambda _: None)
-    read = SimpleNamespace(interactions=x)
-    monkeypatch.setattr(dataclasses, "replace", dataclasses.replace)
     chosen = LoadedInput(blocks_builder.ReadResult(x, len(x), 0, []), "file", "x.csv")
     small = TrainingRequest(TrainOptions(n_components=2, holdout=0.0))
-    size = sizes_of(read.interactions, 0)(0)
+    size = sizes_of(x, 0)(0)
     plan = small.plan(size)
     program = program_of(MemoryLimit(0, 0, ""), size.read)
     peaks = [estimate(size, dataclasses.replace(plan, on_disk=d, stored=s), program).peak for d, s in ((0, 0), (1, 0))]
     limit[0] = min(peaks)
     assert not mapped.is_mapped(check_memory(run, chosen, 0, small, Settings(), said).read.interactions.users)
+    with monkeypatch.context() as patch:
+        patch.setattr(preflight, "within", lambda size, plan, *_: dataclasses.replace(plan, stored=True))
+        limit[0] = 1 << 40
+        moved = check_memory(run, chosen, 0, small, Settings(), said)
+    assert mapped.is_mapped(moved.read.interactions.users)
+    assert said.lines.count(preflight._IN_FILES) == 2
     limit[0] = 1
     with pytest.raises(DoesNotFitError, match="NMF needs some"):
         check_memory(run, chosen, 0, small, Settings(), said)

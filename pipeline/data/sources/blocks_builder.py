@@ -50,6 +50,8 @@ class BlocksBuilder(InteractionsBuilder):
     The result is a folder of blocks (`write`), or interactions in mapped temporary files (`finish`).
     """
 
+    gather_rows, gather_bytes = 1 << 18, 1 << 25  # encoding takes some 150 bytes a row
+
     def __init__(self, columns: Columns, on_bad_rows: OnBadRows, where: str, scratch: Path) -> None:
         self.scratch = scratch
         super().__init__(columns, on_bad_rows, where)
