@@ -54,10 +54,12 @@ class BlocksBuilder(InteractionsBuilder):
 
     def __init__(self, columns: Columns, on_bad_rows: OnBadRows, where: str, scratch: Path) -> None:
         self.scratch = scratch
+        self._waiting: list[ArraysOnDisk] = []
         super().__init__(columns, on_bad_rows, where)
 
     def _new_chunks(self) -> ArraysOnDisk:
-        return ArraysOnDisk(self.scratch)
+        self._waiting.append(ArraysOnDisk(self.scratch))
+        return self._waiting[-1]
 
     def finish(self) -> ReadResult:
         """The interactions by user, item, time and score, in mapped files. Raises as `InteractionsBuilder.finish`."""
@@ -106,6 +108,8 @@ class BlocksBuilder(InteractionsBuilder):
         with CellSorter(_cuts(counts), self.scratch, times=self._times is not None) as sorter:
             for codes, others, scores, at in zip(users(), items(), self._scores, self._moments(), strict=False):
                 sorter.add(codes, others, scores, at)
+            for chunks in self._waiting:  # the disk has their room again
+                chunks.close()
             yield sorter, user_ids, item_ids, int(counts.sum())
 
     def _moments(self) -> Iterator[NDArray[np.int64] | None]:
