@@ -1,4 +1,4 @@
-"""The steps of `pipeline.training.auto.choose`: first points, halving, and an ensemble of the best."""
+"""The steps of `pipeline.training.auto.choose`: defaults, first points, halving, and an ensemble of the best."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,16 @@ from pipeline.training.candidate_search import CandidateSearch, ranked
 from pipeline.training.candidates import Candidate, Candidates, ensemble_of
 from pipeline.training.choice import CandidateScore
 from pipeline.training.search import Measured, Parts, Task, run_trials, study_name
+from pipeline.training.stretches import earlier_stretches
 from pipeline.training.study import Trial, open_study
 
 __all__ = ["ALWAYS", "Chooser", "TimeIsUp", "sampled"]
 
-ALWAYS = ("popular", "recent")  # candidates that are also tried on all users, whatever they reached on a sample
+ALWAYS = ("popular", "recent")  # candidates that go on, whatever they reached on a sample
 _MORE = 8  # further trials of a candidate in each round
 _MEMBERS = 4  # the best single models that an ensemble is made of; recently popular comes on top
+_COMBINED, _MOST_COMBINED = 1 / 4, 1 / 2  # of the budget, for an ensemble: at least, and at most
+_FITS = 2.5  # of each member in an ensemble: on a part, and on everything; the rest is the selection
 
 
 class TimeIsUp(Exception):  # noqa: N818 - no error
@@ -45,6 +49,7 @@ class Chooser:
     ) -> None:
         self.parts, self.base, self.search, self.path = parts, base, search, path
         self.on_trial, self.progress = on_trial, progress
+        self.earlier = earlier_stretches(parts.inner, base)
         self.trials: list[Trial] = []
         self.n_before = 0
 
@@ -53,7 +58,9 @@ class Chooser:
     ) -> list[CandidateSearch]:
         """Open a study for each candidate, with the trials that earlier runs left."""
         inner = self.parts.inner if share == 1 else sampled(self.parts.inner, share, self.base.random_state)
-        more = {} if share == 1 else {"share": share}
+        more: dict[str, Any] = {} if share == 1 else {"share": share}
+        if self.earlier:
+            more["earlier"] = [split.digest for split in self.earlier]
         weights = user_weights(inner, self.parts.outer)
         entries = []
         for candidate in candidates:
@@ -69,7 +76,7 @@ class Chooser:
             )
             # There is always a result: most popular is measured whatever the time.
             at_least_one = candidate.algorithm.name == registry.POPULAR
-            task = Task(inner, candidate.options, self.search.metric, deadline, at_least_one, weights)
+            task = Task(inner, candidate.options, self.search.metric, deadline, at_least_one, weights, self.earlier)
             entries.append(CandidateSearch(candidate, study, task, share))
         earlier = sorted(
             (self._named(entry, trial) for entry in entries for trial in entry.study.trials()),
@@ -80,8 +87,8 @@ class Chooser:
         self.n_before += len(earlier)
         return entries
 
-    def first_steps(self, entries: list[CandidateSearch], seconds: Callable[[Candidate], Sequence[float]]) -> None:
-        """Try every candidate at its defaults, and then at its other first points.
+    def first_steps(self, entries: Sequence[CandidateSearch], seconds: Callable[[Candidate], Sequence[float]]) -> None:
+        """Try every candidate at its defaults, and then at other first points: as many as there are `seconds`.
 
         Candidates share the time alike, by the estimates: the next point is that of the candidate that has used the
         least, so a search that is ended early has not spent its time on the slowest model.
@@ -95,7 +102,18 @@ class Chooser:
         for _, _, place, n_trials in sorted(order):
             self._until(entries[place], n_trials)
 
-    def halve(self, entries: list[CandidateSearch]) -> None:
+    def keep_for_ensemble(self, entries: Sequence[CandidateSearch], end: float, budget: float) -> None:
+        """Let the trials of the entries end early enough before `end` for an ensemble, as slow as fits were here.
+
+        Estimates do not know what else the machine does; the trials so far do.
+        """
+        members = [entry for entry in ranked(entries) if entry.name != registry.POPULAR][:_MEMBERS]
+        needed = _FITS * sum(entry.complete[0].seconds for entry in members)
+        kept = min(max(needed, _COMBINED * budget), _MOST_COMBINED * budget)
+        for entry in entries:
+            entry.task = replace(entry.task, deadline=end - kept)
+
+    def halve(self, entries: Sequence[CandidateSearch]) -> None:
         """Give the better half of the candidates more trials, until one is left, and that one all trials."""
         field = ranked(entries)
         while len(field) > 1:
@@ -147,7 +165,7 @@ class Chooser:
         return next(
             trial
             for trial in self.trials
-            if (trial.state, trial.share, dict(trial.options)) == ("complete", score.share, options)
+            if (trial.state, trial.share, dict(trial.options)) == ("complete", 1.0, options)
         )
 
     def _named(self, entry: CandidateSearch, trial: Trial) -> Trial:
