@@ -25,10 +25,11 @@ from pipeline.training.study import Trial, open_study
 __all__ = ["ALWAYS", "Chooser", "TimeIsUp", "sampled"]
 
 ALWAYS = ("popular", "recent")  # candidates that go on, whatever they reached on a sample
+_MEANING = frozenset({"half_life_days", "transform"})
 _MORE = 8  # further trials of a candidate in each round
 _MEMBERS = 4  # the best single models that an ensemble is made of; recently popular comes on top
 _COMBINED, _MOST_COMBINED = 1 / 4, 1 / 2  # of the budget, for an ensemble: at least, and at most
-_FITS = 2.5  # of each member in an ensemble: on a part, and on everything; the rest is the selection
+_FITS = 3  # of each member in an ensemble: on a part, and on everything; the rest is the selection
 
 
 class TimeIsUp(Exception):  # noqa: N818 - no error
@@ -94,22 +95,25 @@ class Chooser:
         least, so a search that is ended early has not spent its time on the slowest model.
         """
         order = [
-            (n_trials > 1, float(used), place, n_trials)
+            (n_trials > 1, float(used if n_trials == 1 else used - last), place, n_trials)
             for place, entry in enumerate(entries)
-            for n_trials, used in enumerate(np.cumsum(seconds(entry.candidate)), start=1)
+            for n_trials, (used, last) in enumerate(_used(seconds(entry.candidate)), start=1)
             if n_trials <= self.search.trials
         ]
         for _, _, place, n_trials in sorted(order):
+            if n_trials == 2:
+                _take_over(entries[place], entries)
             self._until(entries[place], n_trials)
 
     def keep_for_ensemble(self, entries: Sequence[CandidateSearch], end: float, budget: float) -> None:
         """Let the trials of the entries end early enough before `end` for an ensemble, as slow as fits were here.
 
-        Estimates do not know what else the machine does; the trials so far do.
+        Estimates do not know what else the machine does; the trials so far do. Where it would need too much, the
+        trials have all the time.
         """
         members = [entry for entry in ranked(entries) if entry.name != registry.POPULAR][:_MEMBERS]
         needed = _FITS * sum(entry.complete[0].seconds for entry in members)
-        kept = min(max(needed, _COMBINED * budget), _MOST_COMBINED * budget)
+        kept = max(needed, _COMBINED * budget) if needed <= _MOST_COMBINED * budget else 0.0
         for entry in entries:
             entry.task = replace(entry.task, deadline=end - kept)
 
@@ -170,6 +174,29 @@ class Chooser:
 
     def _named(self, entry: CandidateSearch, trial: Trial) -> Trial:
         return replace(trial, options={"algorithm": entry.name, **trial.options}, share=entry.share)
+
+
+def _used(seconds: Sequence[float]) -> list[tuple[float, float]]:
+    """After each trial the seconds so far, and its own."""
+    return list(zip(np.cumsum(seconds).tolist(), seconds, strict=True))
+
+
+def _take_over(entry: CandidateSearch, entries: Sequence[CandidateSearch]) -> None:
+    """Let its second trial have what another model of tastes found best of the options that say what the scores mean.
+
+    These are much the same for all models of tastes, and a slow one can't try many.
+    """
+    if entry.candidate.algorithm.kind == "popularity":
+        return
+    able = {dimension.name: dimension for dimension in entry.candidate.space if dimension.name in _MEANING}
+    for other in ranked(entries):
+        if other is entry or other.candidate.algorithm.kind == "popularity":
+            continue
+        best = other.complete[0].options
+        taken = {name: dimension.encode(best[name]) for name, dimension in able.items() if name in best}
+        if taken and entry.trials:
+            entry.study.give([{**entry.point(entry.trials[0]), **taken}])
+            return
 
 
 def sampled(split: Split, share: float, seed: int) -> Split:

@@ -141,13 +141,19 @@ class Study:
         return {} if best is None else dict(best.params)
 
     def give(self, points: Sequence[Mapping[str, Any]]) -> None:
-        """Whole points, encoded, to try before the sampler's, after those that the study was opened with."""
-        self._given = [dict(point) for point in points]
+        """Whole points, encoded, to try after the first trial and before any other."""
+        self._given += [dict(point) for point in points]
 
     def ask(self) -> TrialRequest:
         """Start the next trial, at a point that no trial was at. Raises AllTried where there is none left."""
         ended = self.trials()
         number, tried = len(ended), {_point(trial.options) for trial in ended}
+        for point in self._given if ended else ():
+            if _point({name: self._space[name].decode(raw) for name, raw in point.items()}) not in tried:
+                self._enqueue(point)
+                asked = self._asked(number, 0)
+                asked._trial.set_user_attr(_STEP, 0)  # it is none of the steps
+                return asked
         for step in range(self._next_step(), len(self._first)):
             self._enqueue({**self._first[0], **self._best_raw(), **self._first[step]})
             asked = self._asked(number, 0)
@@ -155,10 +161,6 @@ class Study:
             if _point(asked.options) not in tried:
                 return asked
             self._skip(asked)
-        for point in self._given:
-            if _point({name: self._space[name].decode(raw) for name, raw in point.items()}) not in tried:
-                self._enqueue(point)
-                return self._asked(number, 0)
         for draw in range(_DRAWS):
             asked = self._asked(number, draw)
             if _point(asked.options) not in tried:

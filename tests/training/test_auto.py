@@ -298,11 +298,11 @@ def test_an_ensemble_has_the_time_that_the_fits_so_far_say_it_needs(x, monkeypat
     deadlines = []
     monkeypatch.setattr(Chooser, "halve", lambda self, field: deadlines.extend(e.task.deadline for e in field))
     monkeypatch.setattr(auto.time, "monotonic", lambda: 0.0)
-    for seconds, kept in ((1e6, 0.25e6), (1e-3, 0.5e-3)):
+    for seconds, kept in ((1e6, 0.25e6), (1e-3, 0)):
         room = replace(PLENTY, seconds=seconds)
         parts = parts_of(x, BASE)
         choose(parts, BASE, replace(candidates_of(x), room=room), SEARCH)
-        assert set(deadlines) == {pytest.approx(seconds - kept)}
+        assert deadlines == pytest.approx([seconds - kept] * len(deadlines))
         deadlines.clear()
 
 
@@ -354,9 +354,8 @@ def test_a_model_that_approximates_another_is_tried_where_that_one_is_slow() -> 
     small = replace(LARGE, n_cells=50_000, n_rows=50_000, n_users=600, n_items=5000)
     quick = candidates_for(BASE, small, Room(seconds=600))
     assert quick.left_out["elsa"] == "EASE, which it approximates, is fitted in a short time"
-    slow = candidates_for(BASE, LARGE, Room(seconds=6000))
-    assert {"elsa", "ease"} <= {one.algorithm.name for one in slow.able} | {"ease"}
-    assert "elsa" not in slow.left_out
+    slow = candidates_for(BASE, LARGE, Room(seconds=4000))
+    assert {"elsa", "ease"} <= {one.algorithm.name for one in slow.able}
 
 
 def factors_of(candidates: Candidates, name: str = "nmf") -> IntegerRange:
