@@ -94,7 +94,8 @@ def _train(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput) -> N
 def _fit(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput, plan: NightPlan) -> None:
     request = night.request
     n_repeated = n_duplicates(chosen.read.interactions)
-    check_memory(job.run, chosen, n_repeated, TrainingRequest(request.train), request.settings, request.reporter)
+    wanted = TrainingRequest(request.train)
+    chosen = check_memory(job.run, chosen, n_repeated, wanted, request.settings, request.reporter)
     trained = train_on(job, chosen, request.train)
     step.ends(
         "done",
