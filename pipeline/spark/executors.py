@@ -178,9 +178,13 @@ def check_executors(session: Any, folder: Path, wait: float = WAIT) -> tuple[int
         token.unlink(missing_ok=True)
     for found in looks:
         _refuse(found, place)
-    cpus = sorted({found.cpu for found in looks})
+    return _count(context), _notes(looks)
+
+
+def _notes(looks: Sequence[_Look]) -> tuple[str, ...]:
+    cpus = sorted({look.cpu for look in looks})
     many = "executors have CPUs of several types, so that last bits depend on who computes what: " + ", ".join(cpus)
-    return _count(context), (many,) if len(cpus) > 1 else ()
+    return (many,) if len(cpus) > 1 else ()
 
 
 def _wait_for_one(context: Any, seconds: float) -> None:

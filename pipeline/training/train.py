@@ -122,8 +122,7 @@ def train(
     report = report | Report(messages=fitted.messages)
     with stages("measure"):
         progress("measure", 0, None)
-        report = report | fit_report(algorithm, matrix, fitted)
-    report = report | Report(messages=_ending(fitted, spec))
+        report = report | fit_report(algorithm, matrix, fitted) | Report(messages=_ending(fitted, spec))
 
     report = replace(report, metrics=current_names(report.metrics))  # the headline first
     facts = _facts(algorithm, fitted, matrix)

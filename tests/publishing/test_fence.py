@@ -153,7 +153,9 @@ def test_where_a_job_is_stopped() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("kind", ["publish", "roll back"])
-def test_stopped_past_the_lock_at_each_write_and_among_the_reads(http_server: HttpServer, job: Job, kind: str, part: int) -> None:
+def test_stopped_past_the_lock_at_each_write_and_among_the_reads(
+    http_server: HttpServer, job: Job, kind: str, part: int
+) -> None:
     with begun(http_server):
         job.begin(kind, "run-late")
         writes = job.answer()["writes"]
