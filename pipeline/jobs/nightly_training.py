@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pipeline.data.profile import n_duplicates
 from pipeline.errors import RanklineError, UsageError
+from pipeline.jobs.champion_options import champion_options
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.logged_run import TrainingJob
 from pipeline.jobs.nightly_fold_in import fold_in_night
-from pipeline.jobs.nightly_plan import NIGHT, NightPlan, planned
+from pipeline.jobs.nightly_plan import NightPlan, planned
 from pipeline.jobs.nightly_steps import Night, Step
 from pipeline.jobs.preflight import TrainingRequest, check_memory
 from pipeline.jobs.train import reading, train_on
+from pipeline.options import TrainOptions
 from pipeline.tracking import champion as champions
+from pipeline.tracking.lookup import NIGHT
 from pipeline.tracking.version_deletion import FOLDED_FROM
+from pipeline.training.other_options import same_model
 
 __all__ = ["read_and_train"]
 
@@ -94,8 +98,9 @@ def _train(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput) -> N
 def _fit(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput, plan: NightPlan) -> None:
     request = night.request
     n_repeated = n_duplicates(chosen.read.interactions)
+    beside = _champion_options(night, job, chosen, n_repeated)
     check_memory(job.run, chosen, n_repeated, TrainingRequest(request.train), request.settings, request.reporter)
-    trained = train_on(job, chosen, request.train)
+    trained = train_on(job, chosen, request.train, beside)
     step.ends(
         "done",
         f"trained {trained.run_name}: {plan.why}",
@@ -104,3 +109,17 @@ def _fit(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput, plan: 
         run_id=trained.run_id,
         better_than_popular=trained.better_than_popular or "not measured",
     )
+
+
+def _champion_options(night: Night, job: TrainingJob, chosen: LoadedInput, n_repeated: int) -> TrainOptions | None:
+    """The champion's options where they make another model than tonight's, and there is the memory to fit it, too."""
+    request = night.request
+    options = champion_options(night.model)
+    if options is None or same_model(options, request.train):
+        return None
+    try:
+        check_memory(job.run, chosen, n_repeated, TrainingRequest(options), request.settings, request.reporter)
+    except RanklineError as error:
+        request.reporter.say(f"the champion's options are not measured on tonight's holdout: {error}")
+        return None
+    return options
