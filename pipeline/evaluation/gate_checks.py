@@ -28,11 +28,13 @@ class ChampionOptions:
     ----------
     same : they are the candidate's: on the same data the two are one model
     measured : the candidate's evaluation has their metrics, of a fit to its own training side
+    before : it has those of a fit to what the champion knew of that side, too
     days_newer : by how many days the candidate's data is newer than the champion's training; None where unknown
     """
 
     same: bool = False
     measured: bool = False
+    before: bool = False
     days_newer: float | None = None
 
     @property

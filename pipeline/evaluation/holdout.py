@@ -34,7 +34,7 @@ __all__ = [
     "ACCURACY",
     "BASELINE_SECONDS",
     "HoldoutEvaluation",
-    "OtherOptions",
+    "MeasuredChampion",
     "accuracy_of",
     "baselines",
     "evaluate_holdout",
@@ -53,17 +53,23 @@ ACCURACY = ("ndcg", "recall", "hit_rate", "map", "mrr", "precision")
 _LOGGED = (*ACCURACY, "coverage", "novelty", "popularity_lift")
 
 
-class OtherOptions(NamedTuple):
-    """Options of another training, fitted to the same training side and measured on the same users.
+class MeasuredChampion(NamedTuple):
+    """The champion's options, fitted anew and measured on the held-out side of another training.
 
     Attributes
     ----------
+    run_id : the champion's run
     options : JSON-able, by field of `TrainOptions`
-    per_user : accuracy metric → (n,) float64, the users in the order of the model's own evaluation
+    per_user : of a fit to the whole training side: accuracy metric → (n,) float64, the users in the order of the
+        model's own evaluation; {} where the model has the same options
+    before : of a fit to what the champion knew of the training side, NaN for users whom it did not know; {} where it
+        knew all of it, or was not measured
     """
 
+    run_id: str
     options: Mapping[str, Any]
     per_user: Mapping[str, NDArray[np.float64]]
+    before: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +99,7 @@ class HoldoutEvaluation:
     averages: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[str, ...] = field(default=())
     model: str = registry.DEFAULT.key
-    champion: OtherOptions | None = None
+    champion: MeasuredChampion | None = None
 
     @property
     def own(self) -> Evaluation:

@@ -10,6 +10,7 @@ per_user.parquet, one row per evaluated user, by user id:
     ndcg_at_10, recall_at_10, …    double, the model's metrics of this user; NaN where there is no value
     popular_ndcg_at_10, …          double, a baseline's: ndcg, recall, hit_rate; so recent_…, item_knn_…
     champion_ndcg_at_10, …         double, of the champion's options on the same sides, where a nightly job fitted them
+    champion_before_ndcg_at_10, …  double, of these fitted to what the champion knew of the training side
     items                          list of int64 or string: the model's ten items, best first
 """
 
@@ -42,7 +43,7 @@ PER_USER, SUMMARY = f"{FOLDER}/per_user.parquet", f"{FOLDER}/summary.json"
 # A summary has a few kilobytes, and a table of users some fifty columns.
 _LARGEST_SUMMARY, _MOST_COLUMNS = 4 << 20, 1000
 _KEYS = ("user_id", "n_train", "n_relevant", "segment", "items")
-POPULAR, CHAMPION = "popular_", "champion_"
+POPULAR, CHAMPION, BEFORE = "popular_", "champion_", "champion_before_"
 _OF_BASELINES = ("ndcg_at_10", "recall_at_10", "hit_rate_at_10", "precision_at_10", "map_at_10", "mrr_at_10")
 
 
@@ -59,7 +60,8 @@ class StoredEvaluation:
     columns : metric → (n,) float64, NaN where a user has no such value; a baseline's begin with its name
     items : (total,) ids of all lists, one user after the other, best first
     ends : (n,) where each user's list ends in `items`
-    champion_options : options of the champion that were measured beside it, by field of `TrainOptions`; {} for none
+    champion_run, champion_options : of the champion that was measured beside it: its run, and its options by field of
+        `TrainOptions`; "" and {} for none
     """
 
     label: str
@@ -73,6 +75,7 @@ class StoredEvaluation:
     columns: Mapping[str, NDArray[np.float64]]
     items: NDArray[Any]
     ends: NDArray[np.int64]
+    champion_run: str = ""
     champion_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -92,6 +95,10 @@ class StoredEvaluation:
         """The values of the champion's options for the same users, (n,)."""
         return self.metric(CHAMPION + name)
 
+    def of_champion_before(self, name: str) -> NDArray[np.float64]:
+        """The same of a fit to what the champion knew, (n,); NaN for users whom it did not know."""
+        return self.metric(BEFORE + name)
+
 
 def read_evaluation(folder: Path, label: str) -> StoredEvaluation:
     """Read the two files of a run's `evaluation` from their folder.
@@ -106,7 +113,8 @@ def read_evaluation(folder: Path, label: str) -> StoredEvaluation:
         split = summary["split"]
         name, params = str(split["name"]), dict(split["params"])
         split_digest, data_digest = str(split["digest"]), str(summary["data_digest"])
-        champion_options = dict(summary.get("champion_options") or {})
+        champion = dict(summary.get("champion") or {})
+        champion_run, champion_options = str(champion.get("run_id", "")), dict(champion.get("options") or {})
         table = bounded_table(folder, Path(PER_USER).name, _MOST_COLUMNS)
         table.validate(full=True)  # a code past its dictionary would be read past its end
     except (ArtifactError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
@@ -132,7 +140,7 @@ def read_evaluation(folder: Path, label: str) -> StoredEvaluation:
         raise EvaluationError(f"{PER_USER} of {label} has a user twice; train again")
     return StoredEvaluation(
         label, name, params, split_digest, data_digest, user_ids, n_train, segment, columns, items, ends,
-        champion_options,
+        champion_run, champion_options,
     )  # fmt: skip
 
 
@@ -171,7 +179,8 @@ def _per_user(evaluated: HoldoutEvaluation) -> pa.Table:
     for name, evaluation in evaluated.baselines.items():
         columns |= {f"{name}_{metric}": evaluation.per_user[metric] for metric in _OF_BASELINES}
     if evaluated.champion is not None:
-        columns |= {CHAMPION + metric: evaluated.champion.per_user[metric] for metric in _OF_BASELINES}
+        for prefix, values in ((CHAMPION, evaluated.champion.per_user), (BEFORE, evaluated.champion.before)):
+            columns |= {prefix + metric: values[metric] for metric in _OF_BASELINES if values}
     return pa.table({**columns, "items": _items(evaluated)})
 
 
@@ -189,12 +198,12 @@ def _items(evaluated: HoldoutEvaluation) -> pa.ListArray:
 
 
 def _summary(evaluated: HoldoutEvaluation, data_digest: str) -> dict[str, Any]:
-    split, lift = evaluated.split, evaluated.lift
+    split, lift, champion = evaluated.split, evaluated.lift, evaluated.champion
     return {
         "split": {"name": split.name, "params": dict(split.params), "digest": split.digest},
         "data_digest": data_digest,
         "model": evaluated.model,
-        "champion_options": dict(evaluated.champion.options) if evaluated.champion is not None else None,
+        "champion": None if champion is None else {"run_id": champion.run_id, "options": dict(champion.options)},
         "candidates": {name: dict(evaluation.metrics) for name, evaluation in evaluated.evaluations.items()},
         "intervals": {name: {"ndcg_at_10": _numbers(interval)} for name, interval in evaluated.intervals.items()},
         "lift_over_popular": _numbers(lift.lift) if lift is not None and lift.lift is not None else None,

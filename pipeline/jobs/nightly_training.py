@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.data.profile import n_duplicates
 from pipeline.errors import RanklineError, UsageError
-from pipeline.jobs.champion_options import champion_options
+from pipeline.jobs.champion_options import options_of
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.logged_run import TrainingJob
 from pipeline.jobs.nightly_fold_in import fold_in_night
@@ -12,9 +12,9 @@ from pipeline.jobs.nightly_plan import NightPlan, planned
 from pipeline.jobs.nightly_steps import Night, Step
 from pipeline.jobs.preflight import TrainingRequest, check_memory
 from pipeline.jobs.train import reading, train_on
-from pipeline.options import TrainOptions
 from pipeline.tracking import champion as champions
 from pipeline.tracking.lookup import NIGHT
+from pipeline.tracking.registry import ModelVersion
 from pipeline.tracking.version_deletion import FOLDED_FROM
 from pipeline.training.other_options import same_model
 
@@ -98,7 +98,7 @@ def _train(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput) -> N
 def _fit(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput, plan: NightPlan) -> None:
     request = night.request
     n_repeated = n_duplicates(chosen.read.interactions)
-    beside = _champion_options(night, job, chosen, n_repeated)
+    beside = _champion_to_measure(night, job, chosen, n_repeated)
     check_memory(job.run, chosen, n_repeated, TrainingRequest(request.train), request.settings, request.reporter)
     trained = train_on(job, chosen, request.train, beside)
     step.ends(
@@ -111,15 +111,18 @@ def _fit(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput, plan: 
     )
 
 
-def _champion_options(night: Night, job: TrainingJob, chosen: LoadedInput, n_repeated: int) -> TrainOptions | None:
-    """The champion's options where they make another model than tonight's, and there is the memory to fit it, too."""
+def _champion_to_measure(night: Night, job: TrainingJob, chosen: LoadedInput, n_repeated: int) -> ModelVersion | None:
+    """The champion, where its options can be read, and there is the memory to fit them, too."""
     request = night.request
-    options = champion_options(night.model)
-    if options is None or same_model(options, request.train):
+    champion = champions.champion(night.model)
+    options = None if champion is None else options_of(champion)
+    if options is None:
         return None
+    if same_model(options, request.train):
+        return champion
     try:
         check_memory(job.run, chosen, n_repeated, TrainingRequest(options), request.settings, request.reporter)
     except RanklineError as error:
         request.reporter.say(f"the champion's options are not measured on tonight's holdout: {error}")
         return None
-    return options
+    return champion

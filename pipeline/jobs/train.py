@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import RanklineError
 from pipeline.evaluation.holdout import HoldoutEvaluation
 from pipeline.evaluation.storage import write_evaluation
+from pipeline.jobs.champion_options import with_champion
 from pipeline.jobs.choose import choose_model, fill_choice
 from pipeline.jobs.executors import Executors
 from pipeline.jobs.inputs import LoadedInput
@@ -44,8 +44,8 @@ from pipeline.tracking import run as tracking
 from pipeline.tracking import stale_runs
 from pipeline.tracking.outbox import pending_in
 from pipeline.tracking.outbox_writer import PendingRunWriter
+from pipeline.tracking.registry import ModelVersion
 from pipeline.training.choice import Choice
-from pipeline.training.other_options import measure_options, same_model
 from pipeline.training.search import check_holdout
 from pipeline.training.study import check_optuna
 from pipeline.training.train import Trained, checked_algorithm, train
@@ -132,11 +132,11 @@ def reading(
 
 
 def train_on(
-    job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, beside: TrainOptions | None = None
+    job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, beside: ModelVersion | None = None
 ) -> TrainResult:
     """Train on what was read, with ``auto`` the model that ranks best; log everything, and register the model.
 
-    beside : the champion's options, which are measured on the same holdout, too, where they make another model
+    beside : the champion, which is measured on the same holdout, too
     """
     if not spec.is_auto:
         return train_in(job, chosen, spec, beside=beside)
@@ -187,7 +187,7 @@ def train_in(
     chosen: LoadedInput,
     spec: TrainOptions,
     choice: Choice | None = None,
-    beside: TrainOptions | None = None,
+    beside: ModelVersion | None = None,
 ) -> TrainResult:
     """Train on the data, log everything to the job's run, and register the model. `beside` is as of `train_on`."""
     run = job.run
@@ -199,7 +199,7 @@ def train_in(
     for message in trained.report.messages:
         job.reporter.say(message)
     if beside is not None:
-        trained = _measured_beside(job, trained, beside, texts)
+        trained = with_champion(job, trained, beside, texts)
     logged = log_run(
         job,
         run_name(trained, job.read_spec, chosen),
@@ -218,21 +218,6 @@ def train_in(
         trained.algorithm,
         choice,
     )
-
-
-def _measured_beside(job: TrainingJob, trained: Trained, options: TrainOptions, texts: ItemTexts | None) -> Trained:
-    """The training with the champion's options measured on its holdout. Where they can't be, the gate goes without."""
-    if trained.evaluation is None or same_model(trained.spec, options):
-        return trained
-    job.reporter.say("the champion's options are others: fitting them to the same training side, for the gate")
-    try:
-        with job.stages("champion"):
-            evaluation = measure_options(trained, options, texts, job.reporter.progress)
-    except (RanklineError, MemoryError) as error:
-        reason = str(error) or type(error).__name__
-        job.reporter.say(f"the champion's options are not measured on this holdout: {reason}")
-        return trained
-    return replace(trained, evaluation=evaluation)
 
 
 def _fill_with_pages(writer: PendingRunWriter, job: TrainingJob, trained: Trained, chosen: LoadedInput) -> None:

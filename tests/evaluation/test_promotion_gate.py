@@ -314,6 +314,32 @@ def test_what_is_lost_at_once_is_not_the_market(rng):
     assert decision.checks[-1].name == "not worse than the champion"  # after eight days nothing is sudden
 
 
+def test_newer_data_that_makes_the_model_worse_is_stopped(rng):
+    base = values(rng)
+    before, newcomers = base.copy(), np.arange(N) >= N - 20
+    before[newcomers] = np.nan  # the champion did not know them
+    options, champion = replace(SAME, before=True), stored_evaluation(base, 0.9)
+    for loss, passes in ((0.0, True), (0.01, True), (0.03, False)):  # 0.015 is the margin
+        own = other_data(np.where(newcomers, 0.0, base - loss), 0.05)
+        known = replace(own, columns={**own.columns, "champion_before_ndcg_at_10": before})
+        decision = decide(Candidate(known), champion, GATE, options=options)
+        assert decision.promote is passes, decision.reasons
+        assert decision.checks[-1].name == "newer data does no harm"
+        # Of a version of other options, the champion's options are what the newer data makes worse or not.
+        columns = {**known.columns, "champion_ndcg_at_10": known.metric("ndcg_at_10"), "ndcg_at_10": base}
+        other = decide(
+            Candidate(replace(known, columns=columns)), champion, GATE, options=replace(MEASURED, before=True)
+        )
+        assert [check.passed for check in other.checks if check.name == "newer data does no harm"] == [passes]
+    # A loss that may be luck does not stop it.
+    noise = rng.normal(0, 0.9, N)
+    noise[~newcomers] -= noise[~newcomers].mean() + 0.02
+    lucky = replace(
+        known, columns={**known.columns, "ndcg_at_10": base + noise, "popular_ndcg_at_10": base + noise - 0.2}
+    )
+    assert decide(Candidate(lucky), champion, GATE, options=options).promote
+
+
 @settings(max_examples=30)
 @given(st.integers(0, 10_000), st.floats(-0.1, 0.1), st.floats(0.001, 0.5), st.floats(0, 0.3), st.integers(20, 200))
 def test_other_options_on_newer_data_fail_where_the_loss_is_beyond_the_margin(seed, change, spread, margin, n):
