@@ -287,8 +287,6 @@ def drift_limits() -> Any:
 
 def request_of(event: str, month: Month, settings: Any) -> Any:
     """What the night is asked for."""
-    from dataclasses import replace
-
     from pipeline.jobs.nightly import NightlyRequest
     from pipeline.options import NightlyOptions, TrainOptions
     from pipeline.runtime.progress import Reporter
