@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.data.mapped import is_mapped
 from pipeline.data.profile import n_duplicates
 from pipeline.errors import RanklineError, UsageError
 from pipeline.jobs.champion_options import options_of
@@ -99,8 +100,10 @@ def _fit(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput, plan: 
     request = night.request
     n_repeated = n_duplicates(chosen.read.interactions)
     beside = _champion_to_measure(night, job, chosen, n_repeated)
-    check_memory(job.run, chosen, n_repeated, TrainingRequest(request.train), request.settings, request.reporter)
-    trained = train_on(job, chosen, request.train, beside)
+    wanted = TrainingRequest(request.train)
+    chosen = check_memory(job.run, chosen, n_repeated, wanted, request.settings, request.reporter)
+    # Where memory is so short that interactions lie in files, there is none for another fit.
+    trained = train_on(job, chosen, request.train, None if is_mapped(chosen.read.interactions.users) else beside)
     step.ends(
         "done",
         f"trained {trained.run_name}: {plan.why}",
@@ -121,8 +124,9 @@ def _champion_to_measure(night: Night, job: TrainingJob, chosen: LoadedInput, n_
     if same_model(options, request.train):
         return champion
     try:
-        check_memory(job.run, chosen, n_repeated, TrainingRequest(options), request.settings, request.reporter)
+        wanted = TrainingRequest(options)
+        fits = check_memory(job.run, chosen, n_repeated, wanted, request.settings, request.reporter)
     except RanklineError as error:
         request.reporter.say(f"the champion's options are not measured on tonight's holdout: {error}")
         return None
-    return champion
+    return None if is_mapped(fits.read.interactions.users) else champion

@@ -18,11 +18,12 @@ from pipeline.evaluation.holdout import HoldoutEvaluation
 from pipeline.evaluation.storage import write_evaluation
 from pipeline.jobs.champion_options import with_champion
 from pipeline.jobs.choose import choose_model, fill_choice
+from pipeline.jobs.data_gate import check_data
 from pipeline.jobs.executors import Executors
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.item_texts import catalogue_texts, item_texts, texts_of_files
 from pipeline.jobs.logged_run import TrainingJob, log_run
-from pipeline.jobs.preflight import TrainingRequest, check_data, check_memory, read_source
+from pipeline.jobs.preflight import TrainingRequest, check_memory, read_source
 from pipeline.jobs.run_pages import champion_evaluation, log_pages
 from pipeline.jobs.run_texts import (
     as_asked,
@@ -161,7 +162,14 @@ def read_for(
     """
     limits = settings.data_limits
     files = None if wanted.executors is None else wanted.executors.read_files
-    chosen = read_source(read_spec, settings, reporter, lambda warehouse: drain(warehouse, settings, reporter), files)
+    chosen = read_source(
+        read_spec,
+        settings,
+        reporter,
+        lambda warehouse: drain(warehouse, settings, reporter),
+        files,
+        wanted if check_size else None,
+    )
     tag_source(run, chosen)
     if chosen.read.n_bad:
         reporter.say(f"{chosen.read.n_bad} bad row(s) of {chosen.read.n_rows} left out; bad_rows.json has a sample")
@@ -178,7 +186,7 @@ def read_for(
     elif read_spec.items is not None:
         chosen = replace(chosen, texts=texts_of_files(read_spec))
     if check_size and files is None:  # executors have memory of their own
-        check_memory(run, chosen, facts.n_duplicates, wanted, settings, reporter)
+        chosen = check_memory(run, chosen, facts.n_duplicates, wanted, settings, reporter)
     return chosen
 
 
