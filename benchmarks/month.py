@@ -103,10 +103,12 @@ def main() -> int:
         month = Month(Path(home), events, films, first, happens)
         with _environment(Path(home)):
             play(month, options.nights)
-    seconds = time.perf_counter() - begun
-    print(f"\n{len(month.nights)} nights in {seconds:.0f} s, {machine.peak_mb():,.0f} MB at the peak; {what}")
+    seconds, cpu = time.perf_counter() - begun, time.process_time()
+    took = f"in {seconds:.0f} s ({cpu:.0f} s of CPU)"
+    print(f"\n{len(month.nights)} nights {took}, {machine.peak_mb():,.0f} MB at the peak; {what}")
     if options.picture:
-        draw(month.nights, f"{what}: {len(month.nights)} nightly jobs in {seconds / 60:.1f} minutes", options.picture)
+        minutes = f"{seconds / 60:.1f} minutes ({cpu / 60:.1f} of CPU)"
+        draw(month.nights, f"{what}: {len(month.nights)} nightly jobs in {minutes}", options.picture)
     if options.json:
         options.json.write_text(json.dumps([asdict(night) for night in month.nights], default=str, indent=1))
     for fault in month.faults:
