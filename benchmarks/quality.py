@@ -21,6 +21,7 @@ clipped to the scale. Its interval resamples users, too. Parameters of the maske
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -39,10 +40,14 @@ from pipeline.data.sources.files import read_file
 from pipeline.data.splits import random_split
 from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.rating_errors import predict_held_out
-from pipeline.evaluation.significance import bootstrap_mean, lift_over_popular
+from pipeline.evaluation.significance import bootstrap_mean, compare, lift_over_popular
 from pipeline.models.averages import damped_biases, global_average, item_averages, user_averages
+from pipeline.models.footprint import Size
 from pipeline.options import SplitWay, TrainOptions, TuneOptions
 from pipeline.ranking.scorer import Scorer
+from pipeline.runtime.cpus import cpu_count
+from pipeline.training.candidates import Room, candidates_for
+from pipeline.training.choice_report import choice_page
 from pipeline.training.study import Trial
 from pipeline.training.train import train
 from pipeline.training.tune import tune
@@ -124,6 +129,34 @@ def lists(name: str, x: Interactions, kind: SplitWay, trials: int, threads: int 
     return Row(name, kind, *lift_in_words(evaluated["tuned"], popular))
 
 
+def auto(name: str, x: Interactions, kind: SplitWay, minutes: float, threads: int | None) -> str:
+    """The row of what `rankline train --algorithm auto --budget-minutes …` chooses."""
+
+    def told(trial: Trial) -> None:
+        value = "failed" if trial.value is None else f"{trial.value:.4f}"
+        line = f"{trial.share:g} {command_of(trial.options)} {trial.state} {value} {trial.seconds:.1f} s"
+        sys.stderr.write(f"{time.monotonic() - start:6.0f} s {name}, {kind}: {line}\n")
+
+    start, cpu, load = time.monotonic(), time.process_time(), os.getloadavg()[0]
+    base = TrainOptions(algorithm="auto", split=kind, holdout=SHARE, min_data=1, threads=threads)
+    size = Size(len(x), len(x), len(x.user_ids), len(x.item_ids), times=x.at is not None)
+    room = Room(60 * minutes, cores=threads or cpu_count())
+    found = tune(x, base, TuneOptions(), candidates=candidates_for(base, size, room), on_trial=told)
+    assert found.choice is not None
+    took = f"{time.monotonic() - start:.0f} s, {time.process_time() - cpu:.0f} CPU s, load {load:.0f}"
+    choice, test = found.choice, {key: found.test[key].per_user["ndcg_at_10"] for key in ("tuned", "popular", "recent")}
+    sys.stderr.write(f"{choice_page(choice)}\n{took} to {os.getloadavg()[0]:.0f}, {choice.ended}\n")
+    difference = compare(test["recent"], test["tuned"]).difference
+    minus = "{:+.4f} ({:+.4f} … {:+.4f})".format(*difference)
+    options = command_of(choice.winner.options)
+    cells = [
+        name, kind, f"{choice.winner.algorithm.display_name} {f'`{options}`' if options else ''}".strip(),
+        f"{choice.winner.interval.value:.4f}", interval(*bootstrap_mean(test["tuned"])),
+        lift_in_words(found.test["tuned"], found.test["popular"])[0], minus, took,
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
 def lift_in_words(evaluation: Evaluation, popular: Evaluation) -> tuple[str, str]:
     """The lift over most popular with its interval, and the verdict."""
     lift = lift_over_popular(evaluation.per_user["ndcg_at_10"], popular.per_user["ndcg_at_10"])
@@ -191,6 +224,7 @@ def main() -> None:
     parser.add_argument("--no-sample", action="store_true")
     parser.add_argument("--splits", default="latest,time")
     parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--auto", type=float, metavar="MINUTES", help="what --algorithm auto finds in so long, alone")
     parser.add_argument("--threads", type=int, help="of a fit; the figures are the same for any number")
     options = parser.parse_args()
     sets = {} if options.no_sample else {"MovieLens sample": sample()}
@@ -201,8 +235,15 @@ def main() -> None:
     for label, x in sets.items():
         unique = prepare_interactions(x).interactions
         kinds = options.splits.split(",")
+        if options.auto:
+            for kind in kinds:
+                print(auto(label, unique, kind, options.auto, options.threads), flush=True)
+            continue
         summary += [lists(label, unique, kind, options.trials, options.threads) for kind in kinds]
         ratings(label, unique)
+    if options.auto:
+        print(f"\n{describe('numpy', 'numba', 'optuna')}")
+        return
     print("\n### NMF, tuned, over most popular\n\n| | split | NDCG@10 | better? |\n|---|---|---|---|")
     for row in summary:
         print(f"| {' | '.join(row)} |")

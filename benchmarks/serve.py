@@ -1,6 +1,7 @@
-"""`rankline serve` beside `mlflow models serve` of the same model, over loopback: CPU of the servers for each request.
+"""`rankline serve` beside `mlflow models serve` and Recotem, over loopback: CPU of the servers for each request.
 
-    python benchmarks/serve.py [--home FOLDER] [--seconds 4] [--clients 16] [--workers 2] [--no-peer] [--swaps 6]
+    python benchmarks/serve.py [--home FOLDER] [--seconds 4] [--clients 16] [--workers 2] [--swaps 6]
+                               [--no-peer] [--recotem COMMAND]
 
 The clients share the machine with the servers, so requests a second say how busy it is; CPU seconds of the server's
 processes (from /proc) for each request are the figure that holds. `--home` is a folder with `mlflow.db` and a
@@ -13,136 +14,44 @@ registered model `rankline`; without it one is made (the sample, 30 iterations; 
     1,000 users   one request for 1,000 lists of 5
     swaps         the champion is moved under load: failed requests, and seconds until it is served
 
-At the end stands a table of what is wanted and what was seen.
+The peers (`serve_peers.py`) get the same load as our lists do for the comparison with them; Recotem where `--recotem`,
+or RECOTEM, names the command that runs it. At the end stands a table of what is wanted and what was seen.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import machine
+from serve_large import bench_memory, bench_ranking
+from serve_load import Load, ask, free_port, get, memory, post, row, server, workers
+from serve_peers import Ours, bench_mlflow, bench_recotem, ours, recotem_version
 
 ROOT = Path(__file__).resolve().parents[1]
-TICK = os.sysconf("SC_CLK_TCK")
-Ask = Callable[[int], bytes]
-
-
-def cpu(pids: list[int]) -> float:
-    """CPU seconds of processes and all below them."""
-    seconds, todo = 0.0, list(pids)
-    while todo:
-        one = todo.pop()
-        with suppress(OSError):
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            seconds += (int(fields[11]) + int(fields[12])) / TICK
-            todo += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
-    return seconds
-
-
-def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-
-
-def post(path: str, body: object) -> bytes:
-    text = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
-    return head.encode() + b"\r\n\r\n" + text
-
-
-async def ask(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes) -> tuple[int, bytes]:
-    reader, writer = connection
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length:")[1].split(b"\r\n", 1)[0])
-    return int(head[9:12]), await reader.readexactly(length)
-
-
-def spelled(n: int) -> str:
-    """The n-th spelling of the same query: each is another key of the cache."""
-    true = "".join(letter.upper() if n >> bit & 1 else letter for bit, letter in enumerate("true"))
-    yes = "".join(letter.upper() if n >> bit & 1 else letter for bit, letter in enumerate("yes", 5))
-    return f"k=10&exclude_seen={yes if n >> 4 & 1 else true}" + ("&unknown=popular" if n >> 8 & 1 else "")
-
-
-class Load:
-    """Requests from several clients, each on a connection of its own."""
-
-    def __init__(self, port: int, clients: int) -> None:
-        self.port, self.clients = port, clients
-        self.waited: list[float] = []
-        self.failed = 0
-
-    async def run(self, seconds: float, request: Ask) -> int:
-        """The number of answers in so many seconds."""
-        self.waited, self.failed = [], 0
-        numbers, until = itertools.count(), time.perf_counter() + seconds
-        await asyncio.gather(*(self._client(numbers, until, request) for _ in range(self.clients)))
-        self.waited.sort()
-        return len(self.waited)
-
-    async def _client(self, numbers: Iterator[int], until: float, request: Ask) -> None:
-        connection = None
-        while time.perf_counter() < until:
-            begun = time.perf_counter()
-            try:
-                connection = connection or await asyncio.open_connection("127.0.0.1", self.port)
-                status, _ = await ask(connection, request(next(numbers)))
-                self.failed += status >= 400
-            except (OSError, asyncio.IncompleteReadError):
-                self.failed += 1
-                connection = None
-            self.waited.append(time.perf_counter() - begun)
-        if connection is not None:
-            connection[1].close()
-
-    def at(self, share: float) -> float:
-        """Milliseconds within which this share was answered."""
-        return 1000 * self.waited[min(len(self.waited) - 1, int(share * len(self.waited)))]
 
 
 class Target(NamedTuple):
-    """What is measured, the floor and the aim, and what was seen; `value` is for comparing."""
+    """What is measured, the floor and the aim, and what was seen."""
 
     what: str
     wanted: str
     seen: str
-    value: float = 0.0
 
 
-class Seen(NamedTuple):
-    """Answers a second, milliseconds, CPU microseconds an answer, and failed requests."""
-
-    rate: float
-    p50: float
-    p99: float
-    used: float
-    failed: int
-
-
-def row(name: str, server: list[int], load: Load, seconds: float, request: Ask) -> Seen:
-    """Print a row, and return it."""
-    asyncio.run(load.run(1.0, request))
-    before = cpu(server)
-    n = asyncio.run(load.run(seconds, request))
-    used = (cpu(server) - before) / n * 1e6
-    print(f"{name:<28}{n / seconds:>10,.0f}/s  p50 {load.at(0.5):6.1f} ms  p99 {load.at(0.99):6.1f} ms"
-          f"  {used:8,.0f} µs CPU  {1e6 / used:8,.0f} per CPU second  failed {load.failed}")  # fmt: skip
-    return Seen(n / seconds, load.at(0.5), load.at(0.99), used, load.failed)
+def spelled(n: int) -> str:
+    """The n-th spelling of the same query, of 512: each is another key of the cache."""
+    true = "".join(letter.upper() if n >> bit & 1 else letter for bit, letter in enumerate("true"))
+    yes = "".join(letter.upper() if n >> bit & 1 else letter for bit, letter in enumerate("yes", 5))
+    return f"k=10&exclude_seen={yes if n >> 4 & 1 else true}" + ("&unknown=popular" if n >> 8 & 1 else "")
 
 
 async def stale_reads(port: int, n: int) -> int:
@@ -159,55 +68,6 @@ async def stale_reads(port: int, n: int) -> int:
             _, body = await ask(both[j], get(path))
             stale += item in [listed["item_id"] for listed in json.loads(body)["recommendations"]]
     return stale
-
-
-# ---- servers -------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-@contextmanager
-def server(command: list[str], env: dict[str, str], ready: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server, from when it answers until it is stopped."""
-    process = subprocess.Popen(
-        command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        until = time.monotonic() + 300
-        while time.monotonic() < until and process.poll() is None:
-            with suppress(OSError), urllib.request.urlopen(ready, timeout=5):
-                break
-            time.sleep(0.05)
-        else:
-            raise SystemExit(f"{command[:4]} does not answer")
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def workers(live: Path, n: int) -> list[int]:
-    """The processes of the n workers, as soon as all of them have loaded the model."""
-    until = time.monotonic() + 60
-    while len(found := [int(path.stem) for path in (live / "workers").glob("*.json")]) < n:
-        if time.monotonic() > until:
-            raise SystemExit(f"{len(found)} of {n} workers answer")
-        time.sleep(0.1)
-    return found
-
-
-def memory(pid: int) -> str:
-    """Proportional memory of each process below, in megabytes."""
-    sizes = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        text = Path(f"/proc/{child}/smaps_rollup").read_text()
-        sizes.append(int(text.split("Pss:")[1].split()[0]) // 1024)
-    return " + ".join(map(str, sizes))
 
 
 def make_home(env: dict[str, str]) -> None:
@@ -251,6 +111,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--swaps", type=int, default=6)
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--recotem", default=os.environ.get("RECOTEM", ""))
     chosen = parser.parse_args()
     print(machine.describe())
     with tempfile.TemporaryDirectory() as scratch:
@@ -266,15 +127,16 @@ def main() -> None:
         }
         if chosen.home is None:
             make_home(env)
-        targets = bench_ours(chosen, env)
-        if not chosen.no_peer:
-            targets.append(bench_peer(chosen, env, next(target.value for target in targets if target.value)))
+        targets, lists = bench_ours(chosen, env)
+        targets += bench_large(chosen, env | {"MLFLOW_TRACKING_URI": f"sqlite:///{scratch}/none.db"}, Path(scratch))
+        if lists is not None:
+            targets += bench_peers(chosen, env, Path(scratch), lists)
     print(f"\n{'what':<42}{'floor → aim':<44}seen (load of the machine {os.getloadavg()[0]:.1f})")
     for target in targets:
         print(f"{target.what:<42}{target.wanted:<44}{target.seen}")
 
 
-def bench_ours(chosen: argparse.Namespace, env: dict[str, str]) -> list[Target]:
+def bench_ours(chosen: argparse.Namespace, env: dict[str, str]) -> tuple[list[Target], Ours | None]:
     port = free_port()
     command = [sys.executable, "-m", "pipeline", "serve", "--port", str(port), "--workers", str(chosen.workers)]
     command += ["--poll-seconds", "1"]
@@ -286,12 +148,16 @@ def bench_ours(chosen: argparse.Namespace, env: dict[str, str]) -> list[Target]:
     with server(command, env, ready) as process:
         seconds, sizes = time.perf_counter() - begun, memory(process.pid)
         print(f"start with its own copy: ready after {seconds:.1f} s; memory (PSS) {sizes} MB", flush=True)
+        lists = None
+        if not chosen.no_peer:
+            pid = workers(Path(env["RANKLINE_LIVE_DIR"]), chosen.workers)
+            lists = ours(pid, port, chosen.seconds, [spelled(n) for n in range(512)])
         targets = bench_requests(chosen, env, port)
-    return [
-        *targets,
+    targets += [
         Target("start to ready, kernels compiled before", "< 5 s", f"{seconds:.1f} s"),
         Target("memory of each process (PSS)", "< 200, < 140 a further worker", f"{sizes} MB"),
     ]
+    return targets, lists
 
 
 def bench_requests(chosen: argparse.Namespace, env: dict[str, str], port: int) -> list[Target]:
@@ -314,7 +180,7 @@ def bench_requests(chosen: argparse.Namespace, env: dict[str, str], port: int) -
     batch = row("1,000 users in one request", pid, alone, chosen.seconds, lambda i: many)
     targets = [
         Target("cached list", "2,000/s, p99 < 20 ms → 4,500/s, < 10 ms", f"{cached.rate:,.0f}/s, {cached.p99:.1f} ms"),
-        Target("  CPU a request", "≤ 250 µs", f"{cached.used:,.0f} µs", cached.used),
+        Target("  CPU a request", "≤ 250 µs", f"{cached.used:,.0f} µs"),
         Target("ranked anew, 9,066 items, k 10", "1,200/s → 2,000/s, p99 < 20 ms",
                f"{anew.rate:,.0f}/s, {anew.p99:.1f} ms, {anew.used:,.0f} µs CPU"),
         Target("durable ratings", "1,000/s → 2,000/s, p99 < 50 ms",
@@ -331,32 +197,27 @@ def bench_requests(chosen: argparse.Namespace, env: dict[str, str], port: int) -
     return targets
 
 
-def bench_peer(chosen: argparse.Namespace, env: dict[str, str], ours: float) -> Target:
-    """The same model by `mlflow models serve`.
+def bench_large(chosen: argparse.Namespace, env: dict[str, str], scratch: Path) -> list[Target]:
+    queries = [spelled(n) for n in range(512)]
+    anew = bench_ranking(env, scratch / "wide", chosen.seconds, chosen.clients, queries)
+    return [
+        Target("ranked anew, 27,278 items, k 64", "800/s → 1,200/s, p99 < 20 ms",
+               f"{anew.rate:,.0f}/s, {anew.p99:.1f} ms, {anew.used:,.0f} µs CPU"),
+        Target("100K users × 50K items, k 50 in memory", "< 500 MB", f"{bench_memory(env, scratch / 'large')} MB"),
+    ]  # fmt: skip
 
-    ours : CPU microseconds of a list
-    """
-    port = free_port()
-    import mlflow
 
-    newest = mlflow.MlflowClient(env["MLFLOW_TRACKING_URI"]).search_model_versions("name = 'rankline'")[0].version
-    command = [
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        f"models:/rankline/{newest}",
-        "--env-manager",
-        "local",
-        "-p",
-        str(port),
-    ]
-    with server(command, env, f"http://127.0.0.1:{port}/ping") as process:
-        body = {"dataframe_records": [{"user_id": 1}], "params": {"k": 10}}
-        theirs = row(
-            "mlflow models serve", [process.pid], Load(port, 4), chosen.seconds, lambda i: post("/invocations", body)
-        ).used
-    return Target("beside mlflow models serve", "15 → 30 times its requests a CPU second", f"{theirs / ours:.0f} times")
+def bench_peers(chosen: argparse.Namespace, env: dict[str, str], scratch: Path, ours: Ours) -> list[Target]:
+    wanted = "15 → 30 times its requests a CPU second"
+    found = [Target("beside mlflow models serve", wanted, ours.beside(bench_mlflow(env, chosen.seconds)))]
+    version = recotem_version(chosen.recotem) if chosen.recotem else ""
+    if version:
+        seen = bench_recotem(chosen.recotem, scratch / "recotem", chosen.seconds)
+        found.append(Target(f"beside {version}", "", ours.beside(seen)))
+    else:
+        why = "does not run" if chosen.recotem else "is not named (RECOTEM or --recotem: see docs/serving.md)"
+        print(f"Recotem is left out: its command {why}")
+    return found
 
 
 if __name__ == "__main__":

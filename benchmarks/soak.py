@@ -35,7 +35,8 @@ from pathlib import Path
 from typing import Any
 
 import machine
-from serve import ROOT, cpu, free_port, make_home, server
+from serve import ROOT, make_home
+from serve_load import cpu, free_port, server
 from soak_load import KINDS, Load, Pointers, connections_of
 
 FAULTS = ("truncated", "missing", "foreign")

@@ -58,7 +58,7 @@ class CellSorter:
     """
 
     def __init__(self, cuts: NDArray[np.int64], scratch: Path | None = None, *, times: bool = False) -> None:
-        self.cuts = cuts
+        self.cuts, self.times = cuts, times
         record = [("row", "<i4"), ("column", "<i4"), ("score", "<f4"), *([("time", "<i8")] if times else [])]
         self._record = np.dtype(record)
         self._range_of_row = np.repeat(np.arange(len(cuts) - 1, dtype=np.int32), np.diff(cuts))

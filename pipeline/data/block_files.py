@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtifactError
 
-__all__ = ["MANIFEST", "PARTS", "SIDES", "Block", "Side", "StoredFile", "read_header", "replace_file", "write_array"]
+__all__ = [
+    "MANIFEST",
+    "PARTS",
+    "SIDES",
+    "Block",
+    "Side",
+    "StoredFile",
+    "read_header",
+    "replace_file",
+    "replacing",
+    "write_array",
+]
 
 Side = Literal["rows", "columns"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -96,7 +107,7 @@ def write_array(path: Path, array: NDArray[Any]) -> StoredFile:
     content = array.view(np.uint8).data
     digest = hashlib.sha256(head.getvalue())
     digest.update(content)
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(head.getvalue())
         file.write(content)
     return StoredFile(len(head.getvalue()) + array.nbytes, digest.hexdigest())
@@ -104,7 +115,7 @@ def write_array(path: Path, array: NDArray[Any]) -> StoredFile:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a small file, on the disk before it replaces `path`."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -128,7 +139,7 @@ def read_header(path: Path, part: str, length: int) -> tuple[np.dtype[Any], int]
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which replaces `path` when it is complete. Two who write the same block do not meet."""
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.data.id_map import IdMap, as_ids
+from pipeline.data.mapped import any_of, counts_of, ends_of, release, taken, translated
 from pipeline.errors import BadRowsError, InputError
 
 __all__ = ["Interactions"]
@@ -45,16 +46,18 @@ class Interactions:
             if column.dtype != np.dtype(expected[name]):
                 raise InputError(f"{name} must be {expected[name]}, got {column.dtype}")
         for name, codes, ids in (("users", self.users, self.user_ids), ("items", self.items, self.item_ids)):
-            if codes.size and (codes.min() < 0 or codes.max() >= len(ids)):
+            low, high = ends_of(codes)
+            if codes.size and (low < 0 or high >= len(ids)):
                 raise InputError(f"{name} must be in range [0, {len(ids)})")
         # min and max pass NaN and infinity on, so no (n,) array of flags is needed.
-        if self.scores.size and not (self.scores.min() >= 0 and self.scores.max() < np.inf):
+        low, high = ends_of(self.scores)
+        if self.scores.size and not (low >= 0 and high < np.inf):
             bad = int(np.count_nonzero(~(np.isfinite(self.scores) & (self.scores >= 0))))
             raise BadRowsError(f"{bad} score(s) are not finite and ≥ 0")
-        if self.at is not None and bool(np.isnat(self.at).any()):
+        if self.at is not None and any_of(np.isnat, self.at):
             # NaT would sort after every time and count as the latest.
             raise BadRowsError(f"{int(np.count_nonzero(np.isnat(self.at)))} time(s) are missing")
-        if bool(np.signbit(self.scores).any()):
+        if any_of(np.signbit, self.scores):
             # -0.0 equals 0.0 but has other bytes in the digest.
             columns["scores"] = self.scores + np.float32(0)
         for name, column in columns.items():
@@ -62,6 +65,7 @@ class Interactions:
             frozen = column.view()
             frozen.flags.writeable = False
             object.__setattr__(self, name, frozen)
+            release(frozen)
 
     def __len__(self) -> int:
         return int(self.users.size)
@@ -93,12 +97,12 @@ class Interactions:
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """The interactions at `rows` (positions or a mask), with the same id maps."""
         return type(self)(
-            self.users[rows],
-            self.items[rows],
-            self.scores[rows],
+            taken(self.users, rows),
+            taken(self.items, rows),
+            taken(self.scores, rows),
             self.user_ids,
             self.item_ids,
-            None if self.at is None else self.at[rows],
+            None if self.at is None else taken(self.at, rows),
         )
 
     def compact(self) -> Self:
@@ -109,8 +113,8 @@ class Interactions:
 
 
 def _compact(codes: NDArray[np.int32], ids: IdMap) -> tuple[NDArray[np.int32], IdMap]:
-    used = np.bincount(codes, minlength=len(ids)) > 0
+    used = counts_of(codes, len(ids)) > 0
     if used.all():
         return codes, ids
     new = np.cumsum(used, dtype=np.int32) - 1
-    return new[codes].astype(np.int32), IdMap(ids.values[used])
+    return translated(codes, new), IdMap(ids.values[used])

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
+from pipeline.data.mapped import empty_beside, parts, release
 from pipeline.data.prepare import PreparedInteractions, require_enough
 from pipeline.errors import InputError, UsageError
 
@@ -86,24 +87,31 @@ def cell_values(
     ``log1p`` is log(1 + score); ``binary`` 1 for a score > 0 and 0 for 0. Ages are counted from `newest`
     (default: the newest of `x`); a newer interaction does not fade. Raises InputError for a half-life without times.
     """
-    if transform == "none":
-        data = x.scores
-    elif transform == "log1p":
-        data = np.log1p(x.scores)
-    elif transform == "binary":
-        data = (x.scores > 0).astype(np.float32)
-    else:
+    if transform not in TRANSFORMS:
         raise UsageError(f"Transform must be one of {TRANSFORMS}, got {transform!r}")
-    if half_life_days is None or not len(x):
-        return data
-    if x.at is None:
+    if half_life_days is not None and len(x) and x.at is None:
         raise InputError(
             "--half-life-days needs times, and these interactions have none: leave it out, or name their column "
             "(--timestamp-column, or `at` in the query)"
         )
-    age = days_before(x.at.max() if newest is None else newest, x.at)
-    faded: NDArray[np.float32] = (data * 0.5 ** (np.maximum(age, 0) / half_life_days)).astype(np.float32)
-    return faded
+    if not len(x) or (transform == "none" and half_life_days is None):
+        return x.scores
+    out = empty_beside(x.scores, len(x))
+    newest = x.at.max() if newest is None and half_life_days is not None and x.at is not None else newest
+    for part in parts(len(x)):
+        out[part] = _transformed(x.scores[part], transform)
+        if half_life_days is not None and x.at is not None and newest is not None:
+            age = days_before(newest, x.at[part])
+            out[part] = out[part] * 0.5 ** (np.maximum(age, 0) / half_life_days)
+        release(x.scores, out)
+    return out
+
+
+def _transformed(scores: NDArray[np.float32], transform: Transform) -> NDArray[np.float32]:
+    if transform == "log1p":
+        logarithms: NDArray[np.float32] = np.log1p(scores)
+        return logarithms
+    return (scores > 0).astype(np.float32) if transform == "binary" else scores
 
 
 def to_matrix(

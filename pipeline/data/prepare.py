@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.data import mapped
 from pipeline.data.interactions import Interactions
+from pipeline.data.mapped import counts_of, empty_beside, parts, release, translated
 from pipeline.errors import BadRowsError, InputError, TooLittleDataError, UsageError
 
 if TYPE_CHECKING:
@@ -29,12 +31,12 @@ __all__ = [
     "filter_users",
     "pairs_ascend",
     "prepare_interactions",
+    "repeated_pairs",
     "require_enough",
     "sort_interactions",
 ]
 
 DUPLICATES = ("last", "sum", "max", "mean")
-_ROWS_AT_ONCE = 1 << 20  # rows compared at a time, so that the check needs a few megabytes for any size
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class PreparedInteractions(Interactions):
     def user_starts(self) -> NDArray[np.int64]:
         """Start of each user's interactions, (n_users + 1,): user u has rows ``starts[u]`` to ``starts[u + 1]``."""
         starts = np.zeros(len(self.user_ids) + 1, np.int64)
-        np.cumsum(np.bincount(self.users, minlength=len(self.user_ids)), out=starts[1:])
+        np.cumsum(counts_of(self.users, len(self.user_ids)), out=starts[1:])
         return starts
 
 
@@ -124,17 +126,41 @@ def require_enough(x: Interactions, min_data: int) -> None:
 
 def pairs_ascend(x: Interactions) -> bool:
     """Whether the pairs (user, item) ascend strictly: they are sorted and unique."""
-    for start in range(0, len(x) - 1, _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE + 1)
+    return repeated_pairs(x) == 0
+
+
+def repeated_pairs(x: Interactions) -> int | None:
+    """How many interactions repeat the pair (user, item) before them; None where pairs are not in ascending order."""
+    repeated = 0
+    for rows in parts(len(x) - 1):
+        rows = slice(rows.start, rows.stop + 1)
         user_steps, item_steps = np.diff(x.users[rows]), np.diff(x.items[rows])
-        if not bool(np.all((user_steps > 0) | ((user_steps == 0) & (item_steps > 0)))):
+        same_user = user_steps == 0
+        if bool(np.any((user_steps < 0) | (same_user & (item_steps < 0)))):
+            return None
+        repeated += int(np.count_nonzero(same_user & (item_steps == 0)))
+        release(x.users, x.items)
+    return repeated
+
+
+def _in_order(x: Interactions) -> bool:
+    """Whether sorting would change nothing."""
+    repeated = repeated_pairs(x)
+    if not repeated or x.at is None:  # without times repeated pairs stay in the order of the source
+        return repeated is not None
+    for rows in parts(len(x) - 1):
+        rows = slice(rows.start, rows.stop + 1)
+        same = (np.diff(x.users[rows]) == 0) & (np.diff(x.items[rows]) == 0)
+        later, higher = np.diff(x.at[rows].view(np.int64)), np.diff(x.scores[rows])
+        if bool(np.any(same & ((later < 0) | ((later == 0) & (higher < 0))))):
             return False
+        release(x.users, x.items, x.scores, x.at)
     return True
 
 
 def sort_interactions(x: Interactions) -> Interactions:
     """Sorted by user, item, time, score (without times: by user, item, position)."""
-    if isinstance(x, PreparedInteractions) or pairs_ascend(x):
+    if isinstance(x, PreparedInteractions) or _in_order(x):
         return x
     order = _stable_order(x.items, len(x.item_ids))
     order = _stable_order(x.users, len(x.user_ids), order)
@@ -175,24 +201,41 @@ def aggregate(x: Interactions, duplicates: Duplicates = "last") -> PreparedInter
         return x
     if not len(x):
         return PreparedInteractions.from_sorted(x)
-    first = np.append(True, (x.users[1:] != x.users[:-1]) | (x.items[1:] != x.items[:-1]))
-    if first.all():
+    last = np.ones(len(x), bool)
+    for rows in parts(len(x) - 1):
+        after = slice(rows.start + 1, rows.stop + 1)
+        last[rows] = (x.users[after] != x.users[rows]) | (x.items[after] != x.items[rows])
+    if last.all():
         return PreparedInteractions.from_sorted(x)
-    starts = np.flatnonzero(first)
-    last = PreparedInteractions.from_sorted(x.take(np.append(starts[1:], len(x)) - 1))
-    if duplicates == "last":
-        return last
-    if duplicates == "max":
-        scores = np.maximum.reduceat(x.scores, starts)
-    else:
-        total = np.add.reduceat(x.scores.astype(np.float64), starts)
-        if duplicates == "mean":
-            total /= np.diff(np.append(starts, len(x)))
-        with np.errstate(over="ignore"):
-            scores = total.astype(np.float32)
-        if not np.isfinite(scores).all():
-            raise BadRowsError("The sum of a user's scores for one item passes the largest float32")
-    return replace(last, scores=scores)
+    kept = PreparedInteractions.from_sorted(x.take(last))
+    return kept if duplicates == "last" else replace(kept, scores=_aggregated(x.scores, last, len(kept), duplicates))
+
+
+def _aggregated(
+    scores: NDArray[np.float32], last: NDArray[np.bool_], size: int, duplicates: Duplicates
+) -> NDArray[np.float32]:
+    """The aggregates (size,) of runs of scores, which end where `last` is true, some runs at a time."""
+    out = empty_beside(scores, size)
+    start = done = 0
+    while start < scores.size:
+        stop = min(start + mapped.AT_ONCE, scores.size)
+        stop += int(np.argmax(last[stop - 1 :]))
+        starts = np.append(0, np.flatnonzero(last[start : stop - 1]) + 1)
+        some = scores[start:stop]
+        if duplicates == "max":
+            values = np.maximum.reduceat(some, starts)
+        else:
+            total = np.add.reduceat(some.astype(np.float64), starts)
+            if duplicates == "mean":
+                total /= np.diff(np.append(starts, some.size))
+            with np.errstate(over="ignore"):
+                values = total.astype(np.float32)
+            if not np.isfinite(values).all():
+                raise BadRowsError("The sum of a user's scores for one item passes the largest float32")
+        out[done : done + values.size] = values
+        start, done = stop, done + values.size
+        release(scores, out)
+    return out
 
 
 def filter_users(
@@ -201,13 +244,13 @@ def filter_users(
     """Leave out users with fewer or more interactions than the inclusive bounds; None is no bound."""
     if min_interactions is None and max_interactions is None:
         return x
-    count = np.bincount(x.users, minlength=len(x.user_ids))
+    count = counts_of(x.users, len(x.user_ids))
     keep = np.ones(count.size, bool)
     if min_interactions is not None:
         keep &= count >= min_interactions
     if max_interactions is not None:
         keep &= count <= max_interactions
-    return x if keep.all() else x.take(keep[x.users]).compact()
+    return x if keep.all() else x.take(translated(x.users, keep)).compact()
 
 
 def content_digest(x: Interactions) -> str:
@@ -216,5 +259,7 @@ def content_digest(x: Interactions) -> str:
     digest.update(f"{len(x)} {x.user_ids.digest} {x.item_ids.digest} {x.at is not None}".encode())
     for column, dtype in ((x.users, "<i4"), (x.items, "<i4"), (x.scores, "<f4"), (x.at, "<i8")):
         if column is not None:
-            digest.update(np.ascontiguousarray(column).view(dtype).data)
+            for rows in parts(len(x)):
+                digest.update(np.ascontiguousarray(column[rows]).view(dtype).data)
+                release(column)
     return digest.hexdigest()

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
-from pipeline.data.prepare import pairs_ascend
+from pipeline.data.mapped import counts_of
+from pipeline.data.prepare import repeated_pairs
 
 __all__ = ["DataProfile", "IdChanges", "ReferenceData", "Source", "n_duplicates", "profile_of"]
 
@@ -116,11 +117,11 @@ def profile_of(
 
 def n_duplicates(x: Interactions, at_once: int = _SORTED_AT_ONCE) -> int:
     """How many interactions repeat a user and item, by sorting codes of `at_once` rows (or one user's) at a time."""
-    if pairs_ascend(x):
-        return 0
+    if (repeated := repeated_pairs(x)) is not None:
+        return repeated
     if len(x) <= at_once:
         return _repeats(x.users, x.items, len(x.item_ids))
-    total = np.cumsum(np.bincount(x.users, minlength=len(x.user_ids)))
+    total = np.cumsum(counts_of(x.users, len(x.user_ids)))
     repeats, first = 0, 0
     while first < total.size:
         done = int(total[first - 1]) if first else 0

@@ -17,6 +17,7 @@ from scipy import sparse
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
+from pipeline.data.mapped import translated
 from pipeline.data.matrix import UserItems, to_matrix
 from pipeline.data.prepare import PreparedInteractions
 from pipeline.data.splits import Split
@@ -181,9 +182,8 @@ def _add_diversity(
     train = to_matrix(split.train).scores
     columns_of = split.items.rows(split.train.item_ids.values)
     shape = (train.shape[0], len(split.items))
-    similarity = m.cosine_of_users(
-        sparse.csr_matrix((train.data, columns_of[train.indices], train.indptr), shape=shape)
-    )
+    columns_of_cells = train.indices if columns_of.size == shape[1] else translated(train.indices, columns_of)
+    similarity = m.cosine_of_users(sparse.csr_matrix((train.data, columns_of_cells, train.indptr), shape=shape))
     for k, values in zip(ks, diversity(lists, similarity, ks, threads), strict=True):
         columns[f"diversity_at_{k}"][:] = values
 

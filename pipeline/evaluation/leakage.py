@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
+from pipeline.data.mapped import counts_of, parts, release
 from pipeline.data.splits.split import Split, holds, pair_keys
 from pipeline.errors import LeakageError
 from pipeline.models import registry
@@ -101,11 +102,20 @@ def _same_cells(model: Model, x: Interactions) -> bool:
     seen = model.seen
     return bool(
         seen.nnz == len(x)
-        and np.array_equal(seen.indices, x.items)
-        and np.array_equal(np.repeat(np.arange(seen.shape[0], dtype=np.int32), np.diff(seen.indptr)), x.users)
+        and seen.shape[0] == len(x.user_ids)
+        and np.array_equal(np.diff(seen.indptr), counts_of(x.users, len(x.user_ids)))
+        and all(_same_part(seen.indices, x, part) for part in parts(len(x)))
         and np.array_equal(model.users.values, x.user_ids.values)
         and np.array_equal(model.items.values, x.item_ids.values)
     )
+
+
+def _same_part(indices: NDArray[Any], x: Interactions, part: slice) -> bool:
+    """Whether a part has these items, and users who do not fall; with their counts, that tells where each begins."""
+    users = x.users[part.start : part.stop + 1]
+    same = bool((users[1:] >= users[:-1]).all()) and np.array_equal(indices[part], x.items[part])
+    release(x.users, x.items)
+    return same
 
 
 def _ascending(keys: NDArray[np.int64]) -> NDArray[np.int64]:

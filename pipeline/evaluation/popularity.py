@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.mapped import counts_of
 from pipeline.ranking.protocols import Ranker
 
 __all__ = ["PopularityConcentration", "popularity_concentration"]
@@ -66,7 +67,7 @@ def popularity_concentration(ranker: Ranker, n_factors: int, k: int = 10) -> Pop
     if rows.size:
         listed = ranker.recommend_rows(rows, k).items
         times += np.bincount(listed[listed >= 0], minlength=n_items)
-    popularity = np.bincount(ranker.model.seen.indices, minlength=n_items).astype(np.int64)
+    popularity = counts_of(ranker.model.seen.indices, n_items)
     return PopularityConcentration(popularity, times, int(rows.size), n_users, k)
 
 

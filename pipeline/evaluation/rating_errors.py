@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.mapped import counts_of, ends_of
 from pipeline.data.splits import Split
 from pipeline.evaluation.metric_names import holdout_name
 from pipeline.evaluation.metrics import BANDS, SEGMENTS, errors, observed_predictions, popularity_bands, user_segments
@@ -68,7 +70,7 @@ def evaluate_ratings(ranker: Ranker, split: Split, transform: Transform = "none"
     held_out = predict_held_out(ranker, split, transform)
     if not held_out.known.any():
         return Report(messages=(left_out + "no held-out interaction has its user and its item in training",))
-    return Report(_errors(split, held_out.known, {"": held_out.predicted}, part))
+    return Report(_errors(split, held_out.known, {"": lambda: held_out.predicted}, part))
 
 
 def mean_errors(
@@ -101,37 +103,48 @@ def evaluate_averages(split: Split, part: str = "holdout") -> Report:
         name = holdout_name("rmse", part=part, baseline="global")
         sentence = f"{name} and its like left out: no held-out interaction is of a known user and item"
         return Report(messages=(sentence,))
-    biases = damped_biases(train)
     r, c = rows[known], cols[known]
-    predictions = dict(
-        zip(AVERAGES, (np.full(r.size, global_average(train)), user_averages(train)[r], item_averages(train)[c],
-                       biases.predict(r, c)), strict=True)
-    )  # fmt: skip
-    clipped = {name: _clipped(predicted, split) for name, predicted in predictions.items()}
+    del rows, cols
+    predictions: Mapping[str, Callable[[], NDArray[np.float64]]] = {
+        "global": lambda: np.full(r.size, global_average(train)),
+        "user": lambda: user_averages(train)[r],
+        "item": lambda: item_averages(train)[c],
+        "biases": lambda: damped_biases(train).predict(r, c),
+    }
+    clipped = {name: partial(_clipped_of, predict, split) for name, predict in predictions.items()}
     return Report(_errors(split, known, clipped, part))
+
+
+def _clipped_of(predict: Callable[[], NDArray[np.float64]], split: Split) -> NDArray[np.float64]:
+    return _clipped(predict(), split)
 
 
 def _clipped(predicted: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
     scores = split.train.scores
-    return np.clip(predicted, scores.min(), scores.max()) if scores.size else predicted
+    return np.clip(predicted, *ends_of(scores), out=predicted) if scores.size else predicted
 
 
 def _errors(
-    split: Split, known: NDArray[np.bool_], predictions: Mapping[str, NDArray[np.float64]], part: str
+    split: Split, known: NDArray[np.bool_], predictions: Mapping[str, Callable[[], NDArray[np.float64]]], part: str
 ) -> dict[str, float]:
-    """Errors of predictions (baseline name → values) of the known held-out scores: overall, by segment, by band."""
+    """Errors of predictions of the known held-out scores, overall, by segment, by band.
+
+    predictions : baseline name → what makes its values; those of one baseline at a time are in memory
+    """
     actual = split.test.scores[known]
     users, items = _user_codes(split)[known], _item_codes(split)[known]
     parts = [("", "", np.ones(actual.size, bool))]
     parts += [(label, "", users == code) for code, label in enumerate(SEGMENTS)]
     parts += [("", f"_{label}", items == code) for code, label in enumerate(BANDS)]
+    parts = [(segment, band, selected) for segment, band, selected in parts if selected.any()]
+    found = {}
+    for name, predict in predictions.items():
+        predicted = predict()
+        found[name] = [errors(actual[selected], predicted[selected]) for _, _, selected in parts]
     result = {}
-    for segment, band, selected in parts:
-        if not selected.any():
-            continue
-        for name, predicted in predictions.items():
-            values = errors(actual[selected], predicted[selected])
-            for error, value in zip(ERRORS, values, strict=True):
+    for number, (segment, band, _) in enumerate(parts):
+        for name, by_part in found.items():
+            for error, value in zip(ERRORS, by_part[number], strict=True):
                 result[holdout_name(error + band, part=part, baseline=name, segment=segment)] = value
     return result
 
@@ -141,7 +154,7 @@ def _user_codes(split: Split) -> NDArray[np.int8]:
     train, test = split.train, split.test
     rows = train.user_ids.rows(test.user_ids.values, missing="negative")
     evaluated = (np.bincount(test.users, minlength=rows.size) > 0) & (rows >= 0)
-    count = np.bincount(train.users, minlength=len(train.user_ids))
+    count = counts_of(train.users, len(train.user_ids))
     codes = np.full(rows.size, -1, np.int8)
     codes[evaluated] = user_segments(count[rows[evaluated]])[0]
     return codes[test.users]
@@ -151,5 +164,5 @@ def _item_codes(split: Split) -> NDArray[np.int8]:
     """Popularity band of each test interaction's item; -1 for an item that is not in training."""
     train, test = split.train, split.test
     cols = train.item_ids.rows(test.item_ids.values, missing="negative")
-    bands = popularity_bands(np.bincount(train.items, minlength=len(train.item_ids)))
+    bands = popularity_bands(counts_of(train.items, len(train.item_ids)))
     return np.append(bands, np.int8(-1))[cols][test.items]

@@ -11,11 +11,12 @@ from typing import Any
 from pipeline.config import FILE_NAME, ConfigFile, options_from
 from pipeline.data.sources.sample import is_empty
 from pipeline.errors import RanklineError
+from pipeline.jobs.data_gate import quality_of
 from pipeline.jobs.doctor import Finding, Group, examine
 from pipeline.jobs.doctor.job import DoctorResult
 from pipeline.jobs.doctor.warehouse import warehouse_group
 from pipeline.jobs.inputs import LoadedInput, open_warehouse
-from pipeline.jobs.preflight import quality_of, read_source
+from pipeline.jobs.preflight import read_source
 from pipeline.options import Names, PromotionLimits, ReadOptions, ScoreOptions, TrainOptions, TuneOptions
 from pipeline.runtime.diagnostics import fail, ok, warn
 from pipeline.runtime.progress import Reporter

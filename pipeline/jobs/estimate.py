@@ -10,7 +10,7 @@ from pipeline.data.sources.row_counts import RowCount
 from pipeline.errors import UsageError
 from pipeline.jobs.inputs import read_interactions
 from pipeline.jobs.item_texts import texts_of_files
-from pipeline.jobs.preflight import TrainingRequest, check_reading, program_of, refusal, sizes_of
+from pipeline.jobs.preflight import TrainingRequest, as_size, check_reading, program_of, refusal, sizes_of
 from pipeline.models.footprint import Plan, Size
 from pipeline.options import ReadOptions, TrainOptions
 from pipeline.runtime.cpus import busy
@@ -74,7 +74,7 @@ def estimate_job(spec: TrainOptions, read_spec: ReadOptions, settings: Settings,
             read_spec, settings, reporter.say, lambda done, total: reporter.progress("read", done, total), before
         )
     except _CountsAreEnough as enough:
-        size, already = _as_size(enough.counted), 0
+        size, already = as_size(enough.counted), 0
     else:
         x = chosen.read.interactions
         texts = texts_of_files(read_spec) if spec.cold_items is not None else None
@@ -88,10 +88,3 @@ def estimate_job(spec: TrainOptions, read_spec: ReadOptions, settings: Settings,
     estimated = estimate(size, plan, program, busy())
     sentence = refusal(estimated, size, plan, program, room, size_for)
     return EstimateResult(size, plan, estimated, room, size_for is not None, sentence)
-
-
-def _as_size(counted: RowCount) -> Size:
-    return Size(
-        counted.n_rows, counted.n_cells or counted.n_rows, counted.n_users or 0, counted.n_items or 0,
-        counted.times is not False, counted.user_id_bytes, counted.item_id_bytes,
-    )  # fmt: skip

@@ -67,13 +67,14 @@ def read_interactions(
     settings: Settings,
     say: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
-    before: Callable[[RowCount], None] = lambda _: None,
+    before: Callable[[RowCount], Path | None] = lambda _: None,
     opened: Callable[[Warehouse], None] = lambda _: None,
     read_files: ReadFiles | None = None,
 ) -> LoadedInput:
     """Read from the source that `spec` names.
 
-    `before` gets the row count before the read, where it is known; `opened` gets the warehouse before that.
+    `before` gets the row count before the read, where it is known, and may name a folder: the interactions then lie in
+    files there. `opened` gets the warehouse before that.
     `read_files` reads files instead of this process.
 
     The file replaces the warehouse only after UnreachableError, when nothing answers at its address. A wrong
@@ -158,7 +159,7 @@ def _from_files(
     spec: ReadOptions,
     say: Callable[[str], None],
     progress: Callable[[int, int | None], None],
-    before: Callable[[RowCount], None],
+    before: Callable[[RowCount], Path | None],
     read_files: ReadFiles | None,
     notes: tuple[str, ...] = (),
 ) -> LoadedInput:
@@ -166,9 +167,11 @@ def _from_files(
     if read_files is not None:
         read = read_files(spec.inputs, columns, spec.format, spec.on_bad_rows, lambda n: progress(n, None), form)
     else:
-        if (counted := count_files(spec.inputs, columns, spec.format)) is not None:
-            before(counted)
-        read = read_file(spec.inputs, columns, spec.format, spec.on_bad_rows, lambda n: progress(n, None), form=form)
+        counted = count_files(spec.inputs, columns, spec.format)
+        folder = None if counted is None else before(counted)
+        read = read_file(
+            spec.inputs, columns, spec.format, spec.on_bad_rows, lambda n: progress(n, None), form=form, folder=folder
+        )
     fell_back = bool(notes)
     notes += _said(read, _files(spec), say)
     name = spec.source_name or _name_of_files(spec.inputs)

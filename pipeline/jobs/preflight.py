@@ -1,20 +1,20 @@
-"""Checks before a fit, for `train`, `tune` and `estimate`: the data gate, and whether the data fits into memory."""
+"""Checks before a fit, for `train`, `tune` and `estimate`: whether the data fits into memory, and which way does."""
 
 from __future__ import annotations
 
-import json
 import math
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-
-import numpy as np
+from pathlib import Path
 
 from pipeline.data.interactions import Interactions
-from pipeline.data.profile import ReferenceData, Source, n_duplicates
-from pipeline.data.quality import DataLimits, DataQuality, examine
+from pipeline.data.mapped import counts_of, is_mapped, release_all
+from pipeline.data.profile import n_duplicates
+from pipeline.data.sources.blocks_builder import stored
 from pipeline.data.sources.files import ReadFiles
 from pipeline.data.sources.row_counts import RowCount
-from pipeline.errors import ArtifactError, DoesNotFitError, InputError
+from pipeline.errors import DoesNotFitError
 from pipeline.jobs.executors import Executors
 from pipeline.jobs.inputs import LoadedInput, read_interactions
 from pipeline.models import registry
@@ -22,13 +22,11 @@ from pipeline.models.footprint import Plan, Size
 from pipeline.models.registry import find
 from pipeline.models.saved_model import SavedModel
 from pipeline.options import ReadOptions, TrainOptions, TuneOptions
-from pipeline.options.names import DEFAULT_NAME
 from pipeline.runtime.cpus import busy, cpu_count
 from pipeline.runtime.memory import MemoryLimit, memory_limit
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
 from pipeline.tracking import run as tracking
-from pipeline.tracking.champion_data import champion_data
 from pipeline.training.candidates import Candidates, Room, candidates_for
 from pipeline.training.estimate import (
     PROGRAM,
@@ -47,34 +45,41 @@ from pipeline.warehouse import Warehouse
 
 __all__ = [
     "TrainingRequest",
-    "check_data",
+    "as_size",
     "check_memory",
     "check_reading",
     "check_scoring",
     "find_candidates",
     "program_of",
-    "quality_of",
     "read_source",
     "refusal",
     "sizes_of",
 ]
 
+_IN_FILES = "memory is short: the interactions lie in temporary files while it trains (TMPDIR says where)"
 _LONG = 30.0  # seconds; a longer training is announced with its estimate
 
 
-def check_reading(settings: Settings) -> Callable[[RowCount], None]:
-    """A function to call with the counts before a read. It raises DoesNotFitError where memory is too small."""
+def check_reading(
+    settings: Settings, wanted: TrainingRequest | None = None, say: Callable[[str], None] = lambda _: None
+) -> Callable[[RowCount], Path | None]:
+    """A function to call with the counts before a read. It raises DoesNotFitError where memory is too small.
 
-    def check(counted: RowCount) -> None:
+    It returns a folder where `wanted` fits only if the interactions lie in files; else None.
+    """
+
+    def check(counted: RowCount) -> Path | None:
         room = memory_limit(settings.memory_limit_mb)
+        if room is None:
+            return None
+        if wanted is not None and wanted.may_store and _stored(as_size(counted), wanted, room):
+            say(_IN_FILES)
+            return Path(tempfile.gettempdir())
         # Use lower bounds, so that nothing is refused that would fit: 0 for unknown counts, half of estimated ones.
         n_rows = counted.n_rows if counted.how == "counted" else counted.n_rows // 2
-        size = Size(
-            n_rows, 0, counted.n_users or 0, counted.n_items or 0, bool(counted.times),
-            counted.user_id_bytes, counted.item_id_bytes,
-        )  # fmt: skip
-        if room is None or (need := reading(size, room.used)) <= room.most:
-            return
+        size = replace(as_size(counted), n_rows=n_rows, n_cells=0, times=bool(counted.times))
+        if (need := reading(size, room.used)) <= room.most:
+            return None
         raise DoesNotFitError(
             f"Reading {size.n_rows:,} interactions or more needs some {in_bytes(need)} of memory, "
             f"and {_available(room)}. "
@@ -85,74 +90,40 @@ def check_reading(settings: Settings) -> Callable[[RowCount], None]:
     return check
 
 
+def _stored(size: Size, wanted: TrainingRequest, room: MemoryLimit) -> bool:
+    return within(size, wanted.plan(size), program_of(room, 0), room.most).stored
+
+
+def as_size(counted: RowCount) -> Size:
+    """The size of a source that was counted; 0 users and items where these were not."""
+    return Size(
+        counted.n_rows, counted.n_cells or counted.n_rows, counted.n_users or 0, counted.n_items or 0,
+        counted.times is not False, counted.user_id_bytes, counted.item_id_bytes,
+    )  # fmt: skip
+
+
 def read_source(
     read_spec: ReadOptions,
     settings: Settings,
     reporter: Reporter,
     opened: Callable[[Warehouse], None] = lambda _: None,
     read_files: ReadFiles | None = None,
+    wanted: TrainingRequest | None = None,
 ) -> LoadedInput:
-    """Read the interactions and show the progress. Raises as `read_interactions`, and as `check_reading`."""
+    """Read the interactions and show the progress; `wanted` decides whether into memory or into files.
+
+    Raises as `read_interactions`, and as `check_reading`.
+    """
     reporter.progress("read", 0, None)
     return read_interactions(
         read_spec,
         settings,
         reporter.say,
         lambda done, total: reporter.progress("read", done, total),
-        check_reading(settings),
+        check_reading(settings, wanted, reporter.say),
         opened,
         read_files,
     )
-
-
-def quality_of(
-    loaded: LoadedInput, limits: DataLimits, now: np.datetime64 | None = None, before: ReferenceData | None = None
-) -> DataQuality:
-    """Examine the data that was read. `now` is the clock by default; `before` is the champion's data."""
-    return examine(
-        loaded.read.interactions,
-        limits,
-        n_rows=loaded.read.n_rows,
-        n_bad=loaded.read.n_bad,
-        now=np.datetime64("now", "ms") if now is None else now,
-        source=Source(loaded.source, loaded.where, loaded.query.digest if loaded.query else None),
-        before=before,
-        old_is_usual=loaded.source == "file" or loaded.where.startswith("chdb://"),
-    )
-
-
-def check_data(
-    run: tracking.Run,
-    chosen: LoadedInput,
-    limits: DataLimits,
-    reporter: Reporter,
-    now: np.datetime64 | None = None,
-    model: str = DEFAULT_NAME,
-) -> DataQuality:
-    """Run the data gate and log its result to the run. Raises DataGateError where a limit is exceeded.
-
-    model : the registered model with whose champion the data is compared
-    """
-    reporter.progress("data gate", 0, None)
-    unread = ""
-    try:
-        before = champion_data(model)
-    except (ArtifactError, InputError) as error:
-        before, unread = None, f"the champion's data is not known ({error}): gained and lost are not checked"
-    outcome = quality_of(chosen, limits, now, before)
-    if unread:
-        outcome = replace(outcome, notes=(unread,))
-    run.text("data_gate.json", json.dumps(outcome.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
-    run.tags({"data_gate": outcome.verdict, "data_gate_findings": outcome.words or None})
-    for finding in outcome.findings:
-        if not finding.breach:
-            reporter.say(f"data gate: {finding.sentence}")
-    # The first training has no champion; that needs no report.
-    if before is not None or unread:
-        for note in outcome.notes:
-            reporter.say(f"data gate: {note}")
-    outcome.check()
-    return outcome
 
 
 def check_memory(
@@ -162,14 +133,21 @@ def check_memory(
     wanted: TrainingRequest,
     settings: Settings,
     reporter: Reporter,
-) -> Estimate:
-    """Log the estimate to the run. Raises DoesNotFitError, with what would fit, where there is too little memory."""
+) -> LoadedInput:
+    """Log the estimate to the run. Raises DoesNotFitError, with what would fit, where there is too little memory.
+
+    Returns the input, whose interactions lie in files now if it fits only so.
+    """
+    release_all()
     room = memory_limit(settings.memory_limit_mb)
     n_texts = len({*chosen.texts.genres, *chosen.texts.tags}) if wanted.spec.cold_items and chosen.texts else 0
     size_for = sizes_of(chosen.read.interactions, n_repeated, n_texts)
     size = size_for(wanted.spec.min_interactions or 0)
-    program = program_of(room, size.read)
+    already = is_mapped(chosen.read.interactions.users)
+    program = program_of(room, 0 if already else size.read)
     plan = within(size, wanted.plan(size), program, None if room is None else room.most)
+    if already or (plan.stored and not wanted.may_store):
+        plan = replace(plan, stored=already, on_disk=plan.on_disk or (already and _has_halves(plan)))
     estimated = estimate(size, plan, program, busy())
     run.metrics_later(
         {
@@ -180,7 +158,11 @@ def check_memory(
     )
     if sentence := refusal(estimated, size, plan, program, room, size_for):
         raise DoesNotFitError(sentence)
-    if plan.on_disk:
+    if plan.stored and not already:
+        reporter.say(_IN_FILES)
+        x = stored(chosen.read.interactions, Path(tempfile.gettempdir()))
+        chosen = replace(chosen, read=replace(chosen.read, interactions=x))
+    elif plan.on_disk and not already:
         reporter.say("memory is short: the fit keeps its transposed matrix in a temporary file (TMPDIR says where)")
     if wanted.spec.is_auto:
         reporter.say(f"the search for a model takes {in_time(60 * wanted.spec.budget_minutes)} at most")
@@ -189,7 +171,12 @@ def check_memory(
         reporter.say(
             f"about {in_time(estimated.seconds_in_all)} from here, {in_bytes(estimated.peak)} of memory at most{most}"
         )
-    return estimated
+    return chosen
+
+
+def _has_halves(plan: Plan) -> bool:
+    """Whether the fit has a transposed matrix, which can lie on disk."""
+    return find(plan.algorithm).distributed and plan.solver == "fast"
 
 
 def check_scoring(model: SavedModel, k: int, settings: Settings) -> None:
@@ -220,6 +207,11 @@ class TrainingRequest:
     spec: TrainOptions
     search: TuneOptions | None = None
     executors: Executors | None = None
+
+    @property
+    def may_store(self) -> bool:
+        """Whether its interactions may lie in files: one model is fitted, in this process."""
+        return self.search is None and self.executors is None and not self.spec.is_auto
 
     def plan(self, size: Size) -> Plan:
         """The plan for a matrix of this size. Raises UsageError where there is nothing to search."""
@@ -257,7 +249,7 @@ def sizes_of(x: Interactions, n_repeated: int, n_texts: int = 0) -> Callable[[in
 
     n_texts : items with a genre or a tag, which the model may have although nobody has them
     """
-    rows = np.bincount(x.users, minlength=len(x.user_ids))
+    rows = counts_of(x.users, len(x.user_ids))
 
     def size_for(least: int) -> Size:
         per_user = rows[rows >= least]

@@ -5,12 +5,14 @@ All are of the training side, in float64; rows and columns are those of its user
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.interactions import Interactions
+from pipeline.data.mapped import counts_of, sums_of
 from pipeline.errors import TooLittleDataError
 
 __all__ = ["Biases", "damped_biases", "global_average", "item_averages", "user_averages"]
@@ -52,19 +54,24 @@ def damped_biases(x: Interactions, damping_items: float = 5.0, damping_users: fl
     damping draws a bias of few scores towards 0.
     """
     mean = global_average(x)
-    left = x.scores.astype(np.float64) - mean
+
+    def left(part: slice) -> NDArray[np.float64]:
+        return x.scores[part].astype(np.float64) - mean
+
     items = _damped(x.items, left, len(x.item_ids), damping_items)
-    users = _damped(x.users, left - items[x.items], len(x.user_ids), damping_users)
+    users = _damped(x.users, lambda part: left(part) - items[x.items[part]], len(x.user_ids), damping_users)
     return Biases(mean, users, items)
 
 
-def _damped(codes: NDArray[np.int32], values: NDArray[np.float64], n: int, damping: float) -> NDArray[np.float64]:
-    count = np.bincount(codes, minlength=n) + damping
-    total = np.bincount(codes, values, minlength=n)
+def _damped(
+    codes: NDArray[np.int32], values: Callable[[slice], NDArray[np.float64]], n: int, damping: float
+) -> NDArray[np.float64]:
+    count = counts_of(codes, n) + damping
+    total = sums_of(codes, values, n)
     return np.asarray(np.divide(total, count, out=np.zeros(n), where=count > 0))
 
 
 def _averages(codes: NDArray[np.int32], scores: NDArray[np.float32], n: int, otherwise: float) -> NDArray[np.float64]:
-    count = np.bincount(codes, minlength=n)
-    total = np.bincount(codes, scores, minlength=n)
+    count = counts_of(codes, n)
+    total = sums_of(codes, lambda part: scores[part], n)
     return np.where(count > 0, total / np.maximum(count, 1), otherwise)

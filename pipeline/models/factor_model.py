@@ -84,6 +84,14 @@ class FactorModel:
         with np.errstate(over="ignore"):
             return total.astype(np.float32)
 
+    def scores_of(self, user_row: int) -> NDArray[np.float32]:
+        """Scores of all items for one user, (n_items,) float32: the bits of `predict`, in a fraction of its time."""
+        total = np.zeros(len(self.items), np.float64)
+        for w, h in zip(self.user_factors[user_row].astype(np.float64).tolist(), self.item_factors, strict=True):
+            total += w * h.astype(np.float64)
+        with np.errstate(over="ignore"):
+            return total.astype(np.float32)
+
     def user_embeddings(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Factors of the users in `rows`, (n, k)."""
         return np.array(self.user_factors[check_rows(rows, "User", len(self.users))])

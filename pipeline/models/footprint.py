@@ -69,6 +69,7 @@ class Plan:
     algorithm : name of the model, as `pipeline.models.registry.find` takes it
     members : the plans of the members of an ensemble
     on_disk : whether the fit keeps the transposed matrix in a temporary file
+    stored : whether the interactions and the matrix lie in temporary files, too
     """
 
     n_components: int
@@ -87,6 +88,7 @@ class Plan:
     negatives: int = TrainOptions.negatives_per_positive
     members: tuple[Plan, ...] = ()
     on_disk: bool = False
+    stored: bool = False
 
     @classmethod
     def of(cls, options: TrainOptions, n_components: int, cores: int) -> Plan:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.data.id_map import MAX_ID_LENGTH, IdMap
+from pipeline.data.mapped import counts_of
 from pipeline.errors import ArtifactError, InputError
 from pipeline.models import safe_files
 
@@ -126,7 +127,7 @@ class ItemSnapshot:
     @classmethod
     def of(cls, items: IdMap, seen: sparse.csr_matrix, texts: ItemTexts | None = None) -> ItemSnapshot:
         """The items with their numbers of interactions and their texts, and what the texts say of other items."""
-        return cls.of_counts(items, np.bincount(seen.indices, minlength=len(items)).astype(np.int64), texts)
+        return cls.of_counts(items, counts_of(seen.indices, len(items)), texts)
 
     @classmethod
     def of_counts(cls, items: IdMap, popularity: NDArray[np.int64], texts: ItemTexts | None = None) -> ItemSnapshot:

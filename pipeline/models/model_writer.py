@@ -33,7 +33,7 @@ def sparse_writer(matrix: sparse.csr_matrix, **data: NDArray[Any]) -> Write:
     """Writes a sparse matrix as ``.npz``: where its cells are, and `data` by name."""
 
     def write(file: IO[bytes]) -> None:
-        pattern = {"indptr": matrix.indptr.astype(np.int64), "indices": matrix.indices.astype(np.int32)}
+        pattern = {"indptr": matrix.indptr.astype(np.int64), "indices": matrix.indices.astype(np.int32, copy=False)}
         arrays: dict[str, Any] = {**pattern, "shape": np.array(matrix.shape, np.int64), **data}
         np.savez(file, allow_pickle=False, **arrays)
 

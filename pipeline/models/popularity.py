@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.interactions import Interactions
+from pipeline.data.mapped import counts_of, sums_of
 from pipeline.data.matrix import UserItems, days_before
 from pipeline.errors import InputError, UsageError
 from pipeline.models.popularity_model import PopularityModel
@@ -17,7 +18,7 @@ __all__ = ["popular_model", "recent_model"]
 
 def popular_model(matrix: UserItems) -> PopularityModel:
     """Items ranked by their number of interactions."""
-    count = np.bincount(matrix.scores.indices, minlength=len(matrix.items)).astype(np.float32)
+    count = counts_of(matrix.scores.indices, len(matrix.items)).astype(np.float32)
     return _model(matrix, count, "popular")
 
 
@@ -36,8 +37,10 @@ def recent_model(matrix: UserItems, train: Interactions, *, half_life_days: floa
         raise InputError(f"Interactions with {len(train.item_ids)} items and a matrix with {len(matrix.items)}")
     if train.at is None or not len(train):
         return replace(popular_model(matrix), meta={"model": "recent"})
-    age = days_before(train.at.max(), train.at)
-    weight = np.bincount(train.items, 0.5 ** (age / half_life_days), minlength=len(matrix.items))
+    at, newest = train.at, train.at.max()
+    weight = sums_of(
+        train.items, lambda part: 0.5 ** (days_before(newest, at[part]) / half_life_days), len(matrix.items)
+    )
     return _model(matrix, weight.astype(np.float32), "recent")
 
 

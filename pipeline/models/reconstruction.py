@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.data.mapped import parts, release
+
 __all__ = [
     "AllCells",
     "Errors",
@@ -68,18 +70,34 @@ def all_cells_errors(x: sparse.csr_matrix, w: NDArray[Any], h: NDArray[Any]) -> 
     Where W, H ≥ 0 and x ≥ 0, Σ_all |x−ŷ| is Σ_obs |x−ŷ| + (Σ_all ŷ − Σ_obs ŷ), with
     Σ_all ŷ = (Σ_u w_u)·(Σ_i h_i). O(nnz·k + (n_users + n_items)·k²).
     """
-    rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-    predicted = observed_predictions(rows, x.indices, w, h)
+    squares_predicted, sum_predicted, squares, absolute = _over_cells(x, w, h)
     w64, h64 = np.asarray(w, np.float64), np.asarray(h, np.float64)
-    residual = predicted - x.data
-    empty_squares = float(np.sum((w64.T @ w64) * (h64 @ h64.T)) - predicted @ predicted)
-    empty_sum = float(w64.sum(axis=0) @ h64.sum(axis=1) - predicted.sum())
+    empty_squares = float(np.sum((w64.T @ w64) * (h64 @ h64.T)) - squares_predicted)
+    empty_sum = float(w64.sum(axis=0) @ h64.sum(axis=1) - sum_predicted)
+    # NaN without cells, as the mean of nothing
+    observed = Errors(float(np.sqrt(np.divide(squares, x.nnz))), float(np.divide(absolute, x.nnz)))
     if x.nnz == x.shape[0] * x.shape[1]:
         empty_squares = empty_sum = 0.0  # no cell is empty: both differences are rounding
     # With few empty cells rounding may make them negative.
-    squares = float(residual @ residual) + max(empty_squares, 0.0)
-    absolute = float(np.abs(residual).sum()) + max(empty_sum, 0.0)
+    squares += max(empty_squares, 0.0)
+    absolute += max(empty_sum, 0.0)
     cells = x.shape[0] * x.shape[1]
     signed = min(w.min(initial=0), h.min(initial=0)) < 0
     mae = None if signed else absolute / cells
-    return AllCells(np.sqrt(squares), np.sqrt(squares / cells), mae, errors(x.data, predicted))
+    return AllCells(np.sqrt(squares), np.sqrt(squares / cells), mae, observed)
+
+
+def _over_cells(x: sparse.csr_matrix, w: NDArray[Any], h: NDArray[Any]) -> NDArray[np.float64]:
+    """Σ ŷ², Σ ŷ, Σ (x−ŷ)² and Σ |x−ŷ| over the stored cells, some at a time."""
+    items = np.ascontiguousarray(h.T)
+    size = min(_BLOCK, max(1, _NUMBERS // max(w.shape[1], 1)))
+    total = np.zeros(4)
+    for part in parts(x.nnz, size):
+        first, last = np.searchsorted(x.indptr, [part.start, part.stop - 1], side="right") - 1
+        ends = np.clip(x.indptr[first : last + 2], part.start, part.stop)
+        rows = np.repeat(np.arange(first, last + 1), np.diff(ends))
+        predicted = np.einsum("ij,ij->i", w[rows], items[x.indices[part]], dtype=np.float64)
+        residual = predicted - x.data[part]
+        total += predicted @ predicted, predicted.sum(), residual @ residual, np.abs(residual).sum()
+        release(x.indices, x.data)
+    return total

@@ -86,8 +86,8 @@ class TrainOptions(Options):
     memory_limit: Annotated[int, Ge(1)] | None = option(
         None,
         "Megabytes of memory that the training may take. Default: what is free.",
-        details="Where the transposed matrix of nmf or als does not fit, it is kept in a temporary file (TMPDIR). "
-        "The factors are the same. It replaces RANKLINE_MEMORY_LIMIT_MB.",
+        details="Where the transposed matrix of nmf or als does not fit, it is kept in a temporary file (TMPDIR); "
+        "where the interactions do not, they are, too. The model is the same. It replaces RANKLINE_MEMORY_LIMIT_MB.",
         advanced=True,
     )
     on_interrupt: OnInterrupt = option(

@@ -251,7 +251,10 @@ def rank_of(model: SavedModel, user_row: int, item_row: int) -> Place:
     """The item's place among the user's unseen items, or among the candidates of a model that has them; ties by row."""
     if isinstance(model, NeuralModel):
         return _place_among_candidates(model, user_row, item_row)
-    scores = model.predict(np.full(len(model.items), user_row), np.arange(len(model.items)))
+    if isinstance(model, FactorModel):
+        scores = model.scores_of(user_row)
+    else:
+        scores = model.predict(np.full(len(model.items), user_row), np.arange(len(model.items)))
     unseen = np.ones(len(model.items), bool)
     unseen[model.seen.indices[_seen_by(model, user_row)]] = False
     n_unseen = int(unseen.sum())

@@ -114,13 +114,13 @@ def genres_match(
     total = float(weights.sum())
     if not total:
         return GenreMatch(0.0, dict.fromkeys(sorted(own), 0.0))
-    history = [_genres(snapshot.genres, row) for row in rows.tolist()]
-    shares = {name: _share(weights, [name in genres for genres in history], total) for name in sorted(own)}
-    return GenreMatch(_share(weights, [not own.isdisjoint(genres) for genres in history], total), shares)
-
-
-def _share(weights: NDArray[np.float64], counted: list[bool], total: float) -> float:
-    return float(weights[np.array(counted, bool)].sum()) / total
+    shares, any_of = {}, np.zeros(len(snapshot.ids), bool)
+    for name in sorted(own):
+        with_it = np.zeros(len(snapshot.ids), bool)
+        with_it[snapshot.popular_in(name)] = True
+        any_of |= with_it
+        shares[name] = float(weights[with_it[rows]].sum()) / total
+    return GenreMatch(float(weights[any_of[rows]].sum()) / total, shares)
 
 
 def _genres(genres: NDArray[np.str_], row: int) -> frozenset[str]:

@@ -162,12 +162,12 @@ class CurrentModel:
         keep |= {arm.served.pointer.digest for arm in self.arms.arms} if self.arms is not None else set()
         self._loaded = {digest: model for digest, model in self._loaded.items() if digest in keep}
         self._failed = {digest: why for digest, why in self._failed.items() if digest in pointers}
-        self._report()
         self._follow_rules()
         with suppress(Problem):
             self.served()
         if self._served is None:
             await self._fall_back()
+        self._report()
 
     async def _fall_back(self) -> None:
         """Without a model, answer with what is popular, if its items were kept; until a model is there."""
@@ -198,7 +198,8 @@ class CurrentModel:
             self.fault = ""
 
     def _report(self) -> None:
-        report = WorkerReport(tuple(sorted(self._loaded)), dict(self._failed))
+        serving = "" if self._served is None else self._served.pointer.label
+        report = WorkerReport(tuple(sorted(self._loaded)), dict(self._failed), serving)
         if report != self._reported:
             self._say_loaded(len(self._loaded))
             try:

@@ -88,10 +88,12 @@ class WorkerReport:
     ----------
     loaded : digests of the models in the worker's memory
     failed : digest → why it could not be loaded
+    serving : label of the version that the worker answers with; "" while there is none
     """
 
     loaded: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+    serving: str = ""
 
 
 class LiveFolder:
@@ -174,7 +176,7 @@ class LiveFolder:
             try:
                 os.kill(int(path.stem), 0)
                 value = read_json(path)
-                yield WorkerReport(tuple(value["loaded"]), dict(value["failed"]))
+                yield WorkerReport(tuple(value["loaded"]), dict(value["failed"]), value.get("serving", ""))
             except (OSError, ValueError, KeyError, TypeError, ArtifactError):
                 continue
 

@@ -109,11 +109,11 @@ def serve(config: ServiceConfig, say: Callable[[str], None]) -> None:
         address = _address(listening[0])
         if signing:
             say(f"only models signed with {', '.join(signing.keys)} are served ({signing.where})")
-        say(f"serving at {address} with {options.workers} worker(s); the folder is {folder.root}")
+        say(f"starting {options.workers} worker(s) at {address}; the folder is {folder.root}")
         stack.callback(metrics.remove)
         if options.metrics_port:
             say(f"metrics alone at {_address(listening[1])}/metrics")
-        _supervise(config, folders, listening)
+        _supervise(config, folders, listening, _Readiness(folder, options.workers, address, say))
 
 
 def _only_service(folder: LiveFolder) -> FileLock:
@@ -123,14 +123,27 @@ def _only_service(folder: LiveFolder) -> FileLock:
         raise LockedError(f"{error}: another `rankline serve` uses this folder; --live-dir names another") from None
 
 
-def _supervise(config: ServiceConfig, folders: Sequence[LiveFolder], listening: Sequence[socket.socket]) -> None:
-    # Imported once, before the processes are forked: they share the memory, and begin at once.
-    from pipeline.kernels import available, compiled
-    from pipeline.serving import worker
+class _Readiness:
+    """Says once when all workers answer with a model: the socket accepts connections long before."""
 
-    if available():
-        for kernels in ("topk", "fold_in", "half_step"):
-            compiled(kernels)
+    def __init__(self, folder: LiveFolder, workers: int, address: str, say: Callable[[str], None]) -> None:
+        self._folder, self._workers, self._address, self._say = folder, workers, address, say
+        self._begun, self._said = time.monotonic(), False
+
+    def look(self) -> None:
+        """See whether it is so by now."""
+        if self._said:
+            return
+        serving = [report.serving for report in self._folder.reports() if report.serving]
+        if len(serving) >= self._workers:
+            self._said = True
+            seconds = time.monotonic() - self._begun
+            self._say(f"ready after {seconds:.1f} s: {self._address} answers by {serving[0]}")
+
+
+def _supervise(
+    config: ServiceConfig, folders: Sequence[LiveFolder], listening: Sequence[socket.socket], readiness: _Readiness
+) -> None:
     asked = threading.Event()
     drains = [True]
 
@@ -140,10 +153,6 @@ def _supervise(config: ServiceConfig, folders: Sequence[LiveFolder], listening: 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    workers = [
-        _Child(f"worker {n + 1}", _as_child(worker.run_worker), (config, listening))
-        for n in range(config.options.workers)
-    ]
     agent = _Child("agent", _as_child(_run_agent), (config,))
 
     def ended(pid: int) -> None:
@@ -151,9 +160,22 @@ def _supervise(config: ServiceConfig, folders: Sequence[LiveFolder], listening: 
             folder.forget_worker(pid)
         metrics.process_ended(pid)
 
+    agent.keep_running(ended)  # it imports MLflow for seconds, while this process imports what the workers need
+    # Imported once, before the workers are forked: they share the memory, and begin at once.
+    from pipeline.kernels import available, compiled
+    from pipeline.serving import worker
+
+    if available():
+        for kernels in ("topk", "fold_in", "half_step"):
+            compiled(kernels)
+    workers = [
+        _Child(f"worker {n + 1}", _as_child(worker.run_worker), (config, listening))
+        for n in range(config.options.workers)
+    ]
     while not asked.is_set():
         for child in (*workers, agent):
             child.keep_running(ended)
+        readiness.look()
         asked.wait(0.1)
     _stop(workers, agent, config.options.drain_seconds if drains[0] else 0.0, ended)
 

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.data.block_files import replacing
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
 from pipeline.data.prepare import sort_interactions
@@ -25,7 +26,6 @@ from pipeline.data.sources.builder import InteractionsBuilder, OnBadRows
 from pipeline.data.sources.columns import ChosenColumns, Columns
 from pipeline.errors import InputError
 from pipeline.models.solvers.block_steps import FileArray
-from pipeline.models.solvers.blocks import write_whole
 
 __all__ = ["COLUMNS", "Part", "PartRead", "Range", "RangeFiles", "groups_of", "order_range", "read_part", "spread_part"]
 
@@ -122,7 +122,8 @@ def spread_part(folder: str, cuts: NDArray[np.int64], number: int) -> NDArray[np
     of_range = np.searchsorted(cuts, columns["users"], "right") - 1
     order = np.argsort(of_range, kind="stable")
     for name, values in columns.items():
-        write_whole(place / f"part-{number}.{name}", [np.ascontiguousarray(values[order]).data])
+        with replacing(place / f"part-{number}.{name}") as file:
+            file.write(np.ascontiguousarray(values[order]).data)
     starts = np.zeros(cuts.size, np.int64)
     np.cumsum(np.bincount(of_range, minlength=cuts.size - 1), out=starts[1:])
     return starts

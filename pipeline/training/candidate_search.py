@@ -50,25 +50,32 @@ class CandidateSearch:
         """The options of a trial."""
         return replace(self.candidate.options, **trial.options)
 
-    def best_points(self, n: int) -> list[dict[str, Any]]:
-        """The best n points, encoded."""
+    @property
+    def default(self) -> Trial | None:
+        """The trial of the defaults; None where it is not complete."""
+        first = self.trials[:1]
+        return first[0] if first and first[0].state == "complete" else None
+
+    def point(self, trial: Trial) -> dict[str, Any]:
+        """The options of a trial, encoded."""
         by_name = {dimension.name: dimension for dimension in self.candidate.space}
-        return [
-            {name: by_name[name].encode(value) for name, value in trial.options.items()} for trial in self.complete[:n]
-        ]
+        return {name: by_name[name].encode(value) for name, value in trial.options.items()}
 
     def keep(self, trial: Trial, measured: Measured) -> None:
         """Keep what the best trial measured, and forget the others."""
         if all(trial.value is not None and trial.value > known.mean for known in self.measured.values()):
             self.measured = {trial.number: measured}
 
+    def measured_at(self, trial: Trial) -> Measured:
+        """What a trial measured; one that is not kept, or of an earlier run, is fitted again."""
+        if trial.number not in self.measured:
+            spec = replace(self.spec(trial), on_interrupt="stop")
+            self.measured[trial.number] = measure(self.task, spec)[0]
+        return self.measured[trial.number]
+
     def best_measured(self) -> Measured:
-        """What the best trial measured; a trial of an earlier run is fitted again."""
-        best = self.complete[0]
-        if best.number not in self.measured:
-            spec = replace(self.spec(best), on_interrupt="stop")
-            self.measured = {best.number: measure(self.task, spec)[0]}
-        return self.measured[best.number]
+        """What the best trial measured."""
+        return self.measured_at(self.complete[0])
 
 
 def ranked(entries: Sequence[CandidateSearch]) -> list[CandidateSearch]:
@@ -77,9 +84,15 @@ def ranked(entries: Sequence[CandidateSearch]) -> list[CandidateSearch]:
     return sorted((e for e in entries if e.complete), key=lambda entry: (-entry.value, order[entry.name]))
 
 
-def score_of(entry: CandidateSearch, popular: CandidateSearch) -> CandidateScore:
-    """The score of the candidate's best trial, beside that of most popular on the same users."""
-    best, measured = entry.complete[0], entry.best_measured()
+def score_of(
+    entry: CandidateSearch, popular: CandidateSearch, trial: Trial | None = None, n_before: int = 0
+) -> CandidateScore:
+    """The score of the candidate's best trial, or of this one, beside that of most popular on the same users.
+
+    n_before : its trials on a sample of the users
+    """
+    best = entry.complete[0] if trial is None else trial
+    measured = entry.measured_at(best)
     return CandidateScore(
         algorithm=entry.candidate.algorithm,
         options=best.options,
@@ -88,6 +101,6 @@ def score_of(entry: CandidateSearch, popular: CandidateSearch) -> CandidateScore
         lift=lift_over_popular(measured.values, popular.best_measured().values),
         values=measured.values,
         fit_seconds=measured.fit_seconds,
-        n_trials=len(entry.trials),
-        share=entry.share,
+        n_trials=len(entry.trials) + n_before,
+        sizes=measured.sizes,
     )

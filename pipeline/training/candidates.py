@@ -20,6 +20,7 @@ __all__ = ["Candidate", "Candidates", "Room", "candidates_for", "ensemble_of"]
 # Parts of the budget that one fit may take: of a candidate's smallest model, and of its largest in the search. The
 # search fits each candidate many times.
 _SMALLEST, _LARGEST = 1 / 8, 1 / 20
+_COMBINED = 1 / 4  # of an ensemble, which is fitted once
 _ENSEMBLE = "ensemble"
 
 
@@ -132,7 +133,7 @@ def ensemble_of(members: Sequence[TrainOptions], base: TrainOptions, size: Size,
         algorithm.check_options(options)
     except UsageError as error:
         return str(error)
-    if why := _too_large(algorithm, options, (), size, room):
+    if why := _too_large(algorithm, options, (), size, room, _COMBINED):
         return why
     return Candidate(algorithm, options, (Choice("members", (words,)),), ({"members": words},))
 
@@ -169,9 +170,14 @@ def _space(algorithm: Algorithm, options: TrainOptions, shape: tuple[int, int], 
 
 
 def _too_large(
-    algorithm: Algorithm, options: TrainOptions, space: tuple[Dimension, ...], size: Size, room: Room
+    algorithm: Algorithm,
+    options: TrainOptions,
+    space: tuple[Dimension, ...],
+    size: Size,
+    room: Room,
+    share: float = _SMALLEST,
 ) -> str:
-    """Why its smallest model does not fit into memory or time; "" if it does."""
+    """Why its smallest model does not fit into memory, or into this share of the time; "" if it does."""
     plan = _plan(algorithm, options, size, room)
     lowest = {dimension.name: dimension.low for dimension in space if isinstance(dimension, IntegerRange)}
     plan = replace(
@@ -183,8 +189,9 @@ def _too_large(
     if room.bytes is not None and need > room.bytes:
         return f"it needs some {in_bytes(need)} of memory, and {in_bytes(room.bytes)} are available"
     seconds = algorithm.footprint(size, plan).fit_seconds
-    if seconds > _SMALLEST * room.seconds:
-        return f"one fit may take {in_time(seconds)}, over an eighth of {in_time(room.seconds)} (--budget-minutes)"
+    if seconds > share * room.seconds:
+        part = "an eighth" if share == _SMALLEST else "a quarter"
+        return f"one fit may take {in_time(seconds)}, over {part} of {in_time(room.seconds)} (--budget-minutes)"
     return ""
 
 

@@ -30,7 +30,7 @@ class CandidateScore:
         all candidates of a share
     fit_seconds : of the fit on the validation part's training side
     n_trials : of this candidate in all
-    share : of the users whose interactions the fit learned from; below 1 for one that was dropped early
+    sizes : users in each stretch of time (`stretches`), whose values follow one another; one number where there is one
     """
 
     algorithm: Algorithm
@@ -41,7 +41,7 @@ class CandidateScore:
     values: NDArray[np.float64]
     fit_seconds: float
     n_trials: int
-    share: float = 1.0
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Choice:
     """Attributes
     ----------
     study : the name of the search; it depends on data, split, options, candidates and metric
-    scores : of the candidates, the winner first, then by their means; those of a sample of users last
+    scores : of the candidates, the winner first, then by their means
     left_out : name of a model → why it was not tried, or why it has no score
     trials : in the order in which they ended, with the model among the options
     n_before : how many of them earlier runs of the search left

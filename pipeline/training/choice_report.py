@@ -42,8 +42,6 @@ def candidate_rows(choice: Choice) -> tuple[CandidateRow, ...]:
 
 def _row(score: CandidateScore) -> CandidateRow:
     name = score.algorithm.display_name
-    if score.share < 1:
-        name += f" (on 1/{round(1 / score.share)} of the users)"
     lift = score.lift.lift
     is_popular = score.algorithm.name == registry.POPULAR
     words = "" if lift is None or is_popular else lift_in_words(*lift)
@@ -84,11 +82,9 @@ def candidates_csv(choice: Choice) -> str:
     table = csv.writer(text, lineterminator="\n")
     ends = [f"validation_{choice.metric}{end}" for end in ("", "_low", "_high")]
     lifts = [f"lift_over_popular{end}" for end in ("", "_low", "_high")]
-    table.writerow(["model", *ends, *lifts, "fit_seconds", "n_trials", "share_of_users", "options"])
+    table.writerow(["model", *ends, *lifts, "fit_seconds", "n_trials", "options"])
     for score in choice.scores:
         lift = score.lift.lift or ("", "", "")
         options = command_of(score.options)
-        table.writerow(
-            [score.algorithm.name, *score.interval, *lift, score.fit_seconds, score.n_trials, score.share, options]
-        )
+        table.writerow([score.algorithm.name, *score.interval, *lift, score.fit_seconds, score.n_trials, options])
     return text.getvalue()

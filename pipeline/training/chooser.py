@@ -1,4 +1,4 @@
-"""The steps of `pipeline.training.auto.choose`: first points, halving, and an ensemble of the best."""
+"""The steps of `pipeline.training.auto.choose`: defaults, first points, halving, and an ensemble of the best."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,17 @@ from pipeline.training.candidate_search import CandidateSearch, ranked
 from pipeline.training.candidates import Candidate, Candidates, ensemble_of
 from pipeline.training.choice import CandidateScore
 from pipeline.training.search import Measured, Parts, Task, run_trials, study_name
+from pipeline.training.stretches import earlier_stretches
 from pipeline.training.study import Trial, open_study
 
 __all__ = ["ALWAYS", "Chooser", "TimeIsUp", "sampled"]
 
-ALWAYS = ("popular", "recent")  # candidates that are also tried on all users, whatever they reached on a sample
+ALWAYS = ("popular", "recent")  # candidates that go on, whatever they reached on a sample
+_MEANING = frozenset({"half_life_days", "transform"})
 _MORE = 8  # further trials of a candidate in each round
 _MEMBERS = 4  # the best single models that an ensemble is made of; recently popular comes on top
+_COMBINED, _MOST_COMBINED = 1 / 4, 1 / 2  # of the budget, for an ensemble: at least, and at most
+_FITS = 3  # of each member in an ensemble: on a part, and on everything; the rest is the selection
 
 
 class TimeIsUp(Exception):  # noqa: N818 - no error
@@ -45,6 +50,7 @@ class Chooser:
     ) -> None:
         self.parts, self.base, self.search, self.path = parts, base, search, path
         self.on_trial, self.progress = on_trial, progress
+        self.earlier = earlier_stretches(parts.inner, base)
         self.trials: list[Trial] = []
         self.n_before = 0
 
@@ -53,7 +59,9 @@ class Chooser:
     ) -> list[CandidateSearch]:
         """Open a study for each candidate, with the trials that earlier runs left."""
         inner = self.parts.inner if share == 1 else sampled(self.parts.inner, share, self.base.random_state)
-        more = {} if share == 1 else {"share": share}
+        more: dict[str, Any] = {} if share == 1 else {"share": share}
+        if self.earlier:
+            more["earlier"] = [split.digest for split in self.earlier]
         weights = user_weights(inner, self.parts.outer)
         entries = []
         for candidate in candidates:
@@ -69,7 +77,7 @@ class Chooser:
             )
             # There is always a result: most popular is measured whatever the time.
             at_least_one = candidate.algorithm.name == registry.POPULAR
-            task = Task(inner, candidate.options, self.search.metric, deadline, at_least_one, weights)
+            task = Task(inner, candidate.options, self.search.metric, deadline, at_least_one, weights, self.earlier)
             entries.append(CandidateSearch(candidate, study, task, share))
         earlier = sorted(
             (self._named(entry, trial) for entry in entries for trial in entry.study.trials()),
@@ -80,22 +88,36 @@ class Chooser:
         self.n_before += len(earlier)
         return entries
 
-    def first_steps(self, entries: list[CandidateSearch], seconds: Callable[[Candidate], Sequence[float]]) -> None:
-        """Try every candidate at its defaults, and then at its other first points.
+    def first_steps(self, entries: Sequence[CandidateSearch], seconds: Callable[[Candidate], Sequence[float]]) -> None:
+        """Try every candidate at its defaults, and then at other first points: as many as there are `seconds`.
 
         Candidates share the time alike, by the estimates: the next point is that of the candidate that has used the
         least, so a search that is ended early has not spent its time on the slowest model.
         """
         order = [
-            (n_trials > 1, float(used), place, n_trials)
+            (n_trials > 1, float(used if n_trials == 1 else used - last), place, n_trials)
             for place, entry in enumerate(entries)
-            for n_trials, used in enumerate(np.cumsum(seconds(entry.candidate)), start=1)
+            for n_trials, (used, last) in enumerate(_used(seconds(entry.candidate)), start=1)
             if n_trials <= self.search.trials
         ]
         for _, _, place, n_trials in sorted(order):
+            if n_trials == 2:
+                _take_over(entries[place], entries)
             self._until(entries[place], n_trials)
 
-    def halve(self, entries: list[CandidateSearch]) -> None:
+    def keep_for_ensemble(self, entries: Sequence[CandidateSearch], end: float, budget: float) -> None:
+        """Let the trials of the entries end early enough before `end` for an ensemble, as slow as fits were here.
+
+        Estimates do not know what else the machine does; the trials so far do. Where it would need too much, the
+        trials have all the time.
+        """
+        members = [entry for entry in ranked(entries) if entry.name != registry.POPULAR][:_MEMBERS]
+        needed = _FITS * sum(entry.complete[0].seconds for entry in members)
+        kept = max(needed, _COMBINED * budget) if needed <= _MOST_COMBINED * budget else 0.0
+        for entry in entries:
+            entry.task = replace(entry.task, deadline=end - kept)
+
+    def halve(self, entries: Sequence[CandidateSearch]) -> None:
         """Give the better half of the candidates more trials, until one is left, and that one all trials."""
         field = ranked(entries)
         while len(field) > 1:
@@ -147,11 +169,34 @@ class Chooser:
         return next(
             trial
             for trial in self.trials
-            if (trial.state, trial.share, dict(trial.options)) == ("complete", score.share, options)
+            if (trial.state, trial.share, dict(trial.options)) == ("complete", 1.0, options)
         )
 
     def _named(self, entry: CandidateSearch, trial: Trial) -> Trial:
         return replace(trial, options={"algorithm": entry.name, **trial.options}, share=entry.share)
+
+
+def _used(seconds: Sequence[float]) -> list[tuple[float, float]]:
+    """After each trial the seconds so far, and its own."""
+    return list(zip(np.cumsum(seconds).tolist(), seconds, strict=True))
+
+
+def _take_over(entry: CandidateSearch, entries: Sequence[CandidateSearch]) -> None:
+    """Let its second trial have what another model of tastes found best of the options that say what the scores mean.
+
+    These are much the same for all models of tastes, and a slow one can't try many.
+    """
+    if entry.candidate.algorithm.kind == "popularity":
+        return
+    able = {dimension.name: dimension for dimension in entry.candidate.space if dimension.name in _MEANING}
+    for other in ranked(entries):
+        if other is entry or other.candidate.algorithm.kind == "popularity":
+            continue
+        best = other.complete[0].options
+        taken = {name: dimension.encode(best[name]) for name, dimension in able.items() if name in best}
+        if taken and entry.trials:
+            entry.study.give([{**entry.point(entry.trials[0]), **taken}])
+            return
 
 
 def sampled(split: Split, share: float, seed: int) -> Split:

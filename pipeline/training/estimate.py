@@ -31,6 +31,7 @@ __all__ = [
 PROGRAM = 290 << 20  # bytes of a process that has imported the modules for reading
 _KERNELS, _NO_KERNELS = 150 << 20, 60 << 20  # bytes of what fit, evaluation and logging import and compile
 _SCORE_BLOCKS = 400 << 20  # bytes of the blocks of scores of an evaluation, at most
+_READ_AT_ONCE = 200 << 20  # bytes of the rows that are read onto the disk at a time, at most
 _USER_EVALUATED = 900  # bytes of a user's metrics and lists, for the model and all baselines
 _USERS_A_BLOCK = 16384  # whose lists are made at once
 _ROW_PUBLISHED = 100  # bytes of a row of the published table, without ids
@@ -82,17 +83,25 @@ def estimate(size: Size, plan: Plan, program: int = PROGRAM, busy: float = 1.0) 
 
 
 def within(size: Size, plan: Plan, program: int, most: int | None) -> Plan:
-    """The plan, with the transposed matrix on disk where the training would need more than `most` bytes else."""
-    on_disk = replace(plan, on_disk=True)
-    if most is None or not registry.find(plan.algorithm).distributed or plan.solver != "fast":
+    """The plan where it needs at most `most` bytes; else the first way that does, else the one that needs least.
+
+    The ways: with the transposed matrix in a temporary file, and with the interactions in such files, too. A search has
+    not the last one.
+    """
+    if most is None:
         return plan
-    peak = estimate(size, plan, program).peak
-    return on_disk if most < peak > estimate(size, on_disk, program).peak else plan
+    ways = [plan]
+    if registry.find(plan.algorithm).distributed and plan.solver == "fast":
+        ways.append(replace(plan, on_disk=True))
+    if plan.splits < 2 and not plan.searches:
+        ways.append(replace(ways[-1], stored=True))
+    peaks = [estimate(size, way, program).peak for way in ways]
+    return next((way for way, peak in zip(ways, peaks, strict=True) if peak <= most), ways[peaks.index(min(peaks))])
 
 
-def reading(size: Size, program: int = PROGRAM) -> int:
-    """Peak bytes of the process while it reads and sorts the interactions, before the fit."""
-    phases = _phases(size, Plan(1, 0), Footprint(), program)
+def reading(size: Size, program: int = PROGRAM, *, stored: bool = False) -> int:
+    """Peak bytes of the process while it reads and sorts the interactions, before the fit; `stored`: in files."""
+    phases = _phases(size, Plan(1, 0, stored=stored), Footprint(), program)
     return max(sum(phases[phase].values()) for phase in ("read", "matrix"))
 
 
@@ -111,6 +120,8 @@ def scoring(n_users: int, k: int, id_bytes: int, n_seen: int, program: int = PRO
 
 
 def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[str, dict[str, int]]:
+    if plan.stored:
+        return _phases_from_disk(size, plan, footprint, program)
     both = size.n_users + size.n_items
     held = {
         "program": program,
@@ -121,9 +132,6 @@ def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[
     kernels = _KERNELS if footprint.compiles or plan.splits else _NO_KERNELS
     later = {**held, "program": program + kernels, **parted}
     blocks = min(_SCORE_BLOCKS, 16 * size.n_users * size.n_items)
-    # The regression's system and its eigenvectors; both factors and the seen items a second time; indicators.
-    cold = 4 * 8 * MOST_FEATURES**2 + 8 * plan.n_components * both + 8 * size.n_cells + 100 * size.n_items
-    predicting = {"cold items": cold} if plan.cold_items else {}
     return {
         "read": {"program": program, "interactions": size.read, "reading": size.n_rows * (40 if size.text else 24)},
         "matrix": {
@@ -133,10 +141,43 @@ def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[
         },
         "holdout": {**held, **parted, "parting": 25 * size.n_cells if plan.splits else 0},
         "evaluate": {**later, **footprint.evaluate, **evaluated, "scores": blocks if plan.splits else 0},
-        "fit": {**later, **footprint.fit, **predicting, **evaluated},
+        "fit": {**later, **footprint.fit, **_predicting(size, plan), **evaluated},
         "measure": {**later, **footprint.measure, **evaluated},
         "log": {**later, **footprint.log, **evaluated, "logging": _ID_LOGGED * both},
     }
+
+
+def _predicting(size: Size, plan: Plan) -> dict[str, int]:
+    """The regression's system and its eigenvectors; both factors and the seen items a second time; indicators."""
+    if not plan.cold_items:
+        return {}
+    factors = 8 * plan.n_components * (size.n_users + size.n_items)
+    return {"cold items": 4 * 8 * MOST_FEATURES**2 + factors + 8 * size.n_cells + 100 * size.n_items}
+
+
+def _phases_from_disk(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[str, dict[str, int]]:
+    """As `_phases`, of interactions in mapped files: the pages in use count, which are of one matrix at most."""
+    n, both = size.n_cells, size.n_users + size.n_items
+    held_out = round(plan.holdout * n) if plan.splits else 0
+    kernels = _KERNELS if footprint.compiles or plan.splits else _NO_KERNELS
+    held = {"program": program, "ids": 2 * size.ids, "rows of users": 24 * size.n_users}
+    later = {**held, "program": program + kernels, "matrix": 8 * n}
+    evaluated = {"metrics of users": _USER_EVALUATED * size.n_users if plan.splits else 0}
+    # A million rows, as they come and while they are encoded, or a 64th of all while they are sorted.
+    at_once = max(min(_READ_AT_ONCE, 200 * size.n_rows), 80 * min(size.n_rows, max(size.n_rows // 64, 1 << 19)))
+    blocks = min(_SCORE_BLOCKS, 16 * size.n_users * size.n_items)
+    return {
+        "read": {**held, "sorting": at_once},
+        "matrix": {**held, "sorting": at_once, "marks": 2 * size.n_rows},
+        "holdout": {**held, "matrix": 8 * n, "parting": n + 24 * held_out, "sorting": at_once},
+        "evaluate": {
+            **later, **footprint.evaluate, **evaluated, "held-out part": 60 * held_out,
+            "scores": blocks if plan.splits else 0,
+        },
+        "fit": {**later, **footprint.fit, **_predicting(size, plan), **evaluated},
+        "measure": {**later, **footprint.measure, **evaluated},
+        "log": {**later, **footprint.log, **evaluated, "logging": _ID_LOGGED * both},
+    }  # fmt: skip
 
 
 def _seconds(size: Size, plan: Plan, footprint: Footprint) -> dict[str, float]:

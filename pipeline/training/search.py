@@ -84,10 +84,11 @@ class Fit(NamedTuple):
 
 class Measured(NamedTuple):
     """What a trial measured: the metric of each validation user times the user's weight, (n_users,), NaN without one;
-    seconds of the fit."""
+    seconds of the fit; users in each stretch of time."""
 
     values: NDArray[np.float64]
     fit_seconds: float
+    sizes: tuple[int, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -108,6 +109,7 @@ class Task:
     deadline : of `time.monotonic`; None: no end
     at_least_one : whether the deadline counts only after the first complete trial
     weights : of the validation users, as of `ages.user_weights`
+    earlier : splits at earlier moments, whose users count too (`stretches`)
     """
 
     inner: Split
@@ -116,6 +118,7 @@ class Task:
     deadline: float | None = None
     at_least_one: bool = True
     weights: NDArray[np.float64] | None = None
+    earlier: tuple[Split, ...] = ()
 
     @classmethod
     def until(cls, timeout: float | None, parts: Parts, base: TrainOptions, metric: str) -> Task:
@@ -248,7 +251,11 @@ def measure(task: Task, spec: TrainOptions, progress: Progress = silent) -> tupl
     fitted = fitted_on(task.inner, spec, progress)
     seconds = time.perf_counter() - start
     values = values_of(fitted.ranker, task.inner, task.metric, fitted.fold_in)
-    return Measured(values if task.weights is None else values * task.weights, seconds), fitted.converged
+    parts = [values if task.weights is None else values * task.weights]
+    for split in task.earlier:
+        before = fitted_on(split, spec, progress)
+        parts.append(values_of(before.ranker, split, task.metric, before.fold_in))
+    return Measured(np.concatenate(parts), seconds, tuple(part.size for part in parts)), fitted.converged
 
 
 def fitted_on(split: Split, spec: TrainOptions, progress: Progress = silent) -> Fit:

@@ -1,10 +1,13 @@
 """`settle(scores, …)`: which candidate of a choice is trained, where the highest mean alone does not say.
 
-Two models have to be surely better, by the whole interval of the users' paired differences:
+What is costly or new has to be **surely better** than what is simple: the whole interval of the difference is above 0.
 
 - An **ensemble** than the best single model. It costs all of its members.
-- With a split by time, **any model of tastes** than the best list for everybody (most or recently popular). There the
-  validation part is one stretch of time with its own users, often few, and what wins by little there loses later.
+- With a split by time, from the simplest on: the better of the **lists for everybody** (most or recently popular) at
+  their defaults, such a list with options found, any **model of tastes**. There the validation part is one stretch of
+  time with its own users, often few, and what wins by little there loses later.
+
+Where there are several stretches of time (`pipeline.training.stretches`) a difference has to be sure over these.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pipeline.evaluation.significance import Comparison, compare
+from pipeline.evaluation.significance import Interval, compare
 from pipeline.training.choice import CandidateScore
+from pipeline.training.stretches import over_stretches
 
 __all__ = ["Settled", "settle"]
 
@@ -31,7 +35,13 @@ class Settled(NamedTuple):
     left_out: Mapping[str, str]
 
 
-def settle(scores: Sequence[CandidateScore], ensemble: CandidateScore | None, *, by_time: bool) -> Settled:
+def settle(
+    scores: Sequence[CandidateScore],
+    ensemble: CandidateScore | None,
+    *,
+    by_time: bool,
+    plain: Sequence[CandidateScore] = (),
+) -> Settled:
     """Order the candidates.
 
     Parameters
@@ -39,26 +49,40 @@ def settle(scores: Sequence[CandidateScore], ensemble: CandidateScore | None, *,
     scores : of single models, the best first
     ensemble : of the same users; None where none was tried
     by_time : whether the split is by time
+    plain : of the lists for everybody at their defaults; by default those in `scores`
     """
     order, left_out = list(scores), {}
     if ensemble is not None:
-        difference = compare(order[0].values, ensemble.values)
-        if difference.b_is_better == "yes":
+        if (difference := _difference(order[0], ensemble)).low > 0:
             order.insert(0, ensemble)
         else:
             name = order[0].algorithm.display_name
-            left_out[ensemble.algorithm.name] = f"{_figures(difference)} is not surely above {name}'s"
-    best = order[0]
-    if not by_time or best.algorithm.kind == "popularity":
+            left_out[ensemble.algorithm.name] = f"{_figures(ensemble, difference)} is not surely above {name}'s"
+    lists = [score for score in order if score.algorithm.kind == "popularity"]
+    if not by_time or not lists:
         return Settled(tuple(order), "", left_out)
-    plain = next((s for s in order if s.algorithm.kind == "popularity" and s.share == best.share), None)
-    if plain is None or (difference := compare(plain.values, best.values)).b_is_better == "yes":
-        return Settled(tuple(order), "", left_out)
-    reason = f"by time no model is surely better; of {best.algorithm.display_name}, {_figures(difference)} is not"
-    return Settled((plain, *(score for score in order if score is not plain)), reason, left_out)
+    winner = max(plain or lists, key=lambda score: score.interval.value)
+    reasons: list[str] = []
+    for better, kind in ((lists[0], "other list"), (order[0], "model")):
+        if better is winner or (kind == "model" and better.algorithm.kind == "popularity"):
+            continue
+        if (difference := _difference(winner, better)).low > 0:
+            winner, reasons = better, []
+        else:
+            of = f"of {better.algorithm.display_name}" + (" with other options" if kind != "model" else "")
+            reasons.append(f"by time no {kind} is surely better; {of}, {_figures(better, difference)} is not")
+    others = [score for score in order if score.algorithm.name != winner.algorithm.name]
+    return Settled((winner, *others), "; ".join(reasons), left_out)
 
 
-def _figures(found: Comparison) -> str:
+def _difference(a: CandidateScore, b: CandidateScore) -> Interval:
+    """Mean of b − a, by user, or by stretch of time where there are several."""
+    if len(a.sizes) > 1:
+        return over_stretches(a.values, b.values, a.sizes)
+    return compare(a.values, b.values).difference
+
+
+def _figures(score: CandidateScore, difference: Interval) -> str:
     """``0.1234 (difference +0.0012, -0.0034 … +0.0058)``."""
-    difference = found.difference
-    return f"{found.mean_b:.4f} (difference {difference.value:+.4f}, {difference.low:+.4f} … {difference.high:+.4f})"
+    value, low, high = difference
+    return f"{score.interval.value:.4f} (difference {value:+.4f}, {low:+.4f} … {high:+.4f})"

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipeline.data.mapped import release_all
+
 __all__ = ["Stages"]
 
 
@@ -23,3 +25,4 @@ class Stages:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            release_all()  # a stage does not pay for what the one before has read from disk

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipeline.errors import UsageError
-from pipeline.models.search_space import Choice, Dimension, IntegerRange
-from pipeline.training.study_file import alone, open_storage
+from pipeline.models.search_space import Dimension
+from pipeline.training.study_file import alone, distribution, open_storage
 
 if TYPE_CHECKING:
     import optuna
@@ -90,6 +90,7 @@ class Study:
         self._study = study
         self._space = {dimension.name: dimension for dimension in space}
         self._first = first
+        self._given: list[dict[str, Any]] = []
         self._seed = seed
         # This process alone writes to the study: it knows when they change.
         self._ended: tuple[Trial, ...] | None = None
@@ -139,12 +140,22 @@ class Study:
         best = max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
         return {} if best is None else dict(best.params)
 
+    def give(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Whole points, encoded, to try after the first trial and before any other."""
+        self._given += [dict(point) for point in points]
+
     def ask(self) -> TrialRequest:
         """Start the next trial, at a point that no trial was at. Raises AllTried where there is none left."""
         ended = self.trials()
         number, tried = len(ended), {_point(trial.options) for trial in ended}
+        for point in self._given if ended else ():
+            if _point({name: self._space[name].decode(raw) for name, raw in point.items()}) not in tried:
+                self._enqueue(point)
+                asked = self._asked(number, 0)
+                asked._trial.set_user_attr(_STEP, 0)  # it is none of the steps
+                return asked
         for step in range(self._next_step(), len(self._first)):
-            self._enqueue(step)
+            self._enqueue({**self._first[0], **self._best_raw(), **self._first[step]})
             asked = self._asked(number, 0)
             asked._trial.set_user_attr(_STEP, step)
             if _point(asked.options) not in tried:
@@ -165,9 +176,9 @@ class Study:
         without = [trial for trial in stored if _STEP not in trial.user_attrs and not _dropped(trial)]
         return max([*(step + 1 for step in steps), len(without)], default=0)
 
-    def _enqueue(self, step: int) -> None:
+    def _enqueue(self, point: Mapping[str, Any]) -> None:
         if not any(trial.state.name == "WAITING" for trial in self._study.get_trials(deepcopy=False)):
-            self._study.enqueue_trial({**self._first[0], **self._best_raw(), **self._first[step]})
+            self._study.enqueue_trial(dict(point))
 
     def _asked(self, number: int, draw: int) -> TrialRequest:
         import optuna
@@ -180,7 +191,7 @@ class Study:
             if draw < _DRAWS_OF_SAMPLER
             else optuna.samplers.RandomSampler(seed=seed)
         )
-        trial = self._study.ask({name: _distribution(dimension) for name, dimension in self._space.items()})
+        trial = self._study.ask({name: distribution(dimension) for name, dimension in self._space.items()})
         return TrialRequest(trial, number, {name: self._space[name].decode(raw) for name, raw in trial.params.items()})
 
     def _skip(self, asked: TrialRequest) -> None:
@@ -287,14 +298,3 @@ def open_study(
             pruner=optuna.pruners.PercentilePruner(_KEEP, n_startup_trials=_UNPRUNED),
         )
         yield Study(study, space, first, seed)
-
-
-def _distribution(dimension: Dimension) -> Any:
-    import optuna
-
-    if isinstance(dimension, Choice):
-        return optuna.distributions.CategoricalDistribution(dimension.values)
-    if isinstance(dimension, IntegerRange):
-        return optuna.distributions.IntDistribution(dimension.low, dimension.high, log=True)
-    low, high = dimension.ends
-    return optuna.distributions.FloatDistribution(low, high, log=True)

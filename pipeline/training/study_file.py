@@ -8,14 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from pipeline.errors import InputError, LockedError
+from pipeline.models.search_space import Choice, Dimension, IntegerRange
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["alone", "open_storage"]
+__all__ = ["alone", "distribution", "open_storage"]
 
 
 def open_storage(path: Path | None) -> optuna.storages.BaseStorage:
@@ -57,3 +58,15 @@ def _lock_byte(lock: IO[str], name: str) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def distribution(dimension: Dimension) -> Any:
+    """Optuna's distribution of the encoded values."""
+    import optuna
+
+    if isinstance(dimension, Choice):
+        return optuna.distributions.CategoricalDistribution(dimension.values)
+    if isinstance(dimension, IntegerRange):
+        return optuna.distributions.IntDistribution(dimension.low, dimension.high, log=True)
+    low, high = dimension.ends
+    return optuna.distributions.FloatDistribution(low, high, log=True)

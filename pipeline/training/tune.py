@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.data.interactions import Interactions
 from pipeline.data.matrix import to_matrix
 from pipeline.data.splits import Split
@@ -40,6 +43,7 @@ from pipeline.training.search import (
     study_name,
     values_of,
 )
+from pipeline.training.stretches import earlier_stretches
 from pipeline.training.study import Trial, open_study
 from pipeline.training.train import checked_algorithm
 
@@ -126,7 +130,8 @@ def tune(
     progress("matrix", 0, None)
     parts = parts_of(x, base)
     progress("baselines", 0, None)
-    baseline_values = _baseline_values(parts, spec.metric)
+    earlier = () if candidates is None else earlier_stretches(parts.inner, base)
+    baseline_values = _baseline_values(parts, spec.metric, earlier)
     choice: Choice | None = None
     if candidates is None:
         found = _search(parts, base, spec, path, on_start, on_trial, progress)
@@ -187,13 +192,15 @@ def _search(
         return _Searched(name, study.trials(), len(before), best, replace(base, **best.options), ended)
 
 
-def _baseline_values(parts: Parts, metric: str) -> dict[str, float]:
-    """Validation value of each baseline."""
-    inner, weights = parts.inner, user_weights(parts.inner, parts.outer)
-    return {
-        baseline.key: mean_of(values_of(ranker, inner, metric, fold_in) * (1.0 if weights is None else weights))
-        for baseline, ranker, fold_in in baselines(to_matrix(inner.train), inner)
-    }
+def _baseline_values(parts: Parts, metric: str, earlier: tuple[Split, ...]) -> dict[str, float]:
+    """Validation value of each baseline, on the stretches of time that a choice looks at."""
+    weights = user_weights(parts.inner, parts.outer)
+    values: dict[str, list[NDArray[np.float64]]] = {}
+    for split in (parts.inner, *earlier):
+        weight = 1.0 if weights is None or split is not parts.inner else weights
+        for baseline, ranker, fold_in in baselines(to_matrix(split.train), split):
+            values.setdefault(baseline.key, []).append(values_of(ranker, split, metric, fold_in) * weight)
+    return {key: mean_of(np.concatenate(found)) for key, found in values.items()}
 
 
 def _test(outer: Split, base: TrainOptions, winner: TrainOptions, progress: Progress) -> dict[str, Evaluation]:

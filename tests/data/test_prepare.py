@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import naive
 from support.cells import cells, parts, untimed
 
-from pipeline.data import prepare
+from pipeline.data import mapped
 from pipeline.data.interactions import Interactions
 from pipeline.data.matrix import TRANSFORMS, to_matrix
 from pipeline.data.prepare import (
@@ -278,7 +278,7 @@ def test_filter_that_leaves_nobody():
 )
 @pytest.mark.parametrize("rows_at_once", [1, 2, 1 << 20])
 def test_what_is_not_sorted_or_has_a_pair_twice_is_not_prepared(pairs, rows_at_once, monkeypatch):
-    monkeypatch.setattr(prepare, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(mapped, "AT_ONCE", rows_at_once)
     for before in ([], [(0, 0)], [(0, 0), (0, 1)]):
         users, items = zip(*before, *pairs, (3, 3), strict=True)
         with pytest.raises(InputError, match="make them with prepare_interactions"):
@@ -290,7 +290,7 @@ def test_what_is_not_sorted_or_has_a_pair_twice_is_not_prepared(pairs, rows_at_o
 @given(timed_rows)
 def test_prepared_stays_prepared(rows_at_once, rows):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "_ROWS_AT_ONCE", rows_at_once)
+        patch.setattr(mapped, "AT_ONCE", rows_at_once)
         x = prepare_interactions(interactions(rows)).interactions
         assert sort_interactions(x) is x
         some = x.take(x.scores > 0.5).compact()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import sparse
 
+from pipeline.data.blocks import Block, BlockFolder
 from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import UserItems
 from pipeline.errors import ArtifactError, UsageError
 from pipeline.models.als import fit_als
 from pipeline.models.objective import Objective
-from pipeline.models.solvers import half_steps, nmf
+from pipeline.models.solvers import block_steps, half_steps, nmf
 from pipeline.models.solvers.block_engine import BlockEngine, HereTasks
-from pipeline.models.solvers.blocks import Block, map_block, units_of
+from pipeline.models.solvers.block_steps import Unit, map_block, units_of
 from pipeline.models.solvers.engine import LOCAL
 from pipeline.models.solvers.nmf import Penalty, factorize
 from pipeline.models.solvers.weighted import factorize_weighted
@@ -76,7 +79,17 @@ def test_it_has_the_bits_of_one_process(tmp_path, monkeypatch, objective, narrow
     X = matrix()
     engine = BlockEngine(tmp_path, HereTasks(2))
     assert same(fitted(X, objective, engine), fitted(X, objective, LOCAL))
-    assert len(list((tmp_path / "blocks").glob("*.block"))) > 8
+    (folder,) = (tmp_path / "blocks").iterdir()
+    written = BlockFolder.open(folder)
+    written.verify()
+    assert len(written.rows) + len(written.columns) > 8
+    assert all("levels" in block.files for block in written.rows)  # a byte a score
+    # A second engine finds them; half of them are enough to go on from.
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("rows-*.npy")}
+    (folder / "manifest.json").unlink()
+    (folder / "columns-00000.json").unlink()
+    assert same(fitted(X, objective, BlockEngine(tmp_path, HereTasks(1))), fitted(X, objective, LOCAL))
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("rows-*.npy")} == times
     assert not list((tmp_path / "steps").iterdir())
     engine.clear()
     assert not list(tmp_path.iterdir())
@@ -93,9 +106,10 @@ def test_a_row_that_is_split_has_the_same_bits_for_any_number_of_tasks(tmp_path,
 
 
 def test_a_split_block_is_cut_into_parts_and_no_other():
-    blocks = [Block("a", 0, 9, 100, ""), Block("b", 9, 10, 70, ""), Block("c", 10, 11, 30, "")]
-    units = units_of(blocks, 30)
-    found = [(unit.number, unit.first, unit.end) for unit in units]
+    rows = ((0, 9, 100), (9, 10, 70), (10, 11, 30))
+    blocks = [Block("rows", number, *of, 0.0, 0.0) for number, of in enumerate(rows)]
+    units = units_of("folder", blocks, 30)
+    found = [(unit.block.number, unit.first, unit.end) for unit in units]
     assert found == [(0, 0, -1), (1, 0, 23), (1, 23, 46), (1, 46, 70), (2, 0, -1)]
 
 
@@ -105,12 +119,14 @@ def test_the_blocks_are_x_and_its_transpose(tmp_path):
         sides = engine.sides(X, K)
     for side, expected in zip(sides, (X, X.T.tocsr()), strict=True):
         assert side.counts.tolist() == np.diff(expected.indptr).tolist()
-        cells = [map_block(block) for block in side.blocks]
+        cells = [map_block(Unit(side.folder, block)) for block in side.blocks]
         assert np.concatenate([c.indices for c in cells]).tolist() == expected.indices.tolist()
         assert np.concatenate([c.data for c in cells]).tolist() == expected.data.tolist()
-        assert [block.hi for block in side.blocks] == [*(block.lo for block in side.blocks[1:]), expected.shape[0]]
+        assert [block.last for block in side.blocks] == [*(block.first for block in side.blocks[1:]), expected.shape[0]]
         for block, c in zip(side.blocks, cells, strict=True):
-            assert (c.indptr + expected.indptr[block.lo]).tolist() == expected.indptr[block.lo : block.hi + 1].tolist()
+            assert (c.indptr + expected.indptr[block.first]).tolist() == expected.indptr[
+                block.first : block.last + 1
+            ].tolist()
 
 
 class DiedError(RuntimeError):
@@ -159,16 +175,17 @@ def test_a_block_that_is_not_what_was_written_is_named(tmp_path, how):
     X = matrix()
     with BlockEngine(tmp_path, HereTasks(1)).open() as engine:
         rows, _ = engine.sides(matrix(seed=9), K, columns=False)
-    file = rows.blocks[0].path
-    content = (tmp_path / "blocks" / file).read_bytes()
+    unit = Unit(rows.folder, rows.blocks[0])
+    file = Path(rows.folder) / unit.block.name("indices")
+    content = file.read_bytes()
     if how == "missing":
-        (tmp_path / "blocks" / file).unlink()
-    elif how == "damaged":
-        (tmp_path / "blocks" / file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        file.unlink()
     else:
-        (tmp_path / "blocks" / file).write_bytes(content[:-8])
-    with pytest.raises(ArtifactError, match=f"{rows.blocks[0].path} is (missing|damaged)"):
-        map_block(rows.blocks[0])
+        file.write_bytes(content[:-8] if how == "short" else content[:-1] + bytes([content[-1] ^ 1]))
+    block_steps._mapped.clear()
+    words = {"missing": "can't be read", "damaged": "is damaged", "short": "has .* bytes"}[how]
+    with pytest.raises(ArtifactError, match=f"{file} {words}"):
+        map_block(unit)
     assert X.nnz
 
 

@@ -263,6 +263,7 @@ def test_predict_is_the_naive_sum_bit_for_bit(make_model, kind, k, seed):
     assert predictions.dtype == np.float32
     expected = np.array([naive.score(model, u, i) for u, i in zip(users, items, strict=True)], np.float32)
     assert predictions.tobytes() == expected.tobytes()
+    assert model.scores_of(3).tobytes() == model.predict(np.full(6, 3), np.arange(6)).tobytes()
 
 
 def test_predict_by_row(checkerboard):

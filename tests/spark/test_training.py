@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.processes import Home
 
+from pipeline.data.blocks import Block, StoredFile
 from pipeline.data.sources.files import read_file
 from pipeline.errors import ArtifactError, InputError, LockedError, ServerError, UsageError
 from pipeline.jobs.executors import open_executors
@@ -19,7 +20,7 @@ from pipeline.jobs.train import train_job
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.solvers import block_engine, half_steps
 from pipeline.models.solvers.block_engine import BlockEngine
-from pipeline.models.solvers.blocks import Block
+from pipeline.models.solvers.block_steps import Unit, map_block
 from pipeline.options import EngineOptions, ReadOptions, TrainOptions
 from pipeline.runtime.file_lock import FileLock
 from pipeline.runtime.progress import Reporter, silent
@@ -179,10 +180,8 @@ def test_an_error_in_a_task_is_told_with_its_place_and_not_tried_again(spark: An
     tasks = SparkTasks(spark)
     assert tasks.run(str, [1, 2, 3]) == ["1", "2", "3"]
     assert tasks.run(str, []) == []
-    from pipeline.models.solvers.blocks import map_block
-
-    with pytest.raises(ArtifactError, match="block /nowhere is missing"):
-        tasks.run(map_block, [Block("/nowhere", 0, 1, 1, "")])
+    with pytest.raises(ArtifactError, match=r"/nowhere/rows-00000.indptr.npy can't be read"):
+        tasks.run(map_block, [Unit("/nowhere", Block("rows", 0, 0, 1, 1, 1.0, 1.0, {"indptr": StoredFile(144, "")}))])
     for task, kind, words in (
         ("disk", ServerError, r"executor on \S+: /shared/steps/1/out0: No space left on device; make room there"),
         ("fault", RuntimeError, "ZeroDivisionError: why"),

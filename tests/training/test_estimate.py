@@ -102,8 +102,15 @@ def test_the_transposed_matrix_goes_to_disk_where_only_that_fits():
         assert sum(fit.values()) - sum(parts.values()) > 600_000_000
         assert within(size, plan, program, peak) == within(size, plan, program, None) == plan
         # Where another phase decides, nothing is won by it.
-        assert within(size, plan, program, peak - 1) == (stored if less < peak else plan)
+        if less < peak:
+            assert within(size, plan, program, less) == stored
+        # Where that is not enough, the interactions lie on disk, too: a matrix and the factors stay.
+        least = within(size, plan, program, 0)
+        assert least == replace(stored, stored=True)
+        bytes_of_both = 8 * 100_000_000 + 64 * 600_000 * 4
+        assert estimate(size, least, program).peak < 2 * bytes_of_both < peak
         assert within(size, replace(plan, solver="sklearn"), program, 0).on_disk is False
+        assert within(size, replace(plan, searches=3), program, 0).stored is False
     few = Size(10, 10, 5, 5)
     assert transposed(few, Plan(1, on_disk=True)) == {"transposed matrix, from disk": 8 * 20}
     assert within(size, Plan(0, algorithm="popular"), program, 0).on_disk is False

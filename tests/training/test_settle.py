@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,16 +12,17 @@ from pipeline.models import registry
 from pipeline.options import TrainOptions
 from pipeline.training.choice import CandidateScore
 from pipeline.training.settle import settle
+from pipeline.training.stretches import over_stretches
 
 N = 400
 
 
-def score(name: str, mean: float, share: float = 1.0, seed: int = 0) -> CandidateScore:
+def score(name: str, mean: float, seed: int = 0) -> CandidateScore:
     """Of N users, whose values scatter around the mean by 0.2."""
     values = mean + 0.2 * np.random.default_rng([seed, len(name)]).normal(size=N)
     algorithm = registry.find(name)
     lift = lift_over_popular(values, values)
-    return CandidateScore(algorithm, {}, TrainOptions(), bootstrap_mean(values), lift, values, 1.0, 1, share)
+    return CandidateScore(algorithm, {}, TrainOptions(), bootstrap_mean(values), lift, values, 1.0, 1, (N,))
 
 
 def names(scores) -> list[str]:
@@ -64,6 +67,28 @@ def test_an_ensemble_has_to_be_better_than_the_list_for_everybody_too() -> None:
     assert unsure.left_out["ensemble"].endswith("is not surely above recently popular's")
 
 
-def test_other_users_are_not_compared() -> None:
-    settled = settle([EASE, ALS, score("recent", 0.495, share=0.5)], None, by_time=True)
-    assert names(settled.scores)[0] == "ease"
+def test_by_time_options_of_a_list_have_to_be_surely_better_than_its_defaults() -> None:
+    tuned, default = score("recent", 0.35), score("recent", 0.34, seed=1)
+    settled = settle([tuned, POPULAR], None, by_time=True, plain=[default, POPULAR])
+    assert settled.scores == (default, POPULAR)
+    assert settled.reason.startswith(
+        "by time no other list is surely better; of recently popular with other options, 0."
+    )
+    sure = settle([EASE, tuned, POPULAR], None, by_time=True, plain=[score("recent", 0.2), POPULAR])
+    assert (names(sure.scores), sure.reason) == (["ease", "recent", "popular"], "")
+
+
+def test_users_of_one_stretch_of_time_count_as_one() -> None:
+    """EASE is far better for each user of one stretch, and a little worse in the three others."""
+    recent = replace(score("recent", 0.3), sizes=(N // 4,) * 4)
+    gain = np.repeat([0.4, -0.02, -0.01, -0.03], N // 4)
+    ease = replace(EASE, values=recent.values + gain, sizes=recent.sizes)
+    settled = settle([ease, recent], None, by_time=True)
+    assert names(settled.scores) == ["recent", "ease"]
+    assert (
+        names(settle([replace(ease, sizes=(N,)), replace(recent, sizes=(N,))], None, by_time=True).scores)[0] == "ease"
+    )
+    mean, error = gain.mean(), np.std([0.4, -0.02, -0.01, -0.03], ddof=1) / 2
+    assert over_stretches(recent.values, ease.values, recent.sizes) == pytest.approx(
+        (mean, mean - 3.182446 * error, mean + 3.182446 * error)
+    )

@@ -87,7 +87,6 @@ def candidates_json(choice: Choice) -> list[dict[str, Any]]:
             "lift_over_popular": None if score.lift.lift is None else list(score.lift.lift),
             "fit_seconds": score.fit_seconds,
             "n_trials": score.n_trials,
-            "share_of_users": score.share,
             "options": dict(score.options),
         }
         for score in choice.scores

@@ -36,9 +36,6 @@ __all__ = ["SAMPLE_ROWS", "Columns", "InteractionsBuilder", "OnBadRows", "ReadRe
 
 OnBadRows = Literal["error", "drop"]
 
-_GATHER_ROWS = 1 << 20
-_GATHER_BYTES = 1 << 27
-
 
 class InteractionsBuilder:
     """Collects blocks with `add` and returns the interactions with `finish`.
@@ -55,6 +52,8 @@ class InteractionsBuilder:
     time is null or can't be read. Without a rating column each score is 1; without a timestamp
     column there are no times. The division into blocks does not change the result.
     """
+
+    gather_rows, gather_bytes = 1 << 20, 1 << 27  # what is collected before it is encoded
 
     def __init__(
         self,
@@ -154,7 +153,7 @@ class InteractionsBuilder:
         self._next += table.num_rows
         self._gathered_rows += table.num_rows
         self._gathered_bytes += sum(column.nbytes for column in picked)
-        if self._gathered_rows >= _GATHER_ROWS or self._gathered_bytes >= _GATHER_BYTES:
+        if self._gathered_rows >= self.gather_rows or self._gathered_bytes >= self.gather_bytes:
             self._flush()
 
     def add_unreadable(self, rows: Sequence[tuple[int, str]]) -> None:

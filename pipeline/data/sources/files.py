@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data.sources.blocks_builder import builder_for
 from pipeline.data.sources.builder import Columns, InteractionsBuilder, OnBadRows, ReadResult
 from pipeline.data.sources.csv import read_csv
 from pipeline.data.sources.file_form import FileForm
@@ -36,6 +37,7 @@ def read_file(
     *,
     form: FileForm = FileForm(),  # noqa: B008  frozen
     option: str = "--input",
+    folder: Path | None = None,
 ) -> ReadResult:
     """The interactions of a file, of a folder of part files, or of several of both, one after the other.
 
@@ -48,6 +50,7 @@ def read_file(
     progress : called after each block with the number of rows read so far
     form : how text is written
     option : the command-line option of the file, for messages
+    folder : where the interactions lie in files; default, in memory
 
     Raises
     ------
@@ -58,7 +61,7 @@ def read_file(
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else list(path)
     where = ", ".join(map(str, paths))
     files = files_of(paths, option)
-    builder = InteractionsBuilder(columns, on_bad_rows, where)
+    builder = builder_for(folder, columns, on_bad_rows, where)
     for file in files:
         try:
             kind = format_of(file, format)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from pipeline.data.sources.blocks_builder import builder_for
 from pipeline.data.sources.builder import InteractionsBuilder, ReadResult
 from pipeline.data.sources.columns import Columns, find_columns
 from pipeline.errors import ConnectionLostError, InputError, MissingColumnsError
@@ -88,11 +89,12 @@ def read_warehouse(
     columns: Columns | None = None,
     on_bad_rows: OnBadRows = "error",
     progress: Callable[[int, int], None] | None = None,
-    before: Callable[[int], None] | None = None,
+    before: Callable[[int], Path | None] | None = None,
 ) -> ReadResult:
     """Stream the query's blocks into interactions, and compare their number with ``count()``.
 
-    `before` is told that number before anything is read; what it raises ends the read. A stream that breaks, or is
+    `before` is told that number before anything is read; what it raises ends the read, and where it names a folder,
+    the interactions lie in files there. A stream that breaks, or is
     short, is read again from its beginning: no interactions are ever made of a part.
 
     Raises
@@ -104,26 +106,31 @@ def read_warehouse(
         Where it has none; columns and rows as for files.
     """
 
-    def made() -> InteractionsBuilder:
-        return InteractionsBuilder(columns or Columns(), on_bad_rows, where=query.name)
+    def made(folder: Path | None) -> InteractionsBuilder:
+        return builder_for(folder, columns or Columns(), on_bad_rows, query.name)
 
-    return stream_rows(warehouse, query, columns or Columns(), made, InteractionsBuilder.finish, progress, before)
+    return stream_rows(warehouse, query, columns or Columns(), made, _finished, progress, before)
+
+
+def _finished(builder: InteractionsBuilder) -> ReadResult:
+    return builder.finish()
 
 
 def stream_rows(
     warehouse: Warehouse,
     query: sql.Sql,
     columns: Columns,
-    made: Callable[[], Builder],
+    made: Callable[[Path | None], Builder],
     finish: Callable[[Builder], Result],
     progress: Callable[[int, int], None] | None = None,
-    before: Callable[[int], None] | None = None,
+    before: Callable[[int], Path | None] | None = None,
     through: Path | None = None,
 ) -> Result:
     """What `finish` makes of a builder to which all blocks of the query were added. Else as `read_warehouse`.
 
-    made : makes an empty builder, for each time that the stream is read
-    through : a folder for the answer of an embedded engine, which it keeps in memory else
+    made : makes an empty builder, for each time that the stream is read; it is given the folder of its files, if any
+    through : a folder for files, if `before` names none; for the answer of an embedded engine, too, which it keeps in
+        memory else
     """
 
     def once() -> Result:
@@ -131,12 +138,11 @@ def stream_rows(
         expected = _count(warehouse, query)
         if expected == 0:
             raise InputError(f"{query.name} gives no rows in {warehouse.address}; `rankline sample` loads sample data")
-        if before is not None:
-            before(expected)
+        folder = (before(expected) if before is not None else None) or through
         # Its own each time: what came before the stream broke is forgotten.
-        builder = made()
+        builder = made(folder)
         n_rows = 0
-        stream = warehouse.blocks(typed.text) if through is None else warehouse.blocks_by_file(typed.text, through)
+        stream = warehouse.blocks(typed.text) if folder is None else warehouse.blocks_by_file(typed.text, folder)
         with stream as blocks:
             for block in blocks:
                 builder.add(block)

@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data import mapped
 from pipeline.data.id_map import IdMap
+from pipeline.data.mapped import counts_of, empty_beside, parts, release, translated
 from pipeline.data.prepare import PreparedInteractions
 from pipeline.data.splits.split import Split
 from pipeline.errors import SplitError, UsageError
@@ -84,7 +86,7 @@ def time_split(x: PreparedInteractions, share: float = 0.2, cutoff: str | np.dat
     if cutoff is None:
         _check_share(share)
         n_train = min(max(times.size - int(np.floor(share * times.size + 0.5)), 1), times.size - 1)
-        moment = np.partition(times, n_train)[n_train]
+        moment = _nth(times, n_train)
     else:
         try:
             moment = np.datetime64(cutoff).astype("datetime64[ms]")
@@ -120,14 +122,14 @@ def users_split(x: PreparedInteractions, share: float = 0.2, held_out: float = 0
     """
     _check_share(share)
     _check_share(held_out)
-    count = np.bincount(x.users, minlength=len(x.user_ids))
+    count = counts_of(x.users, len(x.user_ids))
     able, n_users = np.flatnonzero(count >= 2), int(np.count_nonzero(count))
     if not able.size or n_users < 2:
         raise SplitError("Whole users can't be held out: it needs two users, one of them with two interactions")
     n = min(max(int(np.floor(share * n_users + 0.5)), 1), able.size, n_users - 1)
     drawn = np.zeros(count.size, bool)
     drawn[np.random.default_rng(seed).permutation(able)[:n]] = True
-    of_drawn = drawn[x.users]
+    of_drawn = translated(x.users, drawn)
     test = of_drawn & _lots(x, lambda n: np.maximum(_rounded(held_out)(n), 1), seed, by_time=x.at is not None)
     # "judged" stays the name in the record: digests of older splits contain it.
     params = {"share": share, "judged": held_out, "seed": seed}
@@ -147,13 +149,13 @@ def items_split(x: PreparedInteractions, share: float = 0.2, seed: int = 42) -> 
         With fewer than two items.
     """
     _check_share(share)
-    able = np.flatnonzero(np.bincount(x.items, minlength=len(x.item_ids)))
+    able = np.flatnonzero(counts_of(x.items, len(x.item_ids)))
     if able.size < 2:
         raise SplitError("Whole items can't be held out: it needs two items")
     n = min(max(int(np.floor(share * able.size + 0.5)), 1), able.size - 1)
     drawn = np.zeros(len(x.item_ids), bool)
     drawn[np.random.default_rng(seed).permutation(able)[:n]] = True
-    test = drawn[x.items]
+    test = translated(x.items, drawn)
     ranked = IdMap(x.item_ids.values[drawn])
     return Split(x.take(~test), x.take(test), name="items", params={"share": share, "seed": seed}, ranked=ranked)
 
@@ -195,16 +197,33 @@ def _lots(
 
     The latest ones, or those that the seed's lots put last; the lot decides between equal times, too.
     """
-    count = np.bincount(x.users, minlength=len(x.user_ids))
+    count = counts_of(x.users, len(x.user_ids))
     n_test = np.minimum(wanted(count), np.maximum(count - 1, 0))
-    lot = np.random.default_rng(seed).random(len(x))
-    order = _by_time(x.users, x.at, lot) if by_time and x.at is not None else _by_lot(x.users, lot)
+    rng = np.random.default_rng(seed)
     end = np.cumsum(count)
-    # Position counted from the end of the user's stretch: 1 is the latest.
-    from_end = end[x.users[order]] - np.arange(len(x))
     test = np.zeros(len(x), bool)
-    test[order] = from_end <= n_test[x.users[order]]
+    start = 0
+    while start < len(x):  # some users at a time, whose interactions lie together
+        last = np.searchsorted(end, start + mapped.AT_ONCE, side="right")
+        stop = max(int(end[last - 1]) if last else 0, int(end[x.users[start]]))
+        users, lot = x.users[start:stop], rng.random(stop - start)
+        order = _by_time(users, x.at[start:stop], lot) if by_time and x.at is not None else _by_lot(users, lot)
+        # Position counted from the end of the user's stretch: 1 is the latest.
+        from_end = end[users[order]] - np.arange(start, stop)
+        test[start:stop][order] = from_end <= n_test[users[order]]
+        start = stop
     return test
+
+
+def _nth(times: NDArray[np.datetime64], n: int) -> np.datetime64:
+    """The time that would be at position n if they were sorted."""
+    copy = empty_beside(times, times.size)
+    for part in parts(times.size):
+        copy[part] = times[part]
+        release(times)
+    copy.partition(n)
+    moment: np.datetime64 = copy[n]
+    return moment
 
 
 def _by_time(users: NDArray[np.int32], times: NDArray[np.datetime64], lot: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
+from pipeline.data.mapped import counts_of, parts, release
 from pipeline.data.prepare import PreparedInteractions
 from pipeline.errors import LeakageError, SplitError
 
@@ -59,14 +60,20 @@ class Split:
             )
         # A candidate's catalogue is training's: an id that is only named there would be known from elsewhere.
         object.__setattr__(self, "train", self.train.compact())
-        test = np.sort(pair_keys(self.test, self.test.user_ids, self.test.item_ids))
+        test = pair_keys(self.test, self.test.user_ids, self.test.item_ids)
+        test.sort()
         for known in (self.train, self.fold_in):
             if known is None or not len(known) or not len(self.test):
                 continue
             if (known.user_ids.kind, known.item_ids.kind) != (self.test.user_ids.kind, self.test.item_ids.kind):
                 raise SplitError("The two sides have ids of different kinds (integers and text)")
-            keys = pair_keys(known, self.test.user_ids, self.test.item_ids)
-            if n := int(np.count_nonzero(holds(test, keys))):
+            rows, columns = _places(known, self.test.user_ids, self.test.item_ids)
+            n = 0
+            for part in parts(len(known)):
+                keys = _keys(rows[known.users[part]], columns[known.items[part]], len(self.test.item_ids))
+                n += int(np.count_nonzero(holds(test, keys)))
+                release(known.users, known.items)
+            if n:
                 side = "training" if known is self.train else "fold-in"
                 raise LeakageError(f"{n} interaction(s) are on the {side} side and on the test side")
         self._check_times()
@@ -115,7 +122,10 @@ class Split:
     def item_counts(self) -> NDArray[np.int64]:
         """Number of training interactions of each of `items`."""
         rows = self.items.rows(self.train.item_ids.values)
-        return np.bincount(rows[self.train.items], minlength=len(self.items))
+        of_train = counts_of(self.train.items, len(rows))
+        counts = np.zeros(len(self.items), np.int64)
+        counts[rows] = of_train
+        return counts
 
     @cached_property
     def digest(self) -> str:
@@ -130,18 +140,32 @@ class Split:
                 continue
             x = side.compact()
             digest.update(f"\n{len(x)} {x.user_ids.digest} {x.item_ids.digest}\n".encode())
-            digest.update(np.ascontiguousarray(x.users).astype("<i4").tobytes())
-            digest.update(np.ascontiguousarray(x.items).astype("<i4").tobytes())
+            for column in (x.users, x.items):
+                for part in parts(len(x)):
+                    digest.update(np.ascontiguousarray(column[part], "<i4").data)
+                    release(column)
         return digest.hexdigest()
 
 
 def pair_keys(x: Interactions, users: IdMap, items: IdMap) -> NDArray[np.int64]:
     """Each interaction as one number in the rows of `users` and `items`, (n,); -1 where one is not there."""
     if users is x.user_ids and items is x.item_ids:
-        return x.users.astype(np.int64) * len(items) + x.items
-    rows = users.rows(x.user_ids.values, missing="negative").astype(np.int64)[x.users]
-    cols = items.rows(x.item_ids.values, missing="negative")[x.items]
-    keys: NDArray[np.int64] = np.where((rows >= 0) & (cols >= 0), rows * len(items) + cols, -1)
+        own = x.users.astype(np.int64)
+        own *= len(items)
+        own += x.items
+        return own
+    rows, columns = _places(x, users, items)
+    return _keys(rows[x.users], columns[x.items], len(items))
+
+
+def _places(x: Interactions, users: IdMap, items: IdMap) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The rows of the ids of `x` in `users` and `items`; -1 where one is not there."""
+    rows = users.rows(x.user_ids.values, missing="negative").astype(np.int64)
+    return rows, items.rows(x.item_ids.values, missing="negative")
+
+
+def _keys(rows: NDArray[np.int64], columns: NDArray[np.int32], n_items: int) -> NDArray[np.int64]:
+    keys: NDArray[np.int64] = np.where((rows >= 0) & (columns >= 0), rows * n_items + columns, -1)
     return keys
 
 
@@ -156,4 +180,4 @@ def holds(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np
 
 
 def _used(codes: NDArray[np.int32], ids: IdMap) -> IdMap:
-    return IdMap(ids.values[np.bincount(codes, minlength=len(ids)) > 0])
+    return IdMap(ids.values[counts_of(codes, len(ids)) > 0])

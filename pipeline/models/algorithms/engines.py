@@ -18,12 +18,17 @@ __all__ = ["engine_for"]
 def engine_for(algorithm: Algorithm, x: Any, options: TrainOptions) -> Engine | None:
     """The engine that the algorithm was put on (`Algorithm.on`); None: this process, with all in its memory.
 
-    Where less memory is free than a fit of the matrix `x` takes, its transpose is kept on disk: the same bits.
+    Where less memory is free than a fit of the matrix `x` takes, or `x` lies on disk, its transpose is kept there: the
+    same bits.
     """
     if algorithm._engine is not None:
         return algorithm._engine
+    from pipeline.data.mapped import is_mapped
+
     size, plan = Size(x.nnz, x.nnz, *x.shape), algorithm.plan(options, x.shape, cpu_count())
-    if plan.solver != "fast" or not keeps_on_disk(algorithm.footprint(size, plan), options.memory_limit):
+    if plan.solver != "fast":
+        return None
+    if not (is_mapped(x.data) or keeps_on_disk(algorithm.footprint(size, plan), options.memory_limit)):
         return None
     from pipeline.models.solvers.engine import LocalEngine
 

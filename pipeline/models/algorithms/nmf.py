@@ -127,8 +127,8 @@ class NMFAlgorithm(Algorithm):
         return Footprint(
             evaluate={"factors": 4 * k * both},
             fit={**transposed(size, plan), "factors": fitting},
-            # Predictions and residuals of the cells, and both factors a second time in float64.
-            measure={"factors": 12 * k * both, "measuring": 40 * n + 8 * k * min(_GATHERED, n)},
+            # Predictions and residuals of some cells, and both factors a second time in float64.
+            measure={"factors": 12 * k * both, "measuring": (40 + 8 * k) * min(_GATHERED, n)},
             log={"factors": 8 * k * both},
             fit_seconds=an_iteration * iterations / plan.threads,
             measure_seconds=1.5e-7 * n + 1e-9 * n * k + 1e-9 * k**2 * both,

@@ -29,6 +29,7 @@ __all__ = ["NonNegative"]
 # Values of the last half-step of a fit (`pipeline.models.solvers`): sweeps, and the relative move that stops them.
 SWEEPS, TOL = 1000, 1e-6
 EXACT_SWEEPS, EXACT_TOL = 10_000, 1e-10  # in float64
+PIVOTS = 20  # exchanges before the sweeps take over; mostly one to three are needed
 
 
 class NonNegative:
@@ -186,6 +187,9 @@ def _descend(
         rest = b - w[:, ~free] @ A[~free]
         guess = np.linalg.solve(own + ridge * np.eye(moving.size), rest[:, moving].T).T
         w[:, moving] = np.maximum(0, guess)
+        if b.shape[0] == 1 and (exact := _pivoted(own, rest[0, moving], w[0, moving] > 0)) is not None:
+            w[0, moving] = exact
+            return w
     for _ in range(EXACT_SWEEPS):
         moved, length = np.zeros(b.shape[0]), np.zeros(b.shape[0])
         for t in moving:
@@ -196,3 +200,28 @@ def _descend(
         if (moved <= EXACT_TOL**2 * length).all():
             break
     return w
+
+
+def _pivoted(A: NDArray[np.float64], b: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """The row w ≥ 0 (k,) that minimises ½·w·A·w − b·w, by block principal pivoting (Kim and Park 2011).
+
+    used : (k,) the components to begin with
+
+    None where A is singular or nearly so, when another w may be as good and the sweeps choose, and where the exchanges
+    go round in circles.
+    """
+    try:
+        pivots = np.diag(np.linalg.cholesky(A)) ** 2
+    except np.linalg.LinAlgError:
+        return None
+    if pivots.min() < 1e-10 * float(np.diag(A).max()):
+        return None
+    least = -1e-12 * float(np.abs(b).max())
+    for _ in range(PIVOTS):
+        w = np.zeros(b.size)
+        w[used] = np.linalg.solve(A[np.ix_(used, used)], b[used])
+        wrong = np.where(used, w < 0, A @ w - b < least)
+        if not wrong.any():
+            return w
+        used = used ^ wrong
+    return None

@@ -4,8 +4,7 @@ All that a task is given is a function of this package, the name of a step and u
 the factors, runs the compiled routine, and writes its rows into the step's files; sums and Gram parts return. So what
 carries out the tasks needs one method, `Tasks.run`: threads of this process (`HereTasks`), or executors of Spark.
 
-    FOLDER/blocks/        the rows of X and of Xᵀ, named after their digests
-    FOLDER/blocks/*.json  which blocks are a side: their rows and digests
+    FOLDER/blocks/DIGEST/ X by row and by column (`pipeline.data.blocks`); DIGEST is of its cells and cuts
     FOLDER/steps/         factors of the step at work
     FOLDER/fits/          what a fit goes on from, if its process dies
 """
@@ -28,26 +27,22 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
+from pipeline.data.block_builder import rows_of, write_transposed
+from pipeline.data.blocks import MANIFEST, Block, BlockFolder, finished_block, write_block, write_manifest
 from pipeline.errors import UsageError
 from pipeline.kernels.compile_cache import sources
-from pipeline.models.solvers.block_steps import Finished, StepFiles, run_units
-from pipeline.models.solvers.blocks import (
-    LONGEST,
-    Block,
-    columns_of_block,
-    item_block,
-    units_of,
-    write_block,
-    write_whole,
-)
+from pipeline.models.solvers.block_steps import Finished, StepFiles, run_units, units_of
 from pipeline.models.solvers.half_steps import cuts_of
 from pipeline.models.solvers.routines import ROUTINES
 from pipeline.models.solvers.steps import OpenEngine, Side, State, Step, StepSums
+from pipeline.models.solvers.stored_side import counts_of_columns
 from pipeline.runtime.threads import ThreadPool, thread_count
 
 __all__ = ["BlockEngine", "BlockSide", "HereTasks", "Tasks"]
 
+LONGEST = 1 << 21  # cells of a row that one task takes; a row with more is a block of its own, which is split
 KEEPING = 0.05  # share of the time that may go into storing what a fit goes on from
 SMALL = 1 << 25  # bytes of that; fewer are stored after each iteration
 
@@ -89,16 +84,19 @@ class HereTasks:
 
 @dataclass(frozen=True, eq=False)
 class BlockSide:
-    """As `steps.Side`, with the blocks in the order of their rows."""
+    """As `steps.Side`, with the blocks in the order of their rows, and their folder."""
 
     counts: NDArray[np.int64]
+    folder: str
     blocks: tuple[Block, ...]
     dense: None = None
 
     @property
     def digest(self) -> str:
         """Of all cells, and of how they are cut into blocks."""
-        return hashlib.sha256(" ".join(block.sha256 for block in self.blocks).encode()).hexdigest()
+        return hashlib.sha256(
+            " ".join(file.sha256 for block in self.blocks for file in block.files.values()).encode()
+        ).hexdigest()
 
 
 class BlockEngine:
@@ -152,54 +150,49 @@ class _AtWork:
     # ---- blocks -----------------------------------------------------------------------------
 
     def sides(self, X: Any, k: int, *, columns: bool = True) -> tuple[Side, Side | None]:
-        if not hasattr(X, "indptr") or X.dtype != np.float32:
+        if not sparse.issparse(X) or X.dtype != np.float32:
             raise UsageError("a fit in blocks takes a sparse float32 matrix")
         X = X.tocsr()
-        folder = self._engine.folder / "blocks"
         counts = np.diff(X.indptr).astype(np.int64)
-        cuts = self._cuts(counts, k)
-        blocks: list[Any] = [None] * (cuts.size - 1)
-
-        def write(i: int) -> None:
-            lo, hi = int(cuts[i]), int(cuts[i + 1])
-            own = slice(X.indptr[lo], X.indptr[hi])
-            indptr = X.indptr[lo : hi + 1].astype(np.int64) - X.indptr[lo]
-            blocks[i] = write_block(folder, lo, indptr, X.indices[own].astype(np.int32, copy=False), X.data[own])
-
-        self.threads.run(write, len(blocks))
-        rows = BlockSide(counts, tuple(blocks))
+        cuts, of_columns = self._cuts(counts, k), counts_of_columns(X)
+        column_cuts = self._cuts(of_columns, k)
+        key = _digest(str(X.shape), *(_digest_of(a) for a in (X.indptr, X.indices, X.data, cuts, column_cuts)))
+        folder = self._engine.folder / "blocks" / key[:32]
+        matrix = self._written(folder, X, cuts, column_cuts if columns else None)
+        rows = BlockSide(counts, str(folder), matrix.rows)
         self._sides = f"{rows.digest} {X.shape} {k}"
-        return rows, self._by_column(X, rows, k) if columns else None
+        return rows, BlockSide(of_columns, str(folder), matrix.columns) if columns else None
 
     def _cuts(self, counts: NDArray[np.int64], k: int) -> NDArray[np.int64]:
         """As in one process; but a row that is split is a block of its own."""
         long = np.flatnonzero(counts > self._engine.longest)
         return np.union1d(cuts_of(counts, k), np.concatenate([long, long + 1]))
 
-    def _by_column(self, X: Any, rows: BlockSide, k: int) -> BlockSide:
-        """Made by tasks: each block of rows by column, then from all of these each block of columns."""
-        folder = self._engine.folder / "blocks"
-        counts = np.bincount(X.indices, minlength=X.shape[1]).astype(np.int64)
-        cuts = self._cuts(counts, k).tolist()
-        known = folder / f"items-{_digest(self._sides, str(self._engine.longest))[:32]}.json"
-        if known.exists():
-            blocks = [Block(*fields) for fields in json.loads(known.read_text())]
-            if all(Path(block.path).exists() for block in blocks):
-                return BlockSide(counts, tuple(blocks))
-        paths = [f"{block.path.removesuffix('.block')}.columns" for block in rows.blocks]
-        self._tasks.run(partial(_write_columns, X.shape[1]), list(zip(rows.blocks, paths, strict=True)))
-        ranges = list(itertools.pairwise(cuts))
-        blocks = self._tasks.run(partial(_write_items, paths, X.shape[1], str(folder)), ranges)
-        write_whole(known, [json.dumps(blocks).encode()])
-        for path in paths:
-            Path(path).unlink(missing_ok=True)
-        return BlockSide(counts, tuple(blocks))
+    def _written(
+        self, folder: Path, X: sparse.csr_matrix, cuts: NDArray[np.int64], column_cuts: NDArray[np.int64] | None
+    ) -> BlockFolder:
+        """The folder of blocks of X, whose name stands for what is in it: what an earlier run has written stays."""
+        if (folder / MANIFEST).exists() and ((matrix := BlockFolder.open(folder)).columns or column_cuts is None):
+            return matrix
+        folder.mkdir(exist_ok=True)
+        blocks: list[Any] = [None] * (cuts.size - 1)
+
+        def write(i: int) -> None:
+            lo, hi = int(cuts[i]), int(cuts[i + 1])
+            own = slice(X.indptr[lo], X.indptr[hi])
+            blocks[i] = finished_block(folder, "rows", i) or write_block(
+                folder, "rows", i, lo, X.indptr[lo : hi + 1] - X.indptr[lo], X.indices[own], X.data[own]
+            )
+
+        self.threads.run(write, len(blocks))
+        by_column = [] if column_cuts is None else write_transposed(folder, "columns", rows_of(X), column_cuts, folder)
+        return write_manifest(folder, X.shape, blocks, by_column)
 
     # ---- steps ------------------------------------------------------------------------------
 
     def run(self, side: Side, step: Step) -> StepSums:
         assert isinstance(side, BlockSide)  # noqa: S101 - `sides` gives no others
-        units = units_of(side.blocks, self._engine.longest)
+        units = units_of(side.folder, side.blocks, self._engine.longest)
         n = min(len(units), 2 * self._tasks.slots)
         folder = self._engine.folder / "steps" / next(self._names)
         folder.mkdir(parents=True)
@@ -222,7 +215,7 @@ class _AtWork:
                 totals[result.number] = totals[result.number].plus(result.part)
             else:
                 totals[result.number] = result.part
-        rows = {number: slice(side.blocks[number].lo, side.blocks[number].hi) for number in totals}
+        rows = {number: slice(side.blocks[number].first, side.blocks[number].last) for number in totals}
         given = {number: tuple(array[rows[number]].copy() for array in step.given) for number in totals}
         files.read_out(step)
         for number, total in totals.items():
@@ -264,14 +257,6 @@ class _AtWork:
             raise
         self._kept_at = time.monotonic()
         self._kept_in = self._kept_at - began
-
-
-def _write_columns(columns: int, task: tuple[Block, str]) -> None:
-    columns_of_block(task[0], columns, task[1])
-
-
-def _write_items(paths: list[str], columns: int, folder: str, task: tuple[int, int]) -> Block:
-    return item_block(paths, columns, *task, folder)
 
 
 def _digest(*texts: str) -> str:

@@ -1,24 +1,70 @@
-"""A step as files: what a task is given, and what it gives back."""
+"""A step as files: what a task is given, the rows that it computes, and what it gives back."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.blocks import Block, BlockArrays, BlockFolder
 from pipeline.kernels.arguments import CsrRows
-from pipeline.models.solvers.blocks import Unit, map_block
 from pipeline.models.solvers.long_rows import Part
 from pipeline.models.solvers.routines import ROUTINES
 from pipeline.models.solvers.steps import Step
 
-__all__ = ["FileArray", "Finished", "StepFiles", "run_units"]
+__all__ = ["FileArray", "Finished", "StepFiles", "Unit", "map_block", "run_units", "units_of"]
 
 _INLINE = 1 << 16  # bytes; smaller arrays travel with the task
+_MOST_MAPPED = 512
+
+
+class Unit(NamedTuple):
+    """What a task computes at a time: all rows of a block, or the cells first … end − 1 of a block's only row.
+
+    folder : of blocks (`pipeline.data.blocks`)
+    """
+
+    folder: str
+    block: Block
+    first: int = 0
+    end: int = -1
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of the block."""
+        return self.end < 0
+
+
+def units_of(folder: str, blocks: Sequence[Block], longest: int) -> list[Unit]:
+    """The units of a side, in order; a block of one row with more than `longest` cells is split."""
+    units = []
+    for block in blocks:
+        if block.n_rows > 1 or block.cells <= longest:
+            units.append(Unit(folder, block))
+        else:
+            cuts = np.linspace(0, block.cells, -(-block.cells // longest) + 1).astype(np.int64).tolist()
+            units += [Unit(folder, block, first, end) for first, end in pairwise(cuts)]
+    return units
+
+
+_mapped: dict[tuple[str, str, int], BlockArrays] = {}  # a process of an executor stays for many tasks
+
+
+def map_block(unit: Unit) -> CsrRows:
+    """The rows of the unit's block, from 0. Raises ArtifactError; the first time, digests are compared."""
+    block = unit.block
+    name = (unit.folder, block.side, block.number)  # a folder is named after what is in it
+    if (arrays := _mapped.get(name)) is None:
+        arrays = BlockFolder(Path(unit.folder), (0, 0), block.cells, (), ()).read(block, check=True)
+        if len(_mapped) >= _MOST_MAPPED:
+            _mapped.clear()
+        _mapped[name] = arrays
+    return CsrRows(0, block.n_rows, arrays.indptr, arrays.indices, arrays.scores())
 
 
 class FileArray(NamedTuple):
@@ -72,7 +118,7 @@ class FileArray(NamedTuple):
 class Finished(NamedTuple):
     """What a task found out about a unit.
 
-    number, first : of the unit
+    number, first : of the block, and of its cells
     gram, sums : of a whole block
     part : of some cells of a row
     """
@@ -151,18 +197,18 @@ def run_units(files: StepFiles, units: Sequence[Unit]) -> list[Finished]:
 
 
 def _block(files: StepFiles, step: Step, unit: Unit) -> Finished:
-    cells, lo, hi = map_block(unit.block), unit.block.lo, unit.block.hi
+    cells, lo, hi = map_block(unit), unit.block.first, unit.block.last
     given = tuple(array[lo:hi] for array in step.given)
     out = tuple(np.zeros((hi - lo, *file.shape[1:]), file.dtype) for file in files.out)
     gram, sums = np.zeros((step.gram, step.gram)), np.zeros(step.sums)
     ROUTINES[step.routine].call(cells, step._replace(given=given, out=out), gram, sums)
     for file, rows in zip(files.out, out, strict=True):
         file.put(lo, rows)
-    return Finished(unit.number, 0, gram, sums)
+    return Finished(unit.block.number, 0, gram, sums)
 
 
 def _part(step: Step, unit: Unit) -> Finished:
-    cells: CsrRows = map_block(unit.block)
+    cells = map_block(unit)
     some = slice(unit.first, unit.end)
     part = ROUTINES[step.routine].part(cells.indices[some], cells.data[some], step)
-    return Finished(unit.number, unit.first, np.zeros((0, 0)), np.zeros(0), part)
+    return Finished(unit.block.number, unit.first, np.zeros((0, 0)), np.zeros(0), part)

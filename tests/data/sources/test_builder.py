@@ -77,7 +77,7 @@ def test_blocks_of_any_size_are_the_rows_one_by_one(case, gathered):
     rows, cuts, kinds = case
     builder = InteractionsBuilder(on_bad_rows="drop")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "_GATHER_ROWS", gathered)
+        patch.setattr(blocks.InteractionsBuilder, "gather_rows", gathered)
         for start, end in pairwise([0, *cuts, len(rows)]):
             builder.add(table_of(rows[start:end], kinds))
         result = builder.finish()
@@ -102,7 +102,7 @@ def test_integer_ids_by_table_and_by_hash(ids, table):
 
 
 def test_dictionaries_are_merged_on_the_way(monkeypatch):
-    monkeypatch.setattr(blocks, "_GATHER_ROWS", 1)
+    monkeypatch.setattr(blocks.InteractionsBuilder, "gather_rows", 1)
     column = id_column.IdColumn("user_id")
     expected = []
     for block in range(300):

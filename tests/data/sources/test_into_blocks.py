@@ -18,10 +18,11 @@ from support.examples import examples
 from pipeline.data.blocks import BlockFolder
 from pipeline.data.matrix import to_matrix
 from pipeline.data.prepare import prepare_interactions
-from pipeline.data.sources import into_blocks
+from pipeline.data.sources import blocks_builder
+from pipeline.data.sources.blocks_builder import BlocksBuilder
 from pipeline.data.sources.builder import InteractionsBuilder
 from pipeline.data.sources.columns import Columns
-from pipeline.data.sources.into_blocks import BlocksBuilder, ids_of, read_into_blocks
+from pipeline.data.sources.into_blocks import ids_of, read_into_blocks
 from pipeline.data.sources.warehouse import read_warehouse
 from pipeline.errors import ArtifactError, BadRowsError, InputError
 from pipeline.warehouse import sql
@@ -74,18 +75,18 @@ def test_the_matrix_is_that_of_memory(tmp_path_factory, n, seed, user, item, mom
     blocks = tables(n, seed, user, item, moment, scores)
     folder = tmp_path_factory.mktemp("blocks")
     columns = Columns(rating="score", timestamp="at" if moment else None)
-    builder = BlocksBuilder(columns, "error", "a test", duplicates, folder)
+    builder = BlocksBuilder(columns, "error", "a test", folder)
     plain = InteractionsBuilder(columns)
-    kept = into_blocks._BLOCK
-    into_blocks._BLOCK = 40  # several blocks of few cells
+    kept = blocks_builder._BLOCK
+    blocks_builder._BLOCK = 40  # several blocks of few cells
     try:
         for block in blocks:
             for each in (builder, plain):
                 each.add(block)
                 each._flush()  # as after a million rows
-        found = builder.write(folder)
+        found = builder.write(folder, duplicates)
     finally:
-        into_blocks._BLOCK = kept
+        blocks_builder._BLOCK = kept
     same(found, to_matrix(prepare_interactions(plain.finish().interactions, duplicates).interactions))
     assert BlockFolder.open(folder) == found
     assert found.facts["rows_read"] == n
@@ -93,18 +94,18 @@ def test_the_matrix_is_that_of_memory(tmp_path_factory, n, seed, user, item, mom
 
 
 def test_times_out_of_range_and_bad_rows_are_refused(tmp_path: Path):
-    builder = BlocksBuilder(Columns(rating="score", timestamp="at"), "error", "a test", "last", tmp_path)
+    builder = BlocksBuilder(Columns(rating="score", timestamp="at"), "error", "a test", tmp_path)
     builder.add(pa.table({"user_id": [1, 2], "item_id": [3, 4], "score": [1.0, 2.0], "at": [1.7e9, 9e16]}))
     with pytest.raises(BadRowsError, match="outside the years 1 to 9999"):
-        builder.write(tmp_path)
-    builder = BlocksBuilder(Columns(), "error", "a test", "last", tmp_path)
+        builder.write(tmp_path, "last")
+    builder = BlocksBuilder(Columns(), "error", "a test", tmp_path)
     builder.add(pa.table({"user_id": [1, None], "item_id": [3, 4]}))
     with pytest.raises(BadRowsError):
-        builder.write(tmp_path)
-    builder = BlocksBuilder(Columns(), "drop", "a test", "last", tmp_path)
+        builder.write(tmp_path, "last")
+    builder = BlocksBuilder(Columns(), "drop", "a test", tmp_path)
     builder.add(pa.table({"user_id": [1, None], "item_id": [3, 4]}))
     (tmp_path / "made").mkdir()
-    assert builder.write(tmp_path / "made").facts["rows_left_out"] == 1
+    assert builder.write(tmp_path / "made", "last").facts["rows_left_out"] == 1
 
 
 def test_the_example_of_the_page(embedded_dsn, embedded, tmp_path: Path, monkeypatch):
