@@ -12,6 +12,7 @@ from itertools import chain
 
 import numpy as np
 
+from pipeline.data.mapped import release_all
 from pipeline.data.matrix import UserItems, cell_values
 from pipeline.data.splits import Split
 from pipeline.evaluation.cold_items import HELD_OUT_POPULAR, RANDOM, references
@@ -153,6 +154,7 @@ def evaluate_holdout(
             accuracy = {f"{key}_at_10": evaluation.per_user[f"{key}_at_10"] for key in ACCURACY}
             evaluation = replace(evaluation, per_user=accuracy)
         evaluations[candidate.key] = evaluation
+        release_all()  # what ranking has read of a matrix on disk
     if split.ranked is not None:
         evaluations |= {name: evaluate(ranker, split) for name, ranker in references(matrix, split)}
     ratings, averages = _ratings(algorithm, scorer, split, transform, half_life_days)
