@@ -94,7 +94,7 @@ bench: $(STAMP)  ## side by side with the peers, on this machine (half an hour, 
 chaos: $(STAMP)  ## jobs killed at random moments under a reader's eyes, and started again (KILLS=20: some minutes)
 	@python tests/chaos/chaos.py --kills $(or $(KILLS),20) $(ARGS)
 
-bench-serve: $(STAMP)  ## the service beside `mlflow models serve` of the same model (two minutes)
+bench-serve: $(STAMP)  ## the service beside `mlflow models serve`, and Recotem where RECOTEM names its command (four minutes)
 	@python benchmarks/serve.py $(ARGS)
 
 soak: $(STAMP)  ## the service under swaps, broken versions, kills, a Redis that stops and a retraining (SECONDS=120)

@@ -137,3 +137,22 @@ def server(command: list[str], env: dict[str, str], ready: str) -> Iterator[subp
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
+
+
+def workers(live: Path, n: int) -> list[int]:
+    """The processes of the n workers, as soon as all of them have loaded the model."""
+    until = time.monotonic() + 60
+    while len(found := [int(path.stem) for path in (live / "workers").glob("*.json")]) < n:
+        if time.monotonic() > until:
+            raise SystemExit(f"{len(found)} of {n} workers answer")
+        time.sleep(0.1)
+    return found
+
+
+def memory(pid: int) -> str:
+    """Proportional memory of each process below, in megabytes."""
+    sizes = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        text = Path(f"/proc/{child}/smaps_rollup").read_text()
+        sizes.append(int(text.split("Pss:")[1].split()[0]) // 1024)
+    return " + ".join(map(str, sizes))

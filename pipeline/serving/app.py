@@ -41,9 +41,11 @@ def make_app(service: Service) -> tuple[Gate, FastAPI]:
     options = service.config.options
     limit = RateLimit(options.rate_limit, options.workers)
     log = RequestLog(service.config.log_format, enabled=options.access_log == "yes")
-    named = dict(zip(names, apps, strict=True)) if names else {}
-    page = with_page(apps[0], service)
-    return Gate(page, service.access, limit, service.metrics, log, page_problem, named, options.metrics_port), apps[0]
+    pages = [with_page(app, one, names) for app, one in zip(apps, service.every, strict=True)]
+    named = dict(zip(names, pages, strict=True)) if names else {}
+    return Gate(pages[0], service.access, limit, service.metrics, log, page_problem, named, options.metrics_port), apps[
+        0
+    ]
 
 
 def _routes_of(service: Service, names: Sequence[str]) -> FastAPI:

@@ -17,7 +17,17 @@ from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
 
-__all__ = ["ROUTE", "Gate", "has_no_keys", "key_of", "may", "may_see_details", "request_id_of", "send_problem"]
+__all__ = [
+    "ROUTE",
+    "Gate",
+    "has_no_keys",
+    "key_of",
+    "may",
+    "may_see_details",
+    "name_of",
+    "request_id_of",
+    "send_problem",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,10 +41,10 @@ _BODY, _BATCH = 64 << 10, 1 << 20  # bytes
 _LARGE = frozenset(("/api/v1/interactions", "/api/v1/recommendations"))
 _BODY_SECONDS = 10.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_V1 = "/api/v1/"
+_V1, _PAGE_OF = "/api/v1/", "/page/of/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 ROUTE = "rankline.route"  # the template of the path, as the routes of GET note it
-_ID, _KEY, _NO_KEYS = "rankline.request_id", "rankline.key", "rankline.no_keys"
+_ID, _KEY, _NO_KEYS, _NAME = "rankline.request_id", "rankline.key", "rankline.no_keys", "rankline.name"
 _ALWAYS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -82,13 +92,19 @@ def key_of(scope: Scope) -> str:
     return "" if key is None else str(key.id)
 
 
+def name_of(scope: Scope) -> str:
+    """The model that the path named, whose page it is; "" for the first."""
+    return str(scope.get(_NAME, ""))
+
+
 class Gate:
     """Wraps the application.
 
     Parameters
     ----------
     page_problem : answers with a problem where the page was asked
-    named : the applications of models by name: ``/api/v1/NAME/…`` is ``/api/v1/…`` of one of them
+    named : the applications of models by name: ``/api/v1/NAME/…`` is ``/api/v1/…`` of one of them, ``/page/of/NAME/…``
+        is ``/page/…``, and ``/page/of/NAME`` is ``/``
     """
 
     def __init__(
@@ -109,13 +125,16 @@ class Gate:
 
     def _named_app(self, scope: Scope) -> App:
         """The application that the path names, which sees the path without the name; so do keys and limits."""
-        name, slash, rest = scope["path"].removeprefix(_V1).partition("/")
-        if not (slash and rest and scope["path"].startswith(_V1)):
-            return self._app
+        path = scope["path"]
+        of_page = path.startswith(_PAGE_OF)
+        name, slash, rest = path.removeprefix(_PAGE_OF if of_page else _V1).partition("/")
         app = self._named.get(name)
-        if app is None:
+        if app is None or not (of_page or (slash and rest and path.startswith(_V1))):
             return self._app
-        scope["path"] = _V1 + rest
+        if of_page:
+            scope[_NAME], scope["path"] = name, f"/page/{rest}" if rest else "/"
+        else:
+            scope["path"] = _V1 + rest
         return app
 
     def _admit(self, scope: Scope, receive: Receive, length: int | None) -> Receive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,22 @@ def test_the_document_has_the_paths_of_each_name(workers: Workers) -> None:
     # A model of such a name would hide these paths, or its folder would be another thing's.
     assert {path.split("/")[3] for path in own if path.startswith("/api/v1/")} <= WORDS
     assert {path.name for path in workers.folder.root.iterdir() if path.is_dir()} - {"films"} <= FOLDERS
+
+
+def test_each_model_has_a_page_and_the_others_are_linked(workers: Workers) -> None:
+    html = {"Accept": "text/html"}
+    first, films = (workers.get(path, headers=html).text for path in ("/?user=100", "/page/of/films?user=100"))
+    assert ["By films/1 (ease)" in page for page in (first, films)] == [False, True]
+    for page, here in ((first, "/?user=100"), (films, "/page/of/films?user=100")):
+        of_models = page.split("Models of this service")[1].split("</nav>")[0]
+        assert set(re.findall(r'href="(\S+?)"', of_models)) == {"/?user=100", "/page/of/films?user=100"}
+        assert f'"{here}" aria-current="true"' in of_models
+    links = set(re.findall(r'(?:href|hx-get|hx-post|action)="(/[^"?]*)', films.split("</nav>", 2)[2]))
+    assert links == {f"/page/of/films{rest}" for rest in ("", "/why", "/search")}
+    assert workers.get("/page/of/books", headers=html).status_code == 404
+    KeyFile(workers.folder.keys_path).add(("read",))
+    asked = workers.get("/page/of/films/health?a=1", headers=html, follow_redirects=False)
+    assert (asked.status_code, asked.headers["location"]) == (303, "/?next=%2Fpage%2Fof%2Ffilms%2Fhealth%3Fa%3D1")
 
 
 @pytest.mark.parametrize("names", [["users"], ["rankline", "workers"], ["a", "b", "a"]])

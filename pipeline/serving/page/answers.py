@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,16 +14,34 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from pipeline import __version__
 from pipeline.serving.access import session_id_of
-from pipeline.serving.gate import Scope, has_no_keys, key_of, may
+from pipeline.serving.gate import Scope, has_no_keys, key_of, may, name_of
 from pipeline.serving.page import filters
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.sessions import csrf_token
 
-__all__ = ["STATIC", "check_sent_by_page", "form", "html", "is_htmx", "of_problem", "parameter", "wants_page"]
+__all__ = [
+    "NAMES",
+    "STATIC",
+    "asked_for",
+    "check_sent_by_page",
+    "form",
+    "html",
+    "is_htmx",
+    "of_problem",
+    "parameter",
+    "wants_page",
+]
 
+NAMES = "rankline.names"  # in a scope: the models of the service
 STATIC = Path(__file__).with_name("static")
 _MOST_FIELDS, _LONGEST = 20, 512
 _PARTS = (("/", "Lists"), ("/page/models", "Models"), ("/page/training", "Training"), ("/page/health", "Health"))
+
+
+class _Link(NamedTuple):
+    href: str
+    text: str
+    current: bool
 
 
 @cache
@@ -51,10 +69,38 @@ def html(
         "has_no_keys": has_no_keys(scope),
         "may": {name: may(scope, name) for name in ("read", "write", "admin")},
         "release": __version__,
-        "path": scope["path"],
-        "parts": _PARTS,
+        "at": page_of(scope) or "/page",
+        "home": page_of(scope) or "/",
+        "parts": [_Link(_address(page_of(scope), path), text, path == scope["path"]) for path, text in _PARTS],
+        "names": _names(scope),
     }
     return HTMLResponse(_templates().get_template(template).render({**known, **values}), status, headers)
+
+
+def page_of(scope: Scope) -> str:
+    """Where the page of the model is that was asked for: ``/page/of/NAME``; "" for the page of the first."""
+    name = name_of(scope)
+    return f"/page/of/{quote(name, safe='')}" if name else ""
+
+
+def _address(page: str, path: str) -> str:
+    """The address of a path, in the page of a model."""
+    return page + (path.removeprefix("/page") if path != "/" else "") if page else path
+
+
+def asked_for(scope: Scope) -> str:
+    """Path and query that the browser asked for."""
+    query = scope["query_string"].decode("latin-1")
+    return _address(page_of(scope), scope["path"]) + (f"?{query}" if query else "")
+
+
+def _names(scope: Scope) -> list[_Link]:
+    """The models to choose from, each with this part of its page; the first has the page without a name."""
+    names, path = scope.get(NAMES, ()), scope["path"]
+    here = path if path in dict(_PARTS) else "/"
+    pages = ["" if n == 0 else f"/page/of/{quote(name, safe='')}" for n, name in enumerate(names)]
+    chosen = name_of(scope) or next(iter(names), "")
+    return [_Link(_address(page, here), name, name == chosen) for page, name in zip(pages, names, strict=True)]
 
 
 def is_htmx(scope: Scope) -> bool:
@@ -123,7 +169,5 @@ def of_problem(request: Request, problem: Problem) -> Response:
         headers |= {"HX-Retarget": "#message", "HX-Reswap": "innerHTML"}
         return html(request, "message.html.j2", problem.status, headers, fault=problem.detail, text="")
     if must_log_in and scope["path"] != "/":
-        query = scope["query_string"].decode("latin-1")
-        there = scope["path"] + (f"?{query}" if query else "")
-        return RedirectResponse("/?next=" + quote(there, safe=""), 303)
+        return RedirectResponse("/?next=" + quote(asked_for(scope), safe=""), 303)
     return html(request, "problem.html.j2", problem.status, headers, problem=problem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from pipeline.serving.gate import ROUTE, App, Receive, Scope, Send, has_no_keys, may, request_id_of, send_problem
 from pipeline.serving.page import health, models, training, user
-from pipeline.serving.page.answers import STATIC, check_sent_by_page, of_problem, wants_page
+from pipeline.serving.page.answers import NAMES, STATIC, check_sent_by_page, of_problem, wants_page
 from pipeline.serving.page.log_in import log_in, log_in_page, log_out
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.service import Service
@@ -22,13 +22,16 @@ __all__ = ["page_problem", "with_page"]
 _Handler = Callable[[Request, Service], Awaitable[Response]]
 
 
-def with_page(api: App, service: Service) -> App:
-    """An application that answers for the page, and leaves the rest to the API."""
+def with_page(api: App, service: Service, names: Sequence[str] = ()) -> App:
+    """An application that answers for the page of a model, and leaves the rest to the API.
+
+    names : all models of the service
+    """
     page = Router([_route(method, path, handler, service) for method, path, handler in _ROUTES], default=_nothing)
     page.routes.append(Mount("/static", _Static(directory=STATIC)))
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
+        path, scope[NAMES] = scope["path"], names
         if path.startswith(("/page/", "/static/")) or (path == "/" and wants_page(scope)):
             await page(scope, receive, send)
         else:

@@ -9,21 +9,19 @@ from starlette.responses import Response
 
 from pipeline.serving.access import Access, session_id_of
 from pipeline.serving.gate import has_no_keys
-from pipeline.serving.page.answers import form, html
+from pipeline.serving.page.answers import asked_for, form, html
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.sessions import COOKIE, LIFE_SECONDS, Sessions
 
 __all__ = ["log_in", "log_in_page", "log_out"]
 
 # Where somebody may be led after the log-in: into this page, and nowhere else.
-_NEXT = re.compile(r"/(?:page/(?:models|training|health))?(?:\?[\w=&%+.~-]*)?", re.ASCII)
+_NEXT = re.compile(r"/(?:page/(?:of/[\w%.~-]+/?)?(?:models|training|health)?)?(?:\?[\w=&%+.~-]*)?", re.ASCII)
 
 
 def log_in_page(request: Request) -> Response:
     """The form."""
-    there = request.query_params.get("next") or request.url.path + (
-        f"?{request.url.query}" if request.url.query else ""
-    )
+    there = request.query_params.get("next") or asked_for(request.scope)
     return html(request, "log_in.html.j2", next=there if _NEXT.fullmatch(there) else "/")
 
 

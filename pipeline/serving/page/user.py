@@ -36,7 +36,7 @@ async def show(request: Request, service: Service) -> Response:
         **_of_view(service, view),
         examples=known,
         genres=served.snapshot.genre_names,
-        has_titles=served.snapshot.titles is not None,
+        has_titles=served.snapshot.titles is not None or served.snapshot.others is not None,
     )
 
 
@@ -80,7 +80,7 @@ async def rate(request: Request, service: Service) -> Response:
     user, text, genre = (parameter(given.get(name), name) for name in ("user", "item", "genre"))
     served = service.model.served()
     item_id = served.scorer.items.parse(text)
-    if served.scorer.items.row(item_id) < 0:
+    if served.scorer.items.row(item_id) < 0 and served.other_row(item_id) < 0:
         raise Problem(Code.UNKNOWN_ITEM, f"No item has the id {text[:80]!r}")
     before = listed(service, user, genre)
     rating = _rating(given.get("rating", ""))
@@ -89,12 +89,8 @@ async def rate(request: Request, service: Service) -> Response:
     after = await user_view(service, user, genre, before)
     item = item_of(served, item_id)
     said = f"{item.title}: {'watched' if rating is None else f'{rating:g}'} is kept."
-    return html(
-        request,
-        "board.html.j2",
-        **_of_view(service, after),
-        said=f"{said} {_changes(after)}",
-    )
+    then = _changes(after) if item.known else "It is not yet in the model: lists know it after the next training."
+    return html(request, "board.html.j2", **_of_view(service, after), said=f"{said} {then}")
 
 
 def _event(user: int | str, item: int | str, rating: float | None) -> NewInteraction:

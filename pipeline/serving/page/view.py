@@ -46,11 +46,15 @@ _BECAUSE = 2  # items of the history that a place names
 
 @dataclass(frozen=True)
 class Item:
-    """An item in words. Ids are text here: a script would round those of over 2^53."""
+    """An item in words. Ids are text here: a script would round those of over 2^53.
+
+    known : whether the model has it
+    """
 
     id: str
     title: str
     genres: tuple[str, ...] = ()
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,11 @@ class Seen:
     ----------
     rating : None where it was watched, or the model does not keep scores
     at : when, of what the model has not read yet; else None
-    known : whether the model has the item
     """
 
     item: Item
     rating: float | None
     at: datetime | None = None
-    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,8 @@ def _new(served: ServedModel, new: Sequence[Logged]) -> list[Seen]:
     latest: dict[str, Seen] = {}
     for event in new:
         item = item_of(served, event.item_id)
-        known = served.scorer.items.row(event.item_id) >= 0
         latest.pop(item.id, None)
-        latest[item.id] = Seen(item, event.rating, event.at, known)
+        latest[item.id] = Seen(item, event.rating, event.at)
     return list(latest.values())[::-1]
 
 
@@ -235,14 +236,32 @@ def _items(served: ServedModel, cols: NDArray[np.int32]) -> list[Item]:
 
 
 def item_of(served: ServedModel, item_id: int | str) -> Item:
-    """An item, in words; of one that the model does not have, the id."""
+    """An item, in words; of one that nothing is known of, the id."""
     row = served.scorer.items.row(item_id)
-    return Item(str(item_id), f"Item {item_id}") if row < 0 else _items(served, np.array([row], np.int32))[0]
+    if row >= 0:
+        return _items(served, np.array([row], np.int32))[0]
+    other = served.other_row(item_id)
+    return Item(str(item_id), f"Item {item_id}", (), known=False) if other < 0 else _others(served, [other])[0]
+
+
+def _others(served: ServedModel, rows: Sequence[int]) -> list[Item]:
+    """Items that the model has not, and the snapshot knows."""
+    others = served.snapshot.others
+    if others is None:
+        return []
+    texts = zip(
+        others.ids.values[rows].tolist(), others.titles[rows].tolist(), others.genres[rows].tolist(), strict=True
+    )
+    return [
+        Item(str(item), title or f"Item {item}", tuple(filter(None, genres.split(SEPARATOR))), known=False)
+        for item, title, genres in texts
+    ]
 
 
 def search(served: ServedModel, words: str, most: int) -> list[Item]:
-    """Items by words of their title, the most popular first."""
-    return _items(served, np.array(served.search.find(words, most), np.int32))
+    """Items by words of their title, the most popular first; then those that the model has not yet."""
+    found = served.search.find(words, most)
+    return [*_items(served, np.array(found.rows, np.int32)), *_others(served, found.others)]
 
 
 # ---- users to begin with -------------------------------------------------------------------------

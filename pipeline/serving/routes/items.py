@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = ["item_routes"]
 
 _K = Parameter("k", int, "Items, at most.", 10, 1, 100)
 _GENRE = Parameter("genre", str, "Only items of this genre.", None, 1, 256)
+_SEARCH = "Items by words of their title, the most popular first; then those that the model has not yet."
 _Q = Parameter("q", str, "Words that the title has, in any order.", None, 1, 200, required=True)
 
 
@@ -36,19 +37,20 @@ def item_routes(service: Service) -> list[Get]:
 
     def search(scope: Scope, values: Mapping[str, Any]) -> Answer:
         served = service.model.served()
-        return _items(served, served.search.find(values["q"], values["k"]))
+        found = served.search.find(values["q"], values["k"])
+        others = [{**item, "popularity": 0, "in_model": False} for item in served.other_items(found.others)]
+        return _items(served, found.rows, others)
 
     return [
         Get("/api/v1/popular", "The most popular items.", popular, ITEMS, (_K, _GENRE, *LIMITS),
             (Code.UNKNOWN_GENRE, Code.NO_MODEL)),
-        Get("/api/v1/items", "Items by words of their title, the most popular first.", search, ITEMS, (_Q, _K),
-            (Code.NO_MODEL,)),
+        Get("/api/v1/items", _SEARCH, search, ITEMS, (_Q, _K), (Code.NO_MODEL,)),
     ]  # fmt: skip
 
 
-def _items(served: ServedModel, rows: list[int], **head: Any) -> Answer:
+def _items(served: ServedModel, rows: list[int], others: Sequence[Mapping[str, Any]] = (), **head: Any) -> Answer:
     cols = np.array(rows, np.int32)
     popularity = served.snapshot.popularity[cols].tolist()
     items = [{**item, "popularity": n} for item, n in zip(served.items(cols), popularity, strict=True)]
-    body = {"model_version": served.pointer.label, "run_id": served.pointer.run_id, **head, "items": items}
+    body = {"model_version": served.pointer.label, "run_id": served.pointer.run_id, **head, "items": [*items, *others]}
     return json_answer(body, served.version_header)

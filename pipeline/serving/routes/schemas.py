@@ -62,7 +62,14 @@ USER_LIST = _object(
 ITEMS = _object(
     ["model_version", "items"],
     **_VERSION,
-    items={"type": "array", "items": _object(["item_id", "popularity"], **_FIELDS)},
+    items={
+        "type": "array",
+        "items": _object(
+            ["item_id", "popularity"],
+            **_FIELDS,
+            in_model={"const": False, "description": "of an item that the model has not yet"},
+        ),
+    },
 )
 STATUS = _object(["status"], status={"type": "string"})
 READY = _object(["status", "model_version"], status={"type": "string"}, **_VERSION)

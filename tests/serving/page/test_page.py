@@ -30,7 +30,8 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     made = Workers(tmp_path_factory.mktemp("served") / "live", n=0)
     model = small_trained()
     ids = [str(value) for value in model.items.values.tolist()]
-    texts = ItemTexts({item: f"{HOSTILE} {item}" for item in ids}, dict.fromkeys(ids, ("<b>Drama",)))
+    titles = {**{item: f"{HOSTILE} {item}" for item in ids}, "99999": "Premiere film"}
+    texts = ItemTexts(titles, dict.fromkeys([*ids, "99999"], ("<b>Drama",)))
     made.folder.flip(put_copy(made.folder, model, texts=texts))
     for _ in range(2):
         made.runner.run(made._start())
@@ -112,6 +113,19 @@ def test_a_rating_changes_the_list_in_both_workers_and_says_how(workers: Workers
     assert "/page/why" not in workers.get("/page/search?q=film&user=105").text
     watched = workers.ask("POST", "/page/rate", data={**body, "rating": "watched"}, headers=token(page))
     assert "watched is kept" in watched.text
+
+
+def test_an_item_that_the_model_has_not_yet_is_found_last_and_rated(workers: Workers) -> None:
+    found = workers.get("/api/v1/items?q=film&k=100").json()["items"]
+    assert [item["item_id"] for item in found if item.get("in_model") is False] == [found[-1]["item_id"]] == [99999]
+    assert "not yet in the model" not in workers.get("/page/search?q=film&user=106").text  # the model's come first
+    page = workers.get("/page/search?q=premiere&user=106", headers=HTML).text
+    assert page.count('Premiere film</bdi></span> <span class="quiet">not yet in the model</span>') == 1
+    head = token(workers.get("/", headers=HTML))
+    body = {"user": "106", "item": "99999", "rating": "5", "genre": ""}
+    kept = workers.ask("POST", "/page/rate", data=body, headers=head).text
+    assert "Premiere film: 5 is kept. It is not yet in the model" in kept
+    assert 'Premiere film</bdi> <span class="quiet">not yet in the model</span>' in kept
 
 
 @pytest.mark.parametrize(
