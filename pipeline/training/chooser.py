@@ -16,7 +16,7 @@ from pipeline.options import TrainOptions, TuneOptions
 from pipeline.runtime.progress import Progress
 from pipeline.training.ages import user_weights
 from pipeline.training.candidate_search import CandidateSearch, ranked
-from pipeline.training.candidates import Candidate, Candidates, ensemble_of
+from pipeline.training.candidates import LARGEST, Candidate, Candidates, ensemble_of
 from pipeline.training.choice import CandidateScore
 from pipeline.training.search import Measured, Parts, Task, run_trials, study_name
 from pipeline.training.stretches import earlier_stretches
@@ -106,7 +106,7 @@ class Chooser:
             self._until(entries[place], n_trials)
 
     def keep_for_ensemble(self, entries: Sequence[CandidateSearch], end: float, budget: float) -> None:
-        """Let the trials of the entries end early enough before `end` for an ensemble, as slow as fits were here.
+        """Let trials end early enough before `end` for an ensemble, as slow as fits were here, and none last too long.
 
         Estimates do not know what else the machine does; the trials so far do. Where it would need too much, the
         trials have all the time.
@@ -115,7 +115,7 @@ class Chooser:
         needed = _FITS * sum(entry.complete[0].seconds for entry in members)
         kept = max(needed, _COMBINED * budget) if needed <= _MOST_COMBINED * budget else 0.0
         for entry in entries:
-            entry.task = replace(entry.task, deadline=end - kept)
+            entry.task = replace(entry.task, deadline=end - kept, longest=LARGEST * budget)
 
     def halve(self, entries: Sequence[CandidateSearch]) -> None:
         """Give the better half of the candidates more trials, until one is left, and that one all trials."""
