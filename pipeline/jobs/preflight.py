@@ -91,6 +91,8 @@ def check_reading(
 
 
 def _stored(size: Size, wanted: TrainingRequest, room: MemoryLimit) -> bool:
+    if reading(replace(size, n_cells=0), room.used, stored=True) > room.most:
+        return False  # no way fits, and that is said before the read
     return within(size, wanted.plan(size), program_of(room, 0), room.most).stored
 
 
