@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.mapped import release_all
 from pipeline.data.matrix import UserItems, cell_values
 from pipeline.data.splits import Split
 from pipeline.evaluation.cold_items import HELD_OUT_POPULAR, RANDOM, references
@@ -177,6 +178,7 @@ def evaluate_holdout(
         if candidate is not algorithm:
             evaluation = replace(evaluation, per_user=accuracy_of(evaluation))
         evaluations[candidate.key] = evaluation
+        release_all()  # what ranking has read of a matrix on disk
     if split.ranked is not None:
         evaluations |= {name: evaluate(ranker, split) for name, ranker in references(matrix, split)}
     ratings, averages = _ratings(algorithm, scorer, split, transform, half_life_days)
