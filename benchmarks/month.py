@@ -49,7 +49,6 @@ EXPECTED = {
     BROKEN: {"training_failed"},
     CRASH: {"training_failed"},
     AWAY: {"training_failed"},
-    CAMPAIGN: {"drift"},
 }
 
 
@@ -104,10 +103,12 @@ def main() -> int:
         month = Month(Path(home), events, films, first, happens)
         with _environment(Path(home)):
             play(month, options.nights)
-    seconds = time.perf_counter() - begun
-    print(f"\n{len(month.nights)} nights in {seconds:.0f} s, {machine.peak_mb():,.0f} MB at the peak; {what}")
+    seconds, cpu = time.perf_counter() - begun, time.process_time()
+    took = f"in {seconds:.0f} s ({cpu:.0f} s of CPU)"
+    print(f"\n{len(month.nights)} nights {took}, {machine.peak_mb():,.0f} MB at the peak; {what}")
     if options.picture:
-        draw(month.nights, f"{what}: {len(month.nights)} nightly jobs in {seconds / 60:.1f} minutes", options.picture)
+        minutes = f"{seconds / 60:.1f} minutes ({cpu / 60:.1f} of CPU)"
+        draw(month.nights, f"{what}: {len(month.nights)} nightly jobs in {minutes}", options.picture)
     if options.json:
         options.json.write_text(json.dumps([asdict(night) for night in month.nights], default=str, indent=1))
     for fault in month.faults:
@@ -235,11 +236,14 @@ def _look(
     told = result.to_json()
     alerts = tuple(sorted({str(alert["kind"]) for alert in told["alerts"]}))
     event = month.what_happens.get(number, "")
-    gate = result.step("gate")
+    gate, in_use = result.step("gate"), month.promoted
     if gate is not None and gate.state in ("done", "stopped"):
         month.refusals = month.refusals + 1 if gate.state == "stopped" else 0
         month.promoted = number if gate.state == "done" else month.promoted
     expected = set(EXPECTED.get(event, set())) | ({"gate_refused"} if month.refusals >= 3 and event != AWAY else set())
+    # New is what came in since the champion learned that was in use: a campaign is, until a champion has learned it.
+    began = next((night for night, what in month.what_happens.items() if what == CAMPAIGN), math.inf)
+    expected |= {"drift"} if in_use < began <= number and event != AWAY else set()
     # A champion that learned from nothing newer than eight days is told of, too: the gate has refused all since.
     lag = 24 * (number - month.promoted)
     expected |= {"drift"} if lag > (drift_limits().max_model_lag_hours or math.inf) else set()
@@ -285,8 +289,6 @@ def drift_limits() -> Any:
 
 def request_of(event: str, month: Month, settings: Any) -> Any:
     """What the night is asked for."""
-    from dataclasses import replace
-
     from pipeline.jobs.nightly import NightlyRequest
     from pipeline.options import NightlyOptions, TrainOptions
     from pipeline.runtime.progress import Reporter
@@ -294,7 +296,8 @@ def request_of(event: str, month: Month, settings: Any) -> Any:
     said = lambda line: print(f"     {line}") if os.environ.get("MONTH_TALKS") else None  # noqa: E731
     train = TrainOptions(algorithm="als", n_components=16, half_life_days=30.0)
     if event == WORSE:
-        train = replace(train, n_components=1, max_iter=1)
+        # Another algorithm, untuned. (A single factor, fitted for one iteration, ranks no worse here on the holdout.)
+        train = TrainOptions(n_components=16, max_iter=30)
     anew = NightlyOptions(refit_after=0.0) if event in (CRASH, WORSE) else NightlyOptions()
     return NightlyRequest(
         settings, Reporter(said, lambda *_: None), month.now, train=train, nightly=anew, drift_limits=drift_limits()

@@ -117,7 +117,7 @@ def ours(X: sparse.csr_matrix, W: np.ndarray, H: np.ndarray, goal: float) -> lis
             raise Reached
 
     with contextlib.suppress(Reached):
-        factorize(X, W, H, max_iter=6 * ITERATIONS, tol=0, on_iteration=on_iteration)
+        factorize(X, W, H, random_start=True, max_iter=6 * ITERATIONS, tol=0, on_iteration=on_iteration)
     return path
 
 

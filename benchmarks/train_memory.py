@@ -1,6 +1,6 @@
 """Peak memory of a training by stage: interactions in memory, and in files (`rankline train --memory-limit`).
 
-    python benchmarks/train_memory.py [--quick] [--size 150000x50000x40000000] [--k 64] [--iterations 3] [--ways …]
+    python benchmarks/train_memory.py [--quick] [--size 100000x50000x20000000] [--k 64] [--iterations 3] [--ways …]
 
 The interactions lie in a Parquet file in no order, with times. Each way is a process of its own: it reads, holds out
 the latest fifth of each user, fits, evaluates beside the baselines, fits on all, measures and saves, as
@@ -21,7 +21,7 @@ from pathlib import Path
 import machine
 import numpy as np
 
-SIZE, QUICK = "150000x50000x40000000", "20000x8000x2000000"
+SIZE, QUICK = "100000x50000x20000000", "20000x8000x2000000"
 WAYS = ("memory", "files")
 
 
@@ -47,7 +47,7 @@ def run(path: Path, k: int, iterations: int, way: str) -> dict[str, float | str]
     from pipeline.data.sources.columns import Columns
     from pipeline.data.sources.files import read_file
     from pipeline.options import TrainOptions
-    from pipeline.runtime.memory import reset_peak
+    from pipeline.runtime.memory import give_back, reset_peak
     from pipeline.training import stages
     from pipeline.training.train import train
 
@@ -55,6 +55,7 @@ def run(path: Path, k: int, iterations: int, way: str) -> dict[str, float | str]
     columns, folder = Columns(timestamp="at"), path.parent if way == "files" else None
     small = path.with_name("small.parquet")
     train(read_file(small, columns, folder=folder).interactions, spec)
+    give_back()
     before, peaks = machine.now_mb(), {}
     total = time.process_time()
 

@@ -153,9 +153,12 @@ def sums_of(codes: NDArray[Any], values: Callable[[slice], NDArray[Any]], n: int
 
 def any_of(test: Callable[[NDArray[Any]], NDArray[np.bool_]], array: NDArray[Any]) -> bool:
     """Whether `test` is true of a number."""
-    found = any(bool(test(array[part]).any()) for part in parts(array.size))
-    release(array)
-    return found
+    for part in parts(array.size):
+        found = bool(test(array[part]).any())
+        release(array)
+        if found:
+            return True
+    return False
 
 
 def ends_of(array: NDArray[Any]) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
-from pipeline.data.mapped import translated
+from pipeline.data.mapped import release, translated
 from pipeline.data.matrix import UserItems, to_matrix
 from pipeline.data.prepare import PreparedInteractions
 from pipeline.data.splits import Split
@@ -255,6 +255,7 @@ def _histories(
     cols = split.items.rows(known.item_ids.values, missing="negative")
     popularity = np.where(cols >= 0, np.append(split.item_counts, 0)[cols], 0).astype(np.float64)
     n, total = tally(known.users, known.items, len(known.user_ids), popularity, threads)
+    release(known.users, known.items)
     rows = known.user_ids.rows(user_ids, missing="negative")
     n, total = np.append(n, 0)[rows], np.append(total, 0.0)[rows]
     return n, np.where(n > 0, total / np.maximum(n, 1), np.nan)

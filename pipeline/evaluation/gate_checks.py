@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pipeline.options import PromotionLimits
 
-__all__ = ["Decision", "Gate", "GateCheck", "shares"]
+__all__ = ["UNKNOWN", "ChampionOptions", "Decision", "Gate", "GateCheck", "shares"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,32 @@ class Gate(PromotionLimits):
     """
 
     segment_users: int = 30
+
+
+@dataclass(frozen=True)
+class ChampionOptions:
+    """What is known of the champion's options beside the candidate's. Data that is newer has a value of its own.
+
+    Attributes
+    ----------
+    same : they are the candidate's: on the same data the two are one model
+    measured : the candidate's evaluation has their metrics, of a fit to its own training side
+    before : it has those of a fit to what the champion knew of that side, too
+    days_newer : by how many days the candidate's data is newer than the champion's training; None where unknown
+    """
+
+    same: bool = False
+    measured: bool = False
+    before: bool = False
+    days_newer: float | None = None
+
+    @property
+    def on_its_holdout(self) -> bool:
+        """Whether the champion's options are known on the candidate's holdout, and its data is no older."""
+        return (self.same or self.measured) and self.days_newer is not None and self.days_newer >= 0
+
+
+UNKNOWN = ChampionOptions()  # nothing is known of them
 
 
 class GateCheck(NamedTuple):

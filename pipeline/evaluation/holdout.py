@@ -9,9 +9,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pipeline.data.mapped import release_all
 from pipeline.data.matrix import UserItems, cell_values
 from pipeline.data.splits import Split
 from pipeline.evaluation.cold_items import HELD_OUT_POPULAR, RANDOM, references
@@ -32,6 +35,8 @@ __all__ = [
     "ACCURACY",
     "BASELINE_SECONDS",
     "HoldoutEvaluation",
+    "MeasuredChampion",
+    "accuracy_of",
     "baselines",
     "evaluate_holdout",
     "folding",
@@ -47,6 +52,25 @@ _DRAWS = 400_000_000
 ACCURACY = ("ndcg", "recall", "hit_rate", "map", "mrr", "precision")
 # The metrics of a baseline that are logged; summary.json has all.
 _LOGGED = (*ACCURACY, "coverage", "novelty", "popularity_lift")
+
+
+class MeasuredChampion(NamedTuple):
+    """The champion's options, fitted anew and measured on the held-out side of another training.
+
+    Attributes
+    ----------
+    run_id : the champion's run
+    options : JSON-able, by field of `TrainOptions`
+    per_user : of a fit to the whole training side: accuracy metric → (n,) float64, the users in the order of the
+        model's own evaluation; {} where the model has the same options
+    before : of a fit to what the champion knew of the training side, NaN for users whom it did not know; {} where it
+        knew all of it, or was not measured
+    """
+
+    run_id: str
+    options: Mapping[str, Any]
+    per_user: Mapping[str, NDArray[np.float64]]
+    before: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +89,7 @@ class HoldoutEvaluation:
     averages : RMSE and MAE of the averages by segment and band; they are not logged
     messages : sentences about what was left out, and warnings
     model : the model's key in `evaluations`; the model may be one of the baselines
+    champion : the champion's options, measured on the same side; None where they were not
     """
 
     split: Split
@@ -75,6 +100,7 @@ class HoldoutEvaluation:
     averages: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[str, ...] = field(default=())
     model: str = registry.DEFAULT.key
+    champion: MeasuredChampion | None = None
 
     @property
     def own(self) -> Evaluation:
@@ -150,9 +176,9 @@ def evaluate_holdout(
             progress("holdout evaluation", 0, None, candidate.name)
         evaluation = evaluate(ranker, split, fold_in=fold, keep_lists=candidate is algorithm)
         if candidate is not algorithm:
-            accuracy = {f"{key}_at_10": evaluation.per_user[f"{key}_at_10"] for key in ACCURACY}
-            evaluation = replace(evaluation, per_user=accuracy)
+            evaluation = replace(evaluation, per_user=accuracy_of(evaluation))
         evaluations[candidate.key] = evaluation
+        release_all()  # what ranking has read of a matrix on disk
     if split.ranked is not None:
         evaluations |= {name: evaluate(ranker, split) for name, ranker in references(matrix, split)}
     ratings, averages = _ratings(algorithm, scorer, split, transform, half_life_days)
@@ -169,6 +195,11 @@ def evaluate_holdout(
     lift = lift_over_popular(ndcg[algorithm.key], ndcg[registry.POPULAR], resamples=resamples)
     messages += _warning(lift)
     return HoldoutEvaluation(split, evaluations, intervals, lift, ratings, averages, messages, algorithm.key)
+
+
+def accuracy_of(evaluation: Evaluation) -> dict[str, NDArray[np.float64]]:
+    """The accuracy metrics of each user, by name: ``ndcg_at_10``, …"""
+    return {f"{key}_at_10": evaluation.per_user[f"{key}_at_10"] for key in ACCURACY}
 
 
 def baselines(

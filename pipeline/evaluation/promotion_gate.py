@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import InputError
 from pipeline.evaluation.champion_comparison import NOT_WORSE, beside_champion
-from pipeline.evaluation.gate_checks import Decision, Gate, GateCheck, shares
+from pipeline.evaluation.gate_checks import UNKNOWN, ChampionOptions, Decision, Gate, GateCheck, shares
 from pipeline.evaluation.significance import lift_over_popular
 from pipeline.evaluation.storage import StoredEvaluation
 
@@ -44,7 +44,13 @@ class Candidate:
 
 
 def decide(
-    candidate: Candidate, champion: StoredEvaluation | None, gate: Gate, *, reigning: str = "", lost: str = ""
+    candidate: Candidate,
+    champion: StoredEvaluation | None,
+    gate: Gate,
+    *,
+    reigning: str = "",
+    lost: str = "",
+    options: ChampionOptions = UNKNOWN,
 ) -> Decision:
     """Whether the candidate may take the champion's place.
 
@@ -53,6 +59,7 @@ def decide(
     champion : the evaluation of the champion, if any
     reigning : the champion's name, "" if there is none; then the candidate only has to beat most popular
     lost : why the champion's evaluation is not there, "" where it never had one
+    options : what is known of the champion's options on the candidate's data
     """
     checks = [_whole(candidate.fault), _fitted(candidate.interrupted)]
     if candidate.impersonal:
@@ -66,8 +73,8 @@ def decide(
     if evaluation is None:
         return Decision((*checks, GateCheck(EVALUATED, False, f"not evaluated: {_NOT_EVALUATED}; train again")))
     checks.append(_better_than_popular(evaluation, gate))
-    if champion is not None:
-        checks += beside_champion(evaluation, champion, gate)
+    if champion is not None or (reigning and options.on_its_holdout):
+        checks += beside_champion(evaluation, champion, gate, options)
     elif reigning:
         why = (
             f"{lost}; --force --reason … takes its place" if lost else f"{reigning}, the champion, was {_NOT_EVALUATED}"

@@ -9,6 +9,8 @@ per_user.parquet, one row per evaluated user, by user id:
     segment                        string: cold, warm, hot
     ndcg_at_10, recall_at_10, …    double, the model's metrics of this user; NaN where there is no value
     popular_ndcg_at_10, …          double, a baseline's: ndcg, recall, hit_rate; so recent_…, item_knn_…
+    champion_ndcg_at_10, …         double, of the champion's options on the same sides, where a nightly job fitted them
+    champion_before_ndcg_at_10, …  double, of these fitted to what the champion knew of the training side
     items                          list of int64 or string: the model's ten items, best first
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +43,7 @@ PER_USER, SUMMARY = f"{FOLDER}/per_user.parquet", f"{FOLDER}/summary.json"
 # A summary has a few kilobytes, and a table of users some fifty columns.
 _LARGEST_SUMMARY, _MOST_COLUMNS = 4 << 20, 1000
 _KEYS = ("user_id", "n_train", "n_relevant", "segment", "items")
-POPULAR = "popular_"
+POPULAR, CHAMPION, BEFORE = "popular_", "champion_", "champion_before_"
 _OF_BASELINES = ("ndcg_at_10", "recall_at_10", "hit_rate_at_10", "precision_at_10", "map_at_10", "mrr_at_10")
 
 
@@ -58,6 +60,8 @@ class StoredEvaluation:
     columns : metric → (n,) float64, NaN where a user has no such value; a baseline's begin with its name
     items : (total,) ids of all lists, one user after the other, best first
     ends : (n,) where each user's list ends in `items`
+    champion_run, champion_options : of the champion that was measured beside it: its run, and its options by field of
+        `TrainOptions`; "" and {} for none
     """
 
     label: str
@@ -71,6 +75,8 @@ class StoredEvaluation:
     columns: Mapping[str, NDArray[np.float64]]
     items: NDArray[Any]
     ends: NDArray[np.int64]
+    champion_run: str = ""
+    champion_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.user_ids.size)
@@ -84,6 +90,14 @@ class StoredEvaluation:
     def popular(self, name: str) -> NDArray[np.float64]:
         """Most popular's values for the same users, (n,)."""
         return self.metric(POPULAR + name)
+
+    def of_champion(self, name: str) -> NDArray[np.float64]:
+        """The values of the champion's options for the same users, (n,)."""
+        return self.metric(CHAMPION + name)
+
+    def of_champion_before(self, name: str) -> NDArray[np.float64]:
+        """The same of a fit to what the champion knew, (n,); NaN for users whom it did not know."""
+        return self.metric(BEFORE + name)
 
 
 def read_evaluation(folder: Path, label: str) -> StoredEvaluation:
@@ -99,6 +113,8 @@ def read_evaluation(folder: Path, label: str) -> StoredEvaluation:
         split = summary["split"]
         name, params = str(split["name"]), dict(split["params"])
         split_digest, data_digest = str(split["digest"]), str(summary["data_digest"])
+        champion = dict(summary.get("champion") or {})
+        champion_run, champion_options = str(champion.get("run_id", "")), dict(champion.get("options") or {})
         table = bounded_table(folder, Path(PER_USER).name, _MOST_COLUMNS)
         table.validate(full=True)  # a code past its dictionary would be read past its end
     except (ArtifactError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
@@ -123,8 +139,9 @@ def read_evaluation(folder: Path, label: str) -> StoredEvaluation:
     if bool((user_ids[1:] == user_ids[:-1]).any()):
         raise EvaluationError(f"{PER_USER} of {label} has a user twice; train again")
     return StoredEvaluation(
-        label, name, params, split_digest, data_digest, user_ids, n_train, segment, columns, items, ends
-    )
+        label, name, params, split_digest, data_digest, user_ids, n_train, segment, columns, items, ends,
+        champion_run, champion_options,
+    )  # fmt: skip
 
 
 def write_evaluation(evaluated: HoldoutEvaluation, data_digest: str, folder: Path) -> Path:
@@ -161,6 +178,9 @@ def _per_user(evaluated: HoldoutEvaluation) -> pa.Table:
     columns: dict[str, Any] = dict(evaluated.own.columns())
     for name, evaluation in evaluated.baselines.items():
         columns |= {f"{name}_{metric}": evaluation.per_user[metric] for metric in _OF_BASELINES}
+    if evaluated.champion is not None:
+        for prefix, values in ((CHAMPION, evaluated.champion.per_user), (BEFORE, evaluated.champion.before)):
+            columns |= {prefix + metric: values[metric] for metric in _OF_BASELINES if values}
     return pa.table({**columns, "items": _items(evaluated)})
 
 
@@ -178,11 +198,12 @@ def _items(evaluated: HoldoutEvaluation) -> pa.ListArray:
 
 
 def _summary(evaluated: HoldoutEvaluation, data_digest: str) -> dict[str, Any]:
-    split, lift = evaluated.split, evaluated.lift
+    split, lift, champion = evaluated.split, evaluated.lift, evaluated.champion
     return {
         "split": {"name": split.name, "params": dict(split.params), "digest": split.digest},
         "data_digest": data_digest,
         "model": evaluated.model,
+        "champion": None if champion is None else {"run_id": champion.run_id, "options": dict(champion.options)},
         "candidates": {name: dict(evaluation.metrics) for name, evaluation in evaluated.evaluations.items()},
         "intervals": {name: {"ndcg_at_10": _numbers(interval)} for name, interval in evaluated.intervals.items()},
         "lift_over_popular": _numbers(lift.lift) if lift is not None and lift.lift is not None else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pipeline.data.matrix import UserItems, to_matrix
@@ -24,9 +24,8 @@ from pipeline.tracking.registry import ModelVersion
 from pipeline.tracking.version_deletion import FOLDED_FROM
 from pipeline.training.fold_in import HistoryChanges, changes_since, why_not_foldable
 
-__all__ = ["NIGHT", "Base", "FoldInPlan", "NightPlan", "planned"]
+__all__ = ["Base", "FoldInPlan", "NightPlan", "planned"]
 
-NIGHT = "night"  # tag of a run that a nightly job made: the time that the job went by
 # Options that change neither what a model learns from nor how well: who changes them wants no training tonight.
 _IDLE = frozenset({"threads", "on_interrupt", "budget_minutes", "min_data"})
 # Where a file lies says nothing of what is in it; `source_name` and the digest of a query are compared besides.
@@ -55,11 +54,7 @@ class Base:
     @property
     def trained(self) -> datetime:
         """When it was trained, by the clock of the nightly job that did it, if one did."""
-        try:
-            at = datetime.fromisoformat(self.run.tags.get(NIGHT, ""))
-        except ValueError:
-            return self.run.started
-        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        return self.run.trained
 
 
 @dataclass(frozen=True, eq=False)

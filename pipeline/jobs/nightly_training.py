@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pipeline.data.mapped import is_mapped
 from pipeline.data.profile import n_duplicates
 from pipeline.errors import RanklineError, UsageError
+from pipeline.jobs.champion_options import options_of
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.logged_run import TrainingJob
 from pipeline.jobs.nightly_fold_in import fold_in_night
-from pipeline.jobs.nightly_plan import NIGHT, NightPlan, planned
+from pipeline.jobs.nightly_plan import NightPlan, planned
 from pipeline.jobs.nightly_steps import Night, Step
 from pipeline.jobs.preflight import TrainingRequest, check_memory
 from pipeline.jobs.train import reading, train_on
 from pipeline.tracking import champion as champions
+from pipeline.tracking.lookup import NIGHT
+from pipeline.tracking.registry import ModelVersion
 from pipeline.tracking.version_deletion import FOLDED_FROM
+from pipeline.training.other_options import same_model
 
 __all__ = ["read_and_train"]
 
@@ -94,9 +99,11 @@ def _train(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput) -> N
 def _fit(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput, plan: NightPlan) -> None:
     request = night.request
     n_repeated = n_duplicates(chosen.read.interactions)
+    beside = _champion_to_measure(night, job, chosen, n_repeated)
     wanted = TrainingRequest(request.train)
     chosen = check_memory(job.run, chosen, n_repeated, wanted, request.settings, request.reporter)
-    trained = train_on(job, chosen, request.train)
+    # Where memory is so short that interactions lie in files, there is none for another fit.
+    trained = train_on(job, chosen, request.train, None if is_mapped(chosen.read.interactions.users) else beside)
     step.ends(
         "done",
         f"trained {trained.run_name}: {plan.why}",
@@ -105,3 +112,21 @@ def _fit(night: Night, step: Step, job: TrainingJob, chosen: LoadedInput, plan: 
         run_id=trained.run_id,
         better_than_popular=trained.better_than_popular or "not measured",
     )
+
+
+def _champion_to_measure(night: Night, job: TrainingJob, chosen: LoadedInput, n_repeated: int) -> ModelVersion | None:
+    """The champion, where its options can be read, and there is the memory to fit them, too."""
+    request = night.request
+    champion = champions.champion(night.model)
+    options = None if champion is None else options_of(champion)
+    if options is None:
+        return None
+    if same_model(options, request.train):
+        return champion
+    try:
+        wanted = TrainingRequest(options)
+        fits = check_memory(job.run, chosen, n_repeated, wanted, request.settings, request.reporter)
+    except RanklineError as error:
+        request.reporter.say(f"the champion's options are not measured on tonight's holdout: {error}")
+        return None
+    return None if is_mapped(fits.read.interactions.users) else champion

@@ -23,7 +23,7 @@ from pipeline.models.registry import find
 from pipeline.models.saved_model import SavedModel
 from pipeline.options import ReadOptions, TrainOptions, TuneOptions
 from pipeline.runtime.cpus import busy, cpu_count
-from pipeline.runtime.memory import MemoryLimit, memory_limit
+from pipeline.runtime.memory import MemoryLimit, give_back, memory_limit
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
 from pipeline.tracking import run as tracking
@@ -91,6 +91,8 @@ def check_reading(
 
 
 def _stored(size: Size, wanted: TrainingRequest, room: MemoryLimit) -> bool:
+    if reading(replace(size, n_cells=0), room.used, stored=True) > room.most:
+        return False  # no way fits, and that is said before the read
     return within(size, wanted.plan(size), program_of(room, 0), room.most).stored
 
 
@@ -139,6 +141,7 @@ def check_memory(
     Returns the input, whose interactions lie in files now if it fits only so.
     """
     release_all()
+    give_back()
     room = memory_limit(settings.memory_limit_mb)
     n_texts = len({*chosen.texts.genres, *chosen.texts.tags}) if wanted.spec.cold_items and chosen.texts else 0
     size_for = sizes_of(chosen.read.interactions, n_repeated, n_texts)

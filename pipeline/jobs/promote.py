@@ -11,6 +11,7 @@ from typing import Literal
 from pipeline.errors import ArtifactError, InputError, MissingRunError, ServerError, UsageError
 from pipeline.evaluation.gate_checks import Decision, Gate
 from pipeline.evaluation.promotion_gate import ARTIFACTS, Candidate, decide
+from pipeline.jobs.champion_options import options_beside
 from pipeline.models.registry import find
 from pipeline.models.saved_model import load_saved_model, model_name
 from pipeline.options import Names
@@ -117,8 +118,9 @@ def _decision(
     if when := tags.get("rolled_back_at"):
         why = f" ({tags['rollback_reason']})" if tags.get("rollback_reason") else ""
         rolled_back = f"rolled back before: at {when}{why}; --force --reason … if it is fit again"
+    own = evaluation_of(run)
     candidate = Candidate(
-        evaluation_of(run), why_unusable(run, model), rolled_back, tags.get("interrupted", ""), _impersonal(run, model)
+        own, why_unusable(run, model), rolled_back, tags.get("interrupted", ""), _impersonal(run, model)
     )
     if champion is None:
         return decide(candidate, None, gate)
@@ -127,7 +129,8 @@ def _decision(
         evaluation, lost = evaluation_of(reigning) if champion.run_id else None, ""
     except MissingRunError as error:  # deleted for good: no reason for that champion to stay for ever
         evaluation, lost = None, str(error)
-    return decide(candidate, evaluation, gate, reigning=champion.label, lost=lost)
+    options = options_beside(own, run, champion)
+    return decide(candidate, evaluation, gate, reigning=champion.label, lost=lost, options=options)
 
 
 def _say_if_other_source(source: str | None, champion: registry.ModelVersion, model: str, reporter: Reporter) -> None:

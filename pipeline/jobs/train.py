@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.evaluation.holdout import HoldoutEvaluation
 from pipeline.evaluation.storage import write_evaluation
+from pipeline.jobs.champion_options import with_champion
 from pipeline.jobs.choose import choose_model, fill_choice
 from pipeline.jobs.data_gate import check_data
 from pipeline.jobs.executors import Executors
@@ -44,6 +45,7 @@ from pipeline.tracking import run as tracking
 from pipeline.tracking import stale_runs
 from pipeline.tracking.outbox import pending_in
 from pipeline.tracking.outbox_writer import PendingRunWriter
+from pipeline.tracking.registry import ModelVersion
 from pipeline.training.choice import Choice
 from pipeline.training.search import check_holdout
 from pipeline.training.study import check_optuna
@@ -130,13 +132,18 @@ def reading(
         yield job, chosen
 
 
-def train_on(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions) -> TrainResult:
-    """Train on what was read, with ``auto`` the model that ranks best; log everything, and register the model."""
+def train_on(
+    job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, beside: ModelVersion | None = None
+) -> TrainResult:
+    """Train on what was read, with ``auto`` the model that ranks best; log everything, and register the model.
+
+    beside : the champion, which is measured on the same holdout, too
+    """
     if not spec.is_auto:
-        return train_in(job, chosen, spec)
+        return train_in(job, chosen, spec, beside=beside)
     with job.stages("choose"):
         choice = choose_model(chosen.read.interactions, spec, job.settings, job.reporter)
-    return train_in(job, chosen, choice.spec, choice)
+    return train_in(job, chosen, choice.spec, choice, beside)
 
 
 def read_for(
@@ -183,8 +190,14 @@ def read_for(
     return chosen
 
 
-def train_in(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, choice: Choice | None = None) -> TrainResult:
-    """Train on the data, log everything to the job's run, and register the model."""
+def train_in(
+    job: TrainingJob,
+    chosen: LoadedInput,
+    spec: TrainOptions,
+    choice: Choice | None = None,
+    beside: ModelVersion | None = None,
+) -> TrainResult:
+    """Train on the data, log everything to the job's run, and register the model. `beside` is as of `train_on`."""
     run = job.run
     x, texts = chosen.read.interactions, chosen.texts
     if registry.find(spec.algorithm).needs.genres:
@@ -193,6 +206,8 @@ def train_in(job: TrainingJob, chosen: LoadedInput, spec: TrainOptions, choice: 
     trained = replace(train(x, spec, job.reporter.progress, texts, engine), choice=choice)
     for message in trained.report.messages:
         job.reporter.say(message)
+    if beside is not None:
+        trained = with_champion(job, trained, beside, texts)
     logged = log_run(
         job,
         run_name(trained, job.read_spec, chosen),

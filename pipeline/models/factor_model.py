@@ -79,15 +79,17 @@ class FactorModel:
         """
         rows, cols = check_pairs(user_rows, item_rows, (len(self.users), len(self.items)))
         total = np.zeros(rows.size, np.float64)
+        w, h = np.asarray(self.user_factors), np.asarray(self.item_factors)  # faster than mapped arrays
         for t in range(self.n_components):
-            total += self.user_factors[rows, t].astype(np.float64) * self.item_factors[t, cols]
+            total += w[rows, t].astype(np.float64) * h[t, cols]
         with np.errstate(over="ignore"):
             return total.astype(np.float32)
 
     def scores_of(self, user_row: int) -> NDArray[np.float32]:
         """Scores of all items for one user, (n_items,) float32: the bits of `predict`, in a fraction of its time."""
         total = np.zeros(len(self.items), np.float64)
-        for w, h in zip(self.user_factors[user_row].astype(np.float64).tolist(), self.item_factors, strict=True):
+        factors = self.user_factors[user_row].astype(np.float64).tolist()
+        for w, h in zip(factors, np.asarray(self.item_factors), strict=True):
             total += w * h.astype(np.float64)
         with np.errstate(over="ignore"):
             return total.astype(np.float32)

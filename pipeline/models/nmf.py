@@ -47,7 +47,8 @@ class NMF(FactorEstimator):
     init : the start, as in `sklearn.decomposition.NMF`; ``"custom"``: W and H given to `fit_transform`
     tol : accelerated, stop when the loss has fallen by less than this share of itself in ten iterations
         (scikit-learn's ratio depends on the start); plain, scikit-learn's own rule
-    max_iter : most outer iterations
+    max_iter : most outer iterations; accelerated from ``init="random"``, ten over a sample of the rows come first where
+        X has 400 cells a column or more, and are not counted
     random_state : seed of the start
     alpha_W, alpha_H, l1_ratio : penalties; alpha_H ``"same"`` is alpha_W
     accelerate : False takes exactly the steps of scikit-learn's ``cd`` solver and ends on H as it does.
@@ -186,7 +187,10 @@ class NMF(FactorEstimator):
         del W  # the solver works on the padded copies alone
         items = PaddedFactor(padded(H.T), k)
         del H
-        return factorize_rows(X, users, items, penalty, iterations, self.accelerate, self.n_threads, self._engine)
+        random = self.init == "random"
+        return factorize_rows(
+            X, users, items, penalty, iterations, self.accelerate, random, self.n_threads, self._engine
+        )
 
     def _check_blocks(self, X: BlockFolder) -> None:
         if self.init != "random" or self.solver != "fast":

@@ -46,7 +46,7 @@ def similar_users(
     if among is None:
         among, itself = model, user_row
     if isinstance(model, FactorModel) and isinstance(among, FactorModel):
-        w = among.user_factors
+        w = np.asarray(among.user_factors)
         return nearest(_cosines(model.user_factors[user_row], w.shape[0], lambda lo, hi: w[lo:hi]), n, itself)
     seen = among.seen
     own, mine = np.zeros(seen.shape[1]), model.seen
@@ -59,7 +59,7 @@ def similar_users(
 def similarities_of_items(model: SavedModel, item_row: int) -> NDArray[np.float64]:
     """The similarity of every item to one, (n_items,)."""
     if isinstance(model, FactorModel | NeuralModel):
-        h = model.item_factors
+        h = np.asarray(model.item_factors)
         return _cosines(h[:, item_row], h.shape[1], lambda lo, hi: h[:, lo:hi].T)
     seen = model.seen
     users = np.searchsorted(seen.indptr, np.flatnonzero(seen.indices == item_row), side="right") - 1

@@ -128,12 +128,12 @@ def _genres(genres: NDArray[np.str_], row: int) -> frozenset[str]:
 
 
 def _other_users(model: SavedModel, users: NDArray[np.int64], item_row: int) -> OtherUsers:
-    cells, seen = [], model.seen
-    for user in users.tolist():
-        lo, hi = int(seen.indptr[user]), int(seen.indptr[user + 1])
-        cells += (lo + np.flatnonzero(seen.indices[lo:hi] == item_row)).tolist()
-    average = float(np.mean(seen.data[cells], dtype=np.float64)) if cells and seen.dtype == np.float32 else None
-    return OtherUsers(len(cells), int(users.size), average)
+    seen = model.seen
+    first, sizes = seen.indptr[users].astype(np.int64), seen.indptr[users + 1] - seen.indptr[users]
+    theirs = np.repeat(first - (np.cumsum(sizes) - sizes), sizes) + np.arange(int(sizes.sum()))
+    cells = theirs[seen.indices[theirs] == item_row]
+    average = float(np.mean(seen.data[cells], dtype=np.float64)) if cells.size and seen.dtype == np.float32 else None
+    return OtherUsers(int(cells.size), int(users.size), average)
 
 
 def _history(model: SavedModel, user_row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from pipeline.runtime.cgroups import CGROUPS, PROC, cgroups
 
-__all__ = ["MemoryLimit", "addresses_left", "memory_limit", "peak_memory", "reset_peak", "resident_memory"]
+__all__ = ["MemoryLimit", "addresses_left", "give_back", "memory_limit", "peak_memory", "reset_peak", "resident_memory"]
 
 # For each version of cgroups: the file with the limit, the file with the usage, and the line of memory.stat with the
 # inactive file cache. The kernel reclaims that cache before it kills a process.
@@ -71,6 +72,14 @@ def reset_peak(proc: Path = PROC) -> None:
     """Let `peak_memory` count from now on, where the system can do that."""
     with suppress(OSError):
         (proc / "self" / "clear_refs").write_text("5")
+
+
+def give_back() -> None:
+    """Let the system have the memory that was freed: the C library keeps what lies between blocks that are in use."""
+    with suppress(OSError, AttributeError, TypeError):  # another C library than GNU's has no such function
+        ctypes.CDLL(None).malloc_trim(0)
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
 
 
 def peak_memory(proc: Path = PROC) -> int:

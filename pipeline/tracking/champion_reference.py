@@ -1,14 +1,15 @@
-"""What the champion learned from, for measures of drift: its ids, and up to when its interactions go."""
+"""What the champion learned from: its ids, up to when its interactions go, and by which options."""
 
 from __future__ import annotations
 
 import json
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,13 @@ from pipeline.models.model_files import DEFAULT_NAMES, METADATA, load_ids
 from pipeline.tracking import champion, registry
 from pipeline.tracking.lookup import RunRef, text_of
 
-__all__ = ["ChampionReference", "champion_reference", "earlier_references"]
+__all__ = [
+    "ChampionReference",
+    "champion_reference",
+    "earlier_references",
+    "newest_interaction",
+    "parameters_of",
+]
 
 _GATE = "data_gate.json"
 
@@ -67,14 +74,31 @@ def earlier_references(model: str = registry.MODEL_NAME, most: int = 3) -> Itera
             yield _reference(registry.resolve(f"{model}/{number}"))
 
 
-def _reference(version: registry.ModelVersion) -> ChampionReference:
+def parameters_of(version: registry.ModelVersion) -> object:
+    """The options that the version was trained by, as its metadata has them. Raises as `champion_reference`."""
+    return _ids_and_metadata(version)[2].get("parameters")
+
+
+def newest_interaction(run: RunRef) -> int | None:
+    """The time of the newest interaction that the run read, milliseconds since 1970; None where it says none.
+
+    Raises ServerError.
+    """
+    return _newest(text_of(run, _GATE))
+
+
+def _ids_and_metadata(version: registry.ModelVersion) -> tuple[IdMap, IdMap, Mapping[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
         try:
             with registry.signature_named(version):
-                users, items, meta = load_ids(registry.download(version, Path(scratch), (METADATA,)))
+                return load_ids(registry.download(version, Path(scratch), (METADATA,)))
         except OSError as error:
             raise ArtifactError(f"the {METADATA} of {version.label} can't be read ({error.strerror})") from None
-    learned = _newest(text_of(RunRef(version.run_id, version.label, "", version.version), _GATE))
+
+
+def _reference(version: registry.ModelVersion) -> ChampionReference:
+    users, items, meta = _ids_and_metadata(version)
+    learned = newest_interaction(RunRef(version.run_id, version.label, "", version.version))
     kind = meta.get("kind")
     name = meta.get("model") or (DEFAULT_NAMES.get(kind) if isinstance(kind, str) else None) or ""  # type: ignore[call-overload]  # any text
     return ChampionReference(

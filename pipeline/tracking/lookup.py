@@ -21,7 +21,18 @@ from pipeline.evaluation.storage import FOLDER, PER_USER, SUMMARY, StoredEvaluat
 from pipeline.tracking.registry import MODEL_NAME, ModelVersion, is_number, resolve
 from pipeline.tracking.store import as_server_error, search_runs, store_in_use
 
-__all__ = ["RunRecord", "RunRef", "evaluation_files", "evaluation_of", "find_run", "run_record", "text_of"]
+__all__ = [
+    "NIGHT",
+    "RunRecord",
+    "RunRef",
+    "evaluation_files",
+    "evaluation_of",
+    "find_run",
+    "run_record",
+    "text_of",
+]
+
+NIGHT = "night"  # tag of a run that a nightly job made: the time that the job went by
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,15 @@ class RunRecord(NamedTuple):
     params: Mapping[str, str]
     tags: Mapping[str, str]
     started: datetime
+
+    @property
+    def trained(self) -> datetime:
+        """When it was trained, by the clock of the nightly job that did it, if one did."""
+        try:
+            at = datetime.fromisoformat(self.tags.get(NIGHT, ""))
+        except ValueError:
+            return self.started
+        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def run_record(run: RunRef) -> RunRecord:

@@ -34,7 +34,7 @@ from pipeline.runtime.progress import Progress, silent
 from pipeline.training.candidate_search import CandidateSearch, ranked, score_of
 from pipeline.training.candidates import Candidate, Candidates
 from pipeline.training.choice import CandidateScore, Choice
-from pipeline.training.chooser import ALWAYS, Chooser, TimeIsUp
+from pipeline.training.chooser import ALWAYS, Chooser, TimeIsUp, take_over
 from pipeline.training.search import Parts
 from pipeline.training.settle import Settled, settle
 from pipeline.training.study import Trial
@@ -167,6 +167,7 @@ def _finalists(entries: Sequence[CandidateSearch], sample: Sequence[CandidateSea
         entry.study.give(points)
         entry.candidate = replace(entry.candidate, first=(*entry.candidate.first, *points))
         expected[entry.name] = entry.value + max(gain for _, gain in gains)
+        take_over(entry, sample)
     best = sorted(expected, key=lambda name: -expected[name])[:_FINALISTS]
     return [entry for entry in entries if entry.complete and (entry.name in best or entry.name in ALWAYS)]
 

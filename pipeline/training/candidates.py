@@ -15,11 +15,11 @@ from pipeline.options import TrainOptions
 from pipeline.options.base import as_text
 from pipeline.training.estimate import PROGRAM, estimate, in_bytes, in_time, most_components, within
 
-__all__ = ["Candidate", "Candidates", "Room", "candidates_for", "ensemble_of"]
+__all__ = ["LARGEST", "Candidate", "Candidates", "Room", "candidates_for", "ensemble_of"]
 
 # Parts of the budget that one fit may take: of a candidate's smallest model, and of its largest in the search. The
 # search fits each candidate many times.
-_SMALLEST, _LARGEST = 1 / 8, 1 / 20
+_SMALLEST, LARGEST = 1 / 8, 1 / 20
 _COMBINED = 1 / 4  # of an ensemble, which is fitted once
 _ENSEMBLE = "ensemble"
 
@@ -114,7 +114,7 @@ def candidates_for(base: TrainOptions, size: Size, room: Room) -> Candidates:
         able[algorithm.name] = (candidate.seconds(size, room.cores)[0], candidate)
     for name in [name for name, (_, candidate) in able.items() if candidate.algorithm.stands_for in able]:
         other = able[able[name][1].algorithm.stands_for]
-        if other[0] <= _LARGEST * room.seconds:
+        if other[0] <= LARGEST * room.seconds:
             left_out[name] = f"{other[1].algorithm.display_name}, which it approximates, is fitted in a short time"
             del able[name]
     fastest_first = tuple(candidate for _, candidate in sorted(able.values(), key=lambda entry: entry[0]))
@@ -205,7 +205,7 @@ def _up_to_what_fits(
     def fits(k: int) -> bool:
         of_k = replace(plan, n_components=k)
         memory = room.bytes is None or _peak(size, of_k, room) <= room.bytes
-        return memory and algorithm.footprint(size, of_k).fit_seconds <= _LARGEST * room.seconds
+        return memory and algorithm.footprint(size, of_k).fit_seconds <= LARGEST * room.seconds
 
     sides = max(1, min(size.n_users, size.n_items) - 1)
     if (most := most_components(lambda k: int(not fits(k)), sides, 0)) < sides:

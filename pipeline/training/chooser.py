@@ -16,13 +16,13 @@ from pipeline.options import TrainOptions, TuneOptions
 from pipeline.runtime.progress import Progress
 from pipeline.training.ages import user_weights
 from pipeline.training.candidate_search import CandidateSearch, ranked
-from pipeline.training.candidates import Candidate, Candidates, ensemble_of
+from pipeline.training.candidates import LARGEST, Candidate, Candidates, ensemble_of
 from pipeline.training.choice import CandidateScore
 from pipeline.training.search import Measured, Parts, Task, run_trials, study_name
 from pipeline.training.stretches import earlier_stretches
 from pipeline.training.study import Trial, open_study
 
-__all__ = ["ALWAYS", "Chooser", "TimeIsUp", "sampled"]
+__all__ = ["ALWAYS", "Chooser", "TimeIsUp", "sampled", "take_over"]
 
 ALWAYS = ("popular", "recent")  # candidates that go on, whatever they reached on a sample
 _MEANING = frozenset({"half_life_days", "transform"})
@@ -102,11 +102,11 @@ class Chooser:
         ]
         for _, _, place, n_trials in sorted(order):
             if n_trials == 2:
-                _take_over(entries[place], entries)
+                take_over(entries[place], entries)
             self._until(entries[place], n_trials)
 
     def keep_for_ensemble(self, entries: Sequence[CandidateSearch], end: float, budget: float) -> None:
-        """Let the trials of the entries end early enough before `end` for an ensemble, as slow as fits were here.
+        """Let trials end early enough before `end` for an ensemble, as slow as fits were here, and none last too long.
 
         Estimates do not know what else the machine does; the trials so far do. Where it would need too much, the
         trials have all the time.
@@ -115,7 +115,7 @@ class Chooser:
         needed = _FITS * sum(entry.complete[0].seconds for entry in members)
         kept = max(needed, _COMBINED * budget) if needed <= _MOST_COMBINED * budget else 0.0
         for entry in entries:
-            entry.task = replace(entry.task, deadline=end - kept)
+            entry.task = replace(entry.task, deadline=end - kept, longest=LARGEST * budget)
 
     def halve(self, entries: Sequence[CandidateSearch]) -> None:
         """Give the better half of the candidates more trials, until one is left, and that one all trials."""
@@ -181,7 +181,7 @@ def _used(seconds: Sequence[float]) -> list[tuple[float, float]]:
     return list(zip(np.cumsum(seconds).tolist(), seconds, strict=True))
 
 
-def _take_over(entry: CandidateSearch, entries: Sequence[CandidateSearch]) -> None:
+def take_over(entry: CandidateSearch, entries: Sequence[CandidateSearch]) -> None:
     """Let its second trial have what another model of tastes found best of the options that say what the scores mean.
 
     These are much the same for all models of tastes, and a slow one can't try many.
@@ -190,7 +190,7 @@ def _take_over(entry: CandidateSearch, entries: Sequence[CandidateSearch]) -> No
         return
     able = {dimension.name: dimension for dimension in entry.candidate.space if dimension.name in _MEANING}
     for other in ranked(entries):
-        if other is entry or other.candidate.algorithm.kind == "popularity":
+        if other.name == entry.name or other.candidate.algorithm.kind == "popularity":
             continue
         best = other.complete[0].options
         taken = {name: dimension.encode(best[name]) for name, dimension in able.items() if name in best}

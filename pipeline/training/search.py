@@ -110,6 +110,7 @@ class Task:
     at_least_one : whether the deadline counts only after the first complete trial
     weights : of the validation users, as of `ages.user_weights`
     earlier : splits at earlier moments, whose users count too (`stretches`)
+    longest : seconds after which a trial is pruned, where one is complete; None: no end
     """
 
     inner: Split
@@ -119,6 +120,7 @@ class Task:
     at_least_one: bool = True
     weights: NDArray[np.float64] | None = None
     earlier: tuple[Split, ...] = ()
+    longest: float | None = None
 
     @classmethod
     def until(cls, timeout: float | None, parts: Parts, base: TrainOptions, metric: str) -> Task:
@@ -195,7 +197,7 @@ def run_trials(study: Study, task: Task, n_trials: int, on_trial: OnTrial, progr
             except AllTried:
                 return "all tried"
             try:
-                measured = _objective(asked, task, limit)
+                measured = _objective(asked, task, limit, None if best is None else task.longest)
                 study.complete(asked, measured.mean)
             except Pruned:
                 study.prune(asked)
@@ -227,12 +229,15 @@ def best_trial(study: Study) -> Trial:
     return best
 
 
-def _objective(asked: TrialRequest, task: Task, limit: float | None) -> Measured:
-    """Validation values of a trial's options. Raises Pruned at a mark, _TimeIsUp once `limit` has passed."""
+def _objective(asked: TrialRequest, task: Task, limit: float | None, longest: float | None) -> Measured:
+    """Validation values of a trial's options. Raises Pruned at a mark or after so long, _TimeIsUp past `limit`."""
+    start = time.monotonic()
 
     def watch(stage: str, done: int, total: int | None, note: str = "") -> None:
         if limit is not None and time.monotonic() >= limit:
             raise _TimeIsUp
+        if longest is not None and time.monotonic() - start > longest:
+            raise Pruned
 
     # The search handles Ctrl-C: a fit that kept what it had by then would be evaluated as a complete one.
     spec = replace(task.base, **{**asked.options, "on_interrupt": "stop"})

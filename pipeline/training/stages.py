@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.data.mapped import release_all
+from pipeline.runtime.memory import give_back
 
 __all__ = ["Stages"]
 
@@ -25,4 +26,6 @@ class Stages:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-            release_all()  # a stage does not pay for what the one before has read from disk
+            # A stage does not pay for what the one before has read from disk, and freed.
+            release_all()
+            give_back()

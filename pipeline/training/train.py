@@ -30,7 +30,15 @@ from pipeline.training.choice import Choice
 from pipeline.training.fit_report import fit_report
 from pipeline.training.stages import Stages
 
-__all__ = ["Trained", "candidate", "checked_algorithm", "require_distributed", "split_interactions", "train"]
+__all__ = [
+    "Trained",
+    "candidate",
+    "checked_algorithm",
+    "fit_matrix",
+    "require_distributed",
+    "split_interactions",
+    "train",
+]
 
 _FITS = ("holdout's fit", "fit")
 
@@ -118,7 +126,7 @@ def train(
         report = report | Report(messages=("holdout metrics left out: nothing is held out (--holdout 0)",))
 
     with stages("fit"):
-        fitted = complete(_fit(algorithm, matrix, known, sized, progress, "fit", earlier), features, spec)
+        fitted = complete(fit_matrix(algorithm, matrix, known, sized, progress, "fit", earlier), features, spec)
     report = report | Report(messages=fitted.messages)
     with stages("measure"):
         progress("measure", 0, None)
@@ -180,7 +188,7 @@ def candidate(x: PreparedInteractions, spec: TrainOptions, progress: Progress = 
     """
     algorithm = checked_algorithm(spec)
     matrix = to_matrix(x, spec.transform, half_life_days=spec.half_life_days)
-    fitted = _fit(algorithm, matrix, x, spec, progress, "fit")
+    fitted = fit_matrix(algorithm, matrix, x, spec, progress, "fit")
     return Scorer(fitted.model, algorithm.name), fitted
 
 
@@ -203,7 +211,7 @@ def _left_out(prepared: Preparation) -> Report:
     return Report(metrics, tuple(messages))
 
 
-def _fit(
+def fit_matrix(
     algorithm: Algorithm,
     matrix: UserItems,
     x: PreparedInteractions,
@@ -212,7 +220,7 @@ def _fit(
     stage: str,
     earlier: Fitted | None = None,
 ) -> Fitted:
-    """Fit the model; `earlier` is the fit that was evaluated."""
+    """Fit the model to the matrix of `x`; `earlier` is the fit that was evaluated. `stage` names it in the progress."""
     if algorithm.needs.times and x.at is None:
         raise InputError(
             f"{algorithm.display_name} goes by the times of interactions, and these have none "
@@ -268,7 +276,7 @@ def _evaluated(
         # because this matrix is smaller.
         if sentence := algorithm.unfit(spec, matrix.scores.shape, "the training side of the holdout"):
             return Report(messages=(f"holdout metrics left out: {sentence}",)), None, None
-        fitted = complete(_fit(algorithm, matrix, split.train, spec, progress, "holdout fit"), features, spec)
+        fitted = complete(fit_matrix(algorithm, matrix, split.train, spec, progress, "holdout fit"), features, spec)
     report = Report(messages=(_kept("holdout's fit", fitted),)) if fitted.interrupted else Report()
     with stages("evaluate"):
         evaluation = evaluate_holdout(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.stored_evaluations import stored_evaluation
 
 from pipeline.errors import UsageError
-from pipeline.evaluation.gate_checks import Decision, Gate
+from pipeline.evaluation.gate_checks import ChampionOptions, Decision, Gate
 from pipeline.evaluation.promotion_gate import Candidate, decide
 from pipeline.evaluation.significance import compare
 
@@ -270,6 +272,100 @@ def test_on_other_data_users_are_paired_by_id_and_few_are_too_few(rng):
     )
     text = other_data(base, users=np.arange(N).astype(str))
     assert "only 0 users" in decide(Candidate(text), stored_evaluation(base), GATE).failed[0].sentence
+
+
+# ---- the champion's options on the version's own holdout ------------------------------------------------
+
+SAME, MEASURED = ChampionOptions(same=True, days_newer=1.0), ChampionOptions(measured=True, days_newer=1.0)
+
+
+def beside(ndcg, of_champion, popular=0.1, **how):
+    """An evaluation on other data, with the values of the champion's options."""
+    own = other_data(ndcg, popular, **how)
+    return replace(own, columns={**own.columns, "champion_ndcg_at_10": np.asarray(of_champion, float)})
+
+
+def test_same_options_and_newer_data_pass_in_a_market_that_drifts(rng):
+    base = values(rng)
+    champion, candidate = stored_evaluation(base), Candidate(other_data(base, 0.15))
+    decision = decide(candidate, champion, GATE, options=SAME)
+    assert decision.promote, decision.reasons
+    names = ["same split", "not worse than the champion", "no sudden fall"]
+    assert [check.name for check in decision.checks][3:] == names
+    assert decision.checks[4].sentence.startswith("same options as the champion, newer data")
+    # Without knowing the options, or of data that is older, what each has over most popular decides.
+    for options in (ChampionOptions(days_newer=1.0), replace(SAME, days_newer=-0.1), replace(SAME, days_newer=None)):
+        assert failed(decide(candidate, champion, GATE, options=options)) == ["not worse than the champion"]
+    # They need no evaluation of the champion, and no version of the same options is better than popular by them.
+    assert decide(candidate, None, GATE, reigning="rankline/1", options=SAME).promote
+    low = Candidate(other_data(base, 0.3))
+    assert failed(decide(low, None, GATE, reigning="rankline/1", options=SAME)) == ["better than popular"]
+    # Another kind of split is no obstacle: the holdout is the version's own.
+    assert decide(Candidate(other_data(base, name="random")), champion, GATE, options=SAME).promote
+
+
+def test_what_is_lost_at_once_is_not_the_market(rng):
+    base = values(rng)
+    for popular, days, passes in ((0.15, 1.0, True), (0.19, 1.0, False), (0.19, 8.5, True)):
+        options = replace(SAME, days_newer=days)
+        decision = decide(Candidate(other_data(base, popular)), stored_evaluation(base), GATE, options=options)
+        assert decision.promote is passes, decision.reasons
+        assert passes or failed(decision) == ["no sudden fall"]
+    assert decision.checks[-1].name == "not worse than the champion"  # after eight days nothing is sudden
+
+
+def test_newer_data_that_makes_the_model_worse_is_stopped(rng):
+    base = values(rng)
+    before, newcomers = base.copy(), np.arange(N) >= N - 20
+    before[newcomers] = np.nan  # the champion did not know them
+    options, champion = replace(SAME, before=True), stored_evaluation(base, 0.9)
+    for loss, passes in ((0.0, True), (0.01, True), (0.03, False)):  # 0.015 is the margin
+        own = other_data(np.where(newcomers, 0.0, base - loss), 0.05)
+        known = replace(own, columns={**own.columns, "champion_before_ndcg_at_10": before})
+        decision = decide(Candidate(known), champion, GATE, options=options)
+        assert decision.promote is passes, decision.reasons
+        assert decision.checks[-1].name == "newer data does no harm"
+        # Of a version of other options, the champion's options are what the newer data makes worse or not.
+        columns = {**known.columns, "champion_ndcg_at_10": known.metric("ndcg_at_10"), "ndcg_at_10": base}
+        other = decide(
+            Candidate(replace(known, columns=columns)), champion, GATE, options=replace(MEASURED, before=True)
+        )
+        assert [check.passed for check in other.checks if check.name == "newer data does no harm"] == [passes]
+    # A loss that may be luck does not stop it.
+    noise = rng.normal(0, 0.9, N)
+    noise[~newcomers] -= noise[~newcomers].mean() + 0.02
+    lucky = replace(
+        known, columns={**known.columns, "ndcg_at_10": base + noise, "popular_ndcg_at_10": base + noise - 0.2}
+    )
+    assert decide(Candidate(lucky), champion, GATE, options=options).promote
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.floats(-0.1, 0.1), st.floats(0.001, 0.5), st.floats(0, 0.3), st.integers(20, 200))
+def test_other_options_on_newer_data_fail_where_the_loss_is_beyond_the_margin(seed, change, spread, margin, n):
+    rng = np.random.default_rng(seed)
+    base = values(rng, n=n)
+    other = base + rng.normal(change, spread, n)
+    champion = stored_evaluation(base[::-1], 0.9)  # its own split says nothing
+    decision = decide(Candidate(beside(other, base)), champion, Gate(margin=margin), options=MEASURED)
+    check = next(check for check in decision.checks if check.name == "not worse than the champion")
+    value, low, _ = compare(base, other).difference
+    bound = -margin * base.mean()
+    assert check.passed == (low >= bound or (n >= 30 and value > bound))
+    assert ("not shown to be worse, and of newer data" in check.sentence) == (check.passed and low < bound)
+
+
+def test_other_options_on_newer_data_by_segment_and_with_nobody(rng):
+    base, segment = values(rng), np.arange(N) % 3
+    other = np.where(segment == 2, base * 0.7, base * 1.3)
+    decision = decide(Candidate(beside(other, base)), stored_evaluation(base), GATE, options=MEASURED)
+    assert failed(decision) == ["no segment collapses"]
+    nobody = beside(base, np.full(N, np.nan))
+    decision = decide(Candidate(nobody), None, GATE, reigning="rankline/1", options=MEASURED)
+    assert decision.failed[0].sentence == "nothing to compare: no user has a value of both"
+    # On the same held-out interactions the champion itself is there to be compared with.
+    same = replace(beside(base - 0.1, base - 0.1), data_digest="d" * 64, split_digest="5" * 64)
+    assert decide(Candidate(same), stored_evaluation(base), GATE, options=MEASURED).promote is False
 
 
 def test_reasons_are_lines_that_say_how_each_went(rng):

@@ -157,6 +157,16 @@ def test_what_stops_a_night_leaves_version_and_table(short: Nights, monkeypatch:
     assert "rankline/1 stays the champion" in reason(refused, "gate")
     assert champions.champion().version == "1"
     assert set(nights.lists()) == set(lists)
+    # The champion's options were measured on the same holdout, and what it knew of its training side.
+    reasons = refused.step("gate").facts["reasons"]
+    assert any("of the champion's options on" in line for line in reasons), reasons
+    (of_data,) = [line for line in reasons if "of a fit to what the champion knew" in line]
+
+    again = nights.run()
+    assert champions.champion().version == "3", nights.said
+    same, data = again.step("gate").facts["reasons"][-2:]
+    assert same.endswith("same options as the champion, newer data: fitted to the same data the two are one model")
+    assert data == of_data.replace("NO", "ok")  # the options, the data and the split are those of before
 
 
 class Killed(BaseException):

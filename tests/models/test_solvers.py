@@ -17,7 +17,8 @@ from support import naive_nmf as naive
 from support.examples import examples
 
 from pipeline.errors import UsageError
-from pipeline.models.solvers import half_steps, nmf
+from pipeline.models.solvers import half_steps, nmf, sample
+from pipeline.models.solvers.engine import LOCAL
 from pipeline.models.solvers.nmf import Penalty, factorize, fold_in
 from pipeline.runtime.threads import ThreadPool, thread_count
 
@@ -88,6 +89,48 @@ def test_acceleration_pays():
     goal = factorize(X, W, H, accelerate=False, max_iter=50, tol=0).losses[-1]
     losses = factorize(X, W, H, max_iter=40, tol=0).losses
     assert losses[-1] <= goal
+
+
+def test_an_iteration_over_a_sample_is_one_over_all_rows_where_these_are_alike():
+    X, W, H = problem(20, 30, 4)
+    X, W = sparse.csr_matrix(sparse.kron(X, np.ones((3, 1)))), np.repeat(W, 3, axis=0)
+    left, right = half_steps.PaddedFactor(half_steps.padded(W), 4), half_steps.PaddedFactor(half_steps.padded(H.T), 4)
+    with LOCAL.open() as engine:
+        nmf._begin(X, left, right, 3, PENALTY, 1, engine)
+    expected_W, expected_H = naive.alternate(X.toarray(), W, H, 1, PLAIN_PENALTY)
+    np.testing.assert_allclose(left.new[::3, :4], expected_W[::3], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(right.new[:, :4].T, expected_H, rtol=1e-9, atol=1e-12)
+    assert np.array_equal(left.new[1::3, :4], W[1::3])
+
+
+def test_a_sample_is_taken_where_enough_cells_are_left_for_each_column():
+    def found(users, items, cells):
+        X = sparse.csr_matrix((users, items), dtype=np.float32)
+        X.indices, X.data = np.zeros(cells, np.int32), np.zeros(cells, np.int8)
+        X.indptr[-1] = cells
+        return sample.distance(X)
+
+    assert found(10_000, 2_500, 1_000_000) == 4
+    assert found(10_000, 2_501, 1_000_000) == 0
+    assert found(10_000, 100, 999_999) == 0
+    assert found(10_000, 100, 33_000_000) == 5
+    assert sample.distance(np.ones((9, 9))) == 0
+
+
+def test_an_interrupt_of_the_sample_leaves_the_start(monkeypatch):
+    monkeypatch.setattr(sample, "LARGE", 0)
+    monkeypatch.setattr(sample, "LEAST_CELLS", 0)
+
+    def half_step(*arguments, **options):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nmf, "half_step", half_step)
+    X, W, H = problem()
+    result = factorize(X, W, H, random_start=True, keep_interrupted=True)
+    assert (result.interrupted, result.n_iter) == (True, 0)
+    assert np.array_equal(result.H, H)
+    assert np.array_equal(result.W, fold_in(X, H))
 
 
 def test_half_width_changes_the_loss_by_its_rounding_only(monkeypatch):

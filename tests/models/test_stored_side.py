@@ -24,8 +24,9 @@ from pipeline.models.algorithms.engines import engine_for
 from pipeline.models.nmf import NMF
 from pipeline.models.objective import Objective
 from pipeline.models.registry import find
-from pipeline.models.solvers import half_steps, nmf, stored_side
+from pipeline.models.solvers import half_steps, nmf, sample, stored_side
 from pipeline.models.solvers.als import factorize_als
+from pipeline.models.solvers.block_engine import BlockEngine, HereTasks
 from pipeline.models.solvers.engine import LocalEngine
 from pipeline.models.solvers.nmf import Penalty, factorize
 from pipeline.models.solvers.weighted import factorize_weighted
@@ -91,6 +92,22 @@ def test_wherever_the_cells_lie_the_bits_are_the_same(tmp_path_factory, m, n, k,
     folder = tmp_path_factory.mktemp("blocks")
     same(factorize(blocks_of(folder / "both", X), W, H, **how), expected)
     same(factorize(blocks_of(folder / "rows", X, columns=False), W, H, **how), expected)
+
+
+def test_a_random_start_begins_on_the_same_sample(tmp_path: Path, monkeypatch):
+    X, W, H = problem(331)
+    how = {"penalty": Penalty(0.1, 0.2, 0.3, 0.1), "max_iter": 9, "tol": 0, "n_threads": 2}
+    whole = factorize(X, W, H, random_start=True, **how)
+    same(whole, factorize(X, W, H, **how))  # a small one begins on all rows
+    for name in ("LARGE", "LEAST_CELLS"):
+        monkeypatch.setattr(sample, name, 0)
+    how |= {"random_start": True}
+    expected, folder = factorize(X, W, H, **how), blocks_of(tmp_path / "blocks", X, columns=False)
+    assert expected.losses[0] < whole.losses[2]
+    for way in ({"engine": ON_DISK}, {"n_threads": 1}, {"engine": BlockEngine(tmp_path, HereTasks(2))}):
+        same(factorize(X, W, H, **(how | way)), expected)
+    same(factorize(folder, W, H, **how), expected)
+    assert (sample.sampled_rows(folder, 4) != X[::4]).nnz == 0
 
 
 @pytest.mark.parametrize("objective", [

@@ -28,8 +28,9 @@ from pipeline.training.candidates import Candidate, Candidates, Room, candidates
 from pipeline.training.choice import Choice
 from pipeline.training.choice_report import candidate_rows, candidates_csv, choice_page, how_chosen
 from pipeline.training.chooser import Chooser, sampled
-from pipeline.training.search import fitted_on, parts_of, values_of
+from pipeline.training.search import Task, fitted_on, parts_of, run_trials, values_of
 from pipeline.training.stretches import earlier_stretches
+from pipeline.training.study import open_study
 from pipeline.training.train import train
 from pipeline.training.tune import tune
 
@@ -304,6 +305,14 @@ def test_an_ensemble_has_the_time_that_the_fits_so_far_say_it_needs(x, monkeypat
         choose(parts, BASE, replace(candidates_of(x), room=room), SEARCH)
         assert deadlines == pytest.approx([seconds - kept] * len(deadlines))
         deadlines.clear()
+
+
+def test_a_trial_that_lasts_too_long_is_pruned_and_the_defaults_are_not(x) -> None:
+    parts = parts_of(x, BASE)
+    nmf = next(one for one in candidates_of(x).able if one.algorithm.name == "nmf")
+    with open_study("s", nmf.space, nmf.first, 42) as study:
+        run_trials(study, Task(parts.inner, nmf.options, "ndcg_at_10", longest=-1.0), 3, lambda trial, measured: None)
+        assert [trial.state for trial in study.trials()] == ["complete", "pruned", "pruned"]
 
 
 def test_by_time_a_choice_looks_at_earlier_stretches_where_users_are_few(monkeypatch) -> None:

@@ -70,6 +70,19 @@ def test_the_given_points_come_first_and_the_same_seed_tries_the_same(whole) -> 
     assert len({str(trial) for trial in whole}) == 20
 
 
+def test_points_that_are_given_later_come_before_the_next_of_the_first(whole) -> None:
+    points = [{"n_components": 40, "alpha_W": 0.25, "transform": "none"}, dict(FIRST[0])]
+    with open_study("s", SPACE, FIRST, 7) as study:
+        study.give(points)
+        go_on(study, 1)
+        assert options_of(study) == whole[:1]  # the defaults stay the first trial
+        study.give([{"n_components": 50, "alpha_W": 0.25, "transform": "none"}])
+        go_on(study, 5)
+        # A point that was tried is passed over, and the sampler goes on behind the first points.
+        assert [options["n_components"] for options in options_of(study)[1:4]] == [40, 50, 20]
+        assert len({str(options) for options in options_of(study)}) == 5
+
+
 def test_a_move_is_made_from_the_best_so_far(tmp_path) -> None:
     path, moves = (
         tmp_path / "tuning.db",

@@ -72,7 +72,7 @@ def record(trained):
         ({"algorithm": "recent"}, True),
     ],
 )
-def test_the_same_to_the_bit(options, times, tmp_path: Path):
+def test_the_same_to_the_bit(options, times, tmp_path: Path, monkeypatch):
     x = interactions(times=times)
     on_disk = stored(x, tmp_path)
     assert all(mapped.is_mapped(getattr(on_disk, name)) for name in COLUMNS if getattr(x, name) is not None)
@@ -82,6 +82,7 @@ def test_the_same_to_the_bit(options, times, tmp_path: Path):
     found = train(on_disk, spec)
     assert mapped.is_mapped(found.matrix.scores.data)
     assert mapped.is_mapped(found.matrix.scores.indices)
+    monkeypatch.setattr(mapped, "AT_ONCE", 1 << 20)  # in memory, all in one part
     assert record(found) == record(train(x, spec))
     assert not list(tmp_path.iterdir())  # the files have no names
 

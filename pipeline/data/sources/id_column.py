@@ -38,6 +38,7 @@ _NO_IDS = pa.array(
     ],
     pa.large_string(),
 )
+_WAITING = 1 << 18  # words that wait to be merged: a merge takes some 300 bytes a word
 # Up to this many values, or twice as many as there are rows, a look-up table beats hashing.
 _TABLE = 1 << 22
 
@@ -164,7 +165,7 @@ class IdColumn:
         elif values.size and values.min() >= _INT32.min and values.max() <= _INT32.max:
             values = values.astype(np.int32)
         self._chunks.append(values)
-        if self._n_pending > max(len(self._merged), 1 << 20):
+        if self._n_pending > max(len(self._merged), _WAITING):
             self._merge()
 
     def _merge(self) -> None:

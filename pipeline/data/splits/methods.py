@@ -212,6 +212,7 @@ def _lots(
         from_end = end[users[order]] - np.arange(start, stop)
         test[start:stop][order] = from_end <= n_test[users[order]]
         start = stop
+        release(x.users, *([] if x.at is None else [x.at]))
     return test
 
 

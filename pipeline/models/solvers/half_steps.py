@@ -15,7 +15,7 @@ from pipeline.kernels.arguments import CsrRows, FixedFactor, StepOptions
 from pipeline.models.solvers.steps import OpenEngine, Side, State, Step
 from pipeline.runtime.threads import ThreadPool
 
-__all__ = ["Arrays", "Cells", "HalfStepResult", "PaddedFactor", "Sweeps", "cuts_of", "half_step", "padded"]
+__all__ = ["Arrays", "Cells", "HalfStepResult", "PaddedFactor", "Penalty", "Sweeps", "cuts_of", "half_step", "padded"]
 
 Floats = NDArray[np.floating[Any]]
 Arrays = tuple[NDArray[Any], Floats]  # for `PaddedFactor.own` and `new`
@@ -42,6 +42,20 @@ def cuts_of(counts: NDArray[np.integer[Any]], k: int) -> NDArray[np.int64]:
     if rows > 4 * BLOCK * pieces:
         inner = inner // BLOCK * BLOCK  # a piece's last block is then no short one
     return np.unique(np.concatenate([[0], inner, [rows]])).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """l1 and l2 of both factors, scaled already (see the objective of `pipeline.models.solvers.nmf`)."""
+
+    l1_w: float = 0.0
+    l2_w: float = 0.0
+    l1_h: float = 0.0
+    l2_h: float = 0.0
+
+    def of_sample(self, every: int) -> Penalty:
+        """For one row of X in so many: H's part shrinks as the sum over the rows does."""
+        return Penalty(self.l1_w, self.l2_w, self.l1_h / every, self.l2_h / every)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +123,11 @@ class PaddedFactor:
         self.scale = float(2.0 ** (np.ceil(np.log2(top)) - 2)) if top > 0 else 1.0
         self.own = np.empty(self.new.shape, np.uint16 if narrow else self.new.dtype) if apart else self.new
         self.gram = self._stored(threads)
+
+    def widen(self) -> None:
+        """Have `own` at full width, with its scale put back."""
+        self.own = self.own.view(np.float16).astype(np.float32) * np.float32(self.scale)
+        self.scale = 1.0
 
     def as_state(self, name: str) -> dict[str, Any]:
         """What `put_back` takes: the arrays and the scale, named after the factor."""

@@ -11,7 +11,8 @@ computes, ‖X‖² − 2⟨X·Hᵀ, W⟩ + ⟨WᵀW, HHᵀ⟩, without a dense 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,32 +25,25 @@ from pipeline.models.solvers.half_steps import (
     Floats,
     HalfStepResult,
     PaddedFactor,
+    Penalty,
     Sweeps,
     half_step,
     padded,
 )
 from pipeline.models.solvers.iterations import Extrapolation, Factorization, Iterations
+from pipeline.models.solvers.sample import distance, engine_of, sampled_rows
 from pipeline.models.solvers.steps import Engine, OpenEngine, State
 from pipeline.models.solvers.stored_side import sum_over
 
 __all__ = ["Factorization", "Penalty", "factorize", "factorize_rows", "fold_in"]
 
 TRAIN = Sweeps(most=2, ratio=0.1)
+SAMPLED = 10  # iterations over a sample of the rows, which cost a quarter at most
 GENTLE = 6  # iterations of one sweep: solving a random start exactly leads to worse minima
 BETA = 0.4  # the first extrapolation
 POLISH, POLISH_TOL = 1000, {"float32": 1e-6, "float64": 1e-10}  # sweeps, and the relative move they stop at
 NARROW_BYTES = 2**20  # factors under this lie in the cache at full width
 NARROW_UNTIL = 1e-6  # relative fall of the loss under which rounding of the fetched factors would show
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """l1 and l2 of both factors, scaled already (see the objective)."""
-
-    l1_w: float = 0.0
-    l2_w: float = 0.0
-    l1_h: float = 0.0
-    l2_h: float = 0.0
 
 
 class _Problem:
@@ -93,6 +87,7 @@ def factorize(
     *,
     penalty: Penalty | None = None,
     accelerate: bool = True,
+    random_start: bool = False,
     n_threads: int | None = None,
     engine: Engine = LOCAL,
     **limits: Any,
@@ -103,7 +98,8 @@ def factorize(
     """
     k = W.shape[1]
     left, right = PaddedFactor(padded(W), k), PaddedFactor(padded(H.T), k)
-    return factorize_rows(X, left, right, penalty or Penalty(), Iterations(**limits), accelerate, n_threads, engine)
+    limited = Iterations(**limits)
+    return factorize_rows(X, left, right, penalty or Penalty(), limited, accelerate, random_start, n_threads, engine)
 
 
 def factorize_rows(
@@ -113,6 +109,7 @@ def factorize_rows(
     penalty: Penalty,
     iterations: Iterations,
     accelerate: bool = True,
+    random_start: bool = False,
     n_threads: int | None = None,
     engine: Engine = LOCAL,
 ) -> Factorization:
@@ -126,21 +123,34 @@ def factorize_rows(
         scikit-learn's rule: when Σ |projected gradient| is under tol times that of the first iteration
     accelerate : several sweeps for each product with X, extrapolation with restart, W solved against the
         final H at the end; if not, exactly one sweep a half-step, ending on H, which are scikit-learn's steps
+    random_start : W and H tell nothing about X; accelerated, `SAMPLED` iterations over a sample of X's rows, which
+        `iterations` does not count, then come first where X is large
     n_threads : default, the cores this process may use; the result is the same for any number
     engine : carries out the half-steps
     """
-    k = W.k
-    converged = False
+    k, converged, every = W.k, False, distance(X) if accelerate and random_start else 0
+    if every:
+        with iterations.interruptible(), engine_of(X, engine).open(n_threads) as here:
+            _begin(X, W, H, every, penalty, iterations.max_iter, here)
     with engine.open(n_threads) as at_work:
         problem = _Problem(at_work, X, k, penalty)
-        run = _accelerated if accelerate else _plain
+        run = partial(_accelerated, begun=every > 0) if accelerate else _plain
         with iterations.interruptible():
-            converged = run(at_work, problem, W, H, iterations)
+            if not iterations.interrupted:
+                converged = run(at_work, problem, W, H, iterations)
         problem.columns = None
         error, loss = _finish(at_work, problem, W, H, ends_on_w=accelerate)
     users, items = np.ascontiguousarray(W.new[:, :k]), np.ascontiguousarray(H.new[:, :k]).T
     losses = iterations.losses
     return Factorization(users, items, len(losses), converged, loss, math.sqrt(error), losses, iterations.interrupted)
+
+
+def _begin(X: Any, W: PaddedFactor, H: PaddedFactor, every: int, penalty: Penalty, most: int, here: OpenEngine) -> None:
+    """The first iterations, on every so many rows of X: sets these rows of W, and H."""
+    users, items = PaddedFactor(W.new[::every].copy(), W.k), PaddedFactor(H.new.copy(), H.k)
+    problem = _Problem(here, sampled_rows(X, every), W.k, penalty.of_sample(every))
+    _accelerated(here, problem, users, items, Iterations(min(SAMPLED, most), 0.0))
+    W.new[::every], H.new = users.new, items.new
 
 
 def _plain(engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFactor, iterations: Iterations) -> bool:
@@ -162,13 +172,13 @@ def _plain(engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFact
 
 
 def _accelerated(
-    engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFactor, iterations: Iterations
+    engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFactor, iterations: Iterations, begun: bool = False
 ) -> bool:
     """Several sweeps a product and extrapolation, taken back when the loss rises (Ang & Gillis 2019).
 
     The iterate is (W.own, H.new): feasible, and its loss is known exactly. An iteration that raises it is
     undone and followed by a plain one, which can't; so the loss never rises. Leaves the best H.new; returns
-    whether the fall of the loss is under `tol`.
+    whether the fall of the loss is under `tol`. `begun`: the gentle iterations are done.
     """
     large = W.new.nbytes + H.new.nbytes >= NARROW_BYTES
     narrow = large and problem.rows.dense is None and W.new.dtype == np.float32 and compiled().has_half()
@@ -184,7 +194,7 @@ def _accelerated(
     try:
         while iterations.left and not converged:
             own, new = W.own, H.new
-            sweeps = TRAIN if len(iterations.losses) >= GENTLE else Sweeps()
+            sweeps = TRAIN if begun or len(iterations.losses) >= GENTLE else Sweeps()
             past_W = replace(sweeps, beta=0.0 if ahead.plain else ahead.beta)
             on_W = problem.solve_w(engine, H, W, past_W, (spare_W, W.new))
             on_H = problem.solve_h(engine, W, H, replace(sweeps, beta=ahead.beta), (H.own, spare_H))
@@ -201,7 +211,7 @@ def _accelerated(
                 ahead.shorten()
             if narrow and fall < NARROW_UNTIL * best:
                 narrow = False
-                W.own, W.scale = _widened(W), 1.0
+                W.widen()
                 H.keep(engine.threads, narrow=False)
                 spare_W = np.empty_like(W.own)
             iterations.add(best)
@@ -239,12 +249,6 @@ def _as_it_is(engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedF
     for factor in (W, H):
         factor.keep(engine.threads, narrow=False, apart=False)
     return problem.solve_w(engine, H, W, Sweeps(most=0))
-
-
-def _widened(factor: PaddedFactor) -> Floats:
-    """`own` at full width, with its scale put back."""
-    out: Floats = factor.own.view(np.float16).astype(np.float32) * np.float32(factor.scale)
-    return out
 
 
 def _finish_w(engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFactor) -> HalfStepResult:

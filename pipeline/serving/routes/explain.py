@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.content import CONTENT
-from pipeline.ranking.explain import Explanation, explain, interactions_with
+from pipeline.ranking.explain import Explanation, explain
 from pipeline.ranking.neighbours import Neighbours, nearest, similar_items, similar_users
 from pipeline.ranking.reasons import Reasons, reasons_for
 from pipeline.serving.content import Place, content_explanation, item_place, own_items
@@ -128,7 +128,7 @@ def _body(
 ) -> dict[str, Any]:
     model = served.scorer.model
     if explained is None:  # nobody: the item is as popular for them as for all
-        count = interactions_with(model, col)
+        count = int(served.snapshot.popularity[col])
         empty = {"factors": [], "your_items": [], "level": 0.0}
         known = {"source": POPULAR, "score": None, "predicted_rating": None, "confidence": None, "rank": None}
         return {**known, "n_interactions": count, "reasons": _no_reasons(served, col), "contributions": empty}
@@ -141,7 +141,8 @@ def _body(
         "confidence": explained.confidence,
         "rank": explained.rank,
         "n_unseen": explained.n_unseen,
-        "n_interactions": interactions_with(model, col),  # of the model's users; a user who was folded in is none
+        # Of the model's users; a user who was folded in is none.
+        "n_interactions": int(served.snapshot.popularity[col]),
         "reasons": _no_reasons(served, col) if reasons is None else _reasons(served, col, reasons),
         "contributions": _contributions(served, explained),
     }
