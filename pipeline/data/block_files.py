@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ __all__ = [
 
 Side = Literal["rows", "columns"]
 SIDES: tuple[Side, ...] = get_args(Side)
+# numpy parses a header as Python. CPython 3.11.7 counts the depth of all threads' syntax trees as one (gh-106905). It
+# raises SystemError where a callback of its garbage collector, such as JAX's, lets another thread parse in between.
+_PARSING = threading.Lock()
 MANIFEST = "manifest.json"
 # Part of a block → the types that its array may have.
 PARTS = {"indptr": ("<i8",), "indices": ("<i4",), "values": ("|u1", "<f2", "<f4"), "levels": ("<f4",)}
@@ -127,7 +131,7 @@ def read_header(path: Path, part: str, length: int) -> tuple[np.dtype[Any], int]
     Raises ArtifactError where it is no array of `length` numbers of a type that this part may have.
     """
     try:
-        with path.open("rb") as file:
+        with _PARSING, path.open("rb") as file:
             np.lib.format.read_magic(file)
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             start = file.tell()

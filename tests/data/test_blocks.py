@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from support.examples import examples
 
 from pipeline.data import block_builder, block_reader
 from pipeline.data.block_builder import CellSorter, rows_of, rows_of_side, write_matrix, write_transposed
+from pipeline.data.block_files import read_header, write_array
 from pipeline.data.block_reader import Buffers, SideReader
 from pipeline.data.blocks import (
     BlockFolder,
@@ -255,3 +259,27 @@ def test_a_window_is_bounded_by_default(monkeypatch, tmp_path: Path):
     X = matrix(300, 20, 6, density=0.5)
     with SideReader(write_matrix(tmp_path, X, cut(300, 2), cut(20, 2)), "rows") as reader:
         assert [b - a for a, b in reader.windows(0, 300)] == [64, 64, 64, 64, 44]
+
+
+def test_headers_are_read_by_many_threads_under_a_callback_of_the_garbage_collector(tmp_path: Path) -> None:
+    """JAX has such a callback. It lets another thread run in the middle of numpy's parsing."""
+    path, often, switch = tmp_path / "values.npy", gc.get_threshold(), sys.getswitchinterval()
+    write_array(path, np.zeros(8, np.float32))
+
+    def callback(*_: object) -> None:
+        sum(range(300))
+
+    def read(_: int) -> None:
+        for _ in range(1000):
+            read_header(path, "values", 8)
+
+    gc.callbacks.append(callback)
+    try:
+        sys.setswitchinterval(1e-6)
+        gc.set_threshold(1, 1, 1)
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(read, range(6)))
+    finally:
+        gc.set_threshold(*often)
+        sys.setswitchinterval(switch)
+        gc.callbacks.remove(callback)

@@ -93,7 +93,7 @@ def test_all_is_well_and_who_holds_the_warehouse(trained_copy: Home) -> None:
         holder.stdout.readline()
         (done,) = home.many(["doctor"])
         holder.communicate("\n")
-    assert done[0] == 0
+    assert done[0] == 0, done
     assert f"held by process {holder.pid} (python" in done[1]
     assert SECRET not in done[1]
     assert "wait for it to end" in done[1]
