@@ -16,6 +16,7 @@ import json
 import os
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import machine
@@ -60,24 +61,16 @@ def run(path: Path, k: int, iterations: int, way: str) -> dict[str, float | str]
     total = time.process_time()
 
     class Peaks(stages.Stages):
+        @contextmanager
         def __call__(self, name):
-            return measured(name, super().__call__(name))
-
-    class measured:  # noqa: N801 - a context manager
-        def __init__(self, name, inner) -> None:
-            self.name, self.inner = name, inner
-
-        def __enter__(self) -> None:
             reset_peak()
-            self.inner.__enter__()
-
-        def __exit__(self, *error: object) -> None:
-            peaks[self.name] = max(machine.peak_mb() - before, peaks.get(self.name, 0))
-            self.inner.__exit__(*error)
+            with super().__call__(name):
+                yield
+                peaks[name] = max(machine.peak_mb() - before, peaks.get(name, 0))
 
     import pipeline.training.train as training
 
-    training.Stages = Peaks  # type: ignore[misc]
+    training.Stages = Peaks  # type: ignore[misc]  # the training names its stages itself: they are measured there
     recorded = Peaks()
     with recorded("read"):
         read = read_file(path, columns, folder=folder).interactions
