@@ -200,21 +200,22 @@ class Agent:
         """
         self._folder.propose(pointer)
         needed = digests_of(pointer)
+        loaded = False
         try:
             until = time.monotonic() + _WORKER_SECONDS
-            while not self._stopping.wait(0.05):
+            while not loaded and not self._stopping.wait(0.05):
                 reports = list(self._folder.reports())
                 for digest in needed:
                     why = next((report.failed[digest] for report in reports if digest in report.failed), None)
                     if why is not None:
                         raise ArtifactError(f"{pointer.label}: {why}")
-                if sum(needed.issubset(report.loaded) for report in reports) >= self._config.options.workers:
-                    return True
-                if time.monotonic() > until:
+                loaded = sum(needed.issubset(report.loaded) for report in reports) >= self._config.options.workers
+                if not loaded and time.monotonic() > until:
                     raise ArtifactError(f"{pointer.label} was not loaded by all workers in {_WORKER_SECONDS:.0f} s")
-            return False
+            return loaded
         finally:
-            self._folder.withdraw()
+            if not loaded:  # else workers would drop it before the flip, which withdraws it
+                self._folder.withdraw()
 
     def _swap(self, pointer: Pointer) -> None:
         """Have the workers load the version, then serve it. Raises ArtifactError if one of them can't."""

@@ -147,10 +147,11 @@ class CurrentModel:
 
     async def look(self) -> None:
         """Load the current version and the candidate if they are not in memory; drop those that no pointer names."""
-        wanted = [self._pointer(self._live.current), self._pointer(self._live.candidate)]
+        # The candidate first: a flip between the two reads takes the candidate away and makes it the current version.
+        wanted = [self._pointer(self._live.candidate), self._pointer(self._live.current)]
         named = [pointer for pointer in wanted if pointer is not None]
-        named += [arm for pointer in named for arm in self._arms(pointer)]
-        pointers = {pointer.digest: pointer for pointer in reversed(named)}
+        named = [arm for pointer in named for arm in self._arms(pointer)] + named
+        pointers = {pointer.digest: pointer for pointer in named}
         if self._failed and time.monotonic() > self._failed_at + _AGAIN_SECONDS:
             self._failed = {}
         for digest, pointer in pointers.items():

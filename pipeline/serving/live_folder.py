@@ -161,8 +161,10 @@ class LiveFolder:
 
     def flip(self, pointer: Pointer) -> None:
         """Serve the version from now on: all workers see it at their next request."""
-        write_json(self.current_path, asdict(pointer))
-        self.withdraw()
+        try:
+            write_json(self.current_path, asdict(pointer))
+        finally:
+            self.withdraw()
 
     # ---- workers ----------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
 from pipeline.serving.baseline import load_baseline
+from pipeline.serving.live_folder import LiveFolder, Pointer
 
 pytest_plugins = ["support.homes"]
 LIST = "/api/v1/recommendations/100?k=5"
@@ -57,6 +59,29 @@ def test_all_workers_answer_by_the_new_version_from_the_flip_on(workers: Workers
     assert sources(workers) == ["item-knn", "item-knn"]
 
 
+def test_a_flip_in_the_middle_of_a_look_drops_nothing(
+    workers: Workers, models: list[SavedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = put_copy(workers.folder, models[0]), put_copy(workers.folder, models[1], "2")
+    workers.folder.flip(first)
+    workers.folder.propose(second)
+    workers.look()
+
+    def then_flip(read):
+        def reading(folder: LiveFolder) -> Pointer | None:
+            found = read(folder)
+            if folder.candidate_path.exists():
+                workers.folder.flip(second)
+            return found
+
+        return reading
+
+    monkeypatch.setattr(LiveFolder, "current", then_flip(LiveFolder.current))
+    monkeypatch.setattr(LiveFolder, "candidate", then_flip(LiveFolder.candidate))
+    workers.look()
+    assert sources(workers) == ["item-knn", "item-knn"]
+
+
 def test_a_broken_candidate_is_reported_and_not_served(workers: Workers, models: list[SavedModel]) -> None:
     first, second = put_copy(workers.folder, models[0]), put_copy(workers.folder, models[1], "2")
     (workers.folder.model_folder(second.digest) / "similarity.npz").write_bytes(b"")
@@ -83,6 +108,29 @@ def test_rules_hold_for_the_next_list(workers: Workers, models: list[SavedModel]
 
 
 # ---- the agent, over a real store ----------------------------------------------------------------
+
+
+def test_a_look_just_before_the_flip_drops_nothing(home, workers, models, monkeypatch: pytest.MonkeyPatch) -> None:
+    flip, look, looks, loaded = LiveFolder.flip, Workers.look, [0], []
+
+    def counted(self: Workers) -> None:
+        look(self)
+        looks[0] += 1
+
+    def late(self: LiveFolder, pointer: Pointer) -> None:
+        until = looks[0] + 2
+        while looks[0] < until:
+            time.sleep(0.01)
+        loaded.extend(pointer.digest in report.loaded for report in self.reports())
+        flip(self, pointer)
+
+    monkeypatch.setattr(Workers, "look", counted)
+    monkeypatch.setattr(LiveFolder, "flip", late)
+    store = Store(home.env["MLFLOW_TRACKING_URI"], workers)
+    store.promote(store.register(models[0]))
+    assert (store.look(), store.version) == ("", "1")
+    assert loaded == [True]
+    assert not workers.folder.candidate_path.exists()
 
 
 def test_the_agent_follows_the_champion_and_nothing_bad_replaces_it(home, workers, models) -> None:
