@@ -17,6 +17,7 @@ from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.redis_address import RedisAddress
+from pipeline.serving.shared_cache import published
 from pipeline.serving.shared_cache.filling import fill
 from pipeline.serving.shared_cache.published import Published, forget_user
 
@@ -46,8 +47,8 @@ def test_the_agent_writes_embeddings_and_metadata_once_and_again_where_they_are_
     client = redis_server.client()
     with InteractionLog.open(workers.folder.interactions_path) as log:
         log.forget(101)
-    published = Published(workers.folder, RedisAddress.of(redis_server.url))
-    published.look()
+    agent = Published(workers.folder, RedisAddress.of(redis_server.url))
+    agent.look()
     users, items = client.hgetall("embeddings:user:1"), client.hgetall("embeddings:item:1")
     assert set(users) == {str(user).encode() for user in model.users.values.tolist()} - {b"101"}
     assert np.frombuffer(users[b"100"], "<f4").tolist() == model.user_factors[0].tolist()
@@ -57,24 +58,40 @@ def test_the_agent_writes_embeddings_and_metadata_once_and_again_where_they_are_
     assert facts["embeddings"] == {"user": "embeddings:user:1", "item": "embeddings:item:1"}
     assert 0 < client.ttl("embeddings:user:1") <= 86_400 < client.ttl("model:rankline:metadata") <= 7 * 86_400
     client.hset("embeddings:user:1", "mark", "x")
-    published.look()
+    agent.look()
     assert client.hget("embeddings:user:1", "mark") == b"x"  # not written again
     client.expire("embeddings:item:1", 100)
-    published.look()
+    agent.look()
     assert client.hget("embeddings:user:1", "mark") is None
     workers.folder.flip(put_copy(workers.folder, small_trained("item-knn"), "2"))
-    published.look()
+    agent.look()
     facts = json.loads(client.get("model:rankline:metadata"))
     assert (facts["version"], facts["embeddings"], facts["n_components"]) == ("2", {}, None)
+
+
+def test_who_is_forgotten_while_they_are_written_is_not_in_what_appears(
+    workers: Workers, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, write = redis_server.client(), published._write_hash
+
+    def meanwhile(*arguments: object) -> None:
+        workers.logs[0].forget(102)
+        forget_user(client, 102)
+        write(*arguments)
+
+    monkeypatch.setattr(published, "_write_hash", meanwhile)
+    Published(workers.folder, RedisAddress.of(redis_server.url)).look()
+    assert client.hexists("embeddings:user:1", "103")
+    assert not client.hexists("embeddings:user:1", "102")
 
 
 def test_without_redis_the_agent_says_so_once(
     workers: Workers, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    published = Published(workers.folder, RedisAddress.of(redis_server.url))
+    agent = Published(workers.folder, RedisAddress.of(redis_server.url))
     redis_server.stop()
-    published.look()
-    published.look()
+    agent.look()
+    agent.look()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 

@@ -95,6 +95,11 @@ def publish(
             hashes[of] = embeddings_key(of, pointer)
             left_out = forgotten(ids.values.tolist()) if of == "user" else set()
             _write_hash(client, hashes[of], ids.values, factors, left_out)
+            # Who was forgotten meanwhile was deleted from the hash of before. Who is forgotten from here on is deleted
+            # from this one, by the command that forgets.
+            late = forgotten(ids.values.tolist()) - left_out if of == "user" else set()
+            for some in _blocks(len(late)):
+                client.hdel(hashes[of], *map(str, list(late)[some]))
     meta = model.meta
     facts = {
         "name": pointer.name,
