@@ -107,7 +107,7 @@ def test_embedded_let_go_on_close(tmp_path):
         [sys.executable, "-c", hold, dsn], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "open\n"
-        assert re.match(r"LockedError .* in use by another process", _attempt(dsn))
+        assert re.match(r"WarehouseInUseError .* in use by another process", _attempt(dsn))
         holder.stdin.write("\n")
         holder.stdin.flush()
         assert holder.stdout.readline() == "closed\n"
@@ -150,6 +150,8 @@ try:
 except DoesNotFitError as error:
     print(error)
 """
+
+pytest_plugins = ["support.warehouse_fixtures"]
 
 
 def test_too_few_addresses_for_the_engine_are_named_before_it_aborts_the_process(tmp_path):
