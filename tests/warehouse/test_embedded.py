@@ -14,6 +14,8 @@ from support.listeners import says
 from pipeline.errors import LockedError, RefusedError
 from pipeline.warehouse import connect
 
+pytest_plugins = ["support.warehouse_fixtures"]
+
 # ---- the embedded engine's folder -----------------------------------------------------------------
 
 
@@ -150,8 +152,6 @@ try:
 except DoesNotFitError as error:
     print(error)
 """
-
-pytest_plugins = ["support.warehouse_fixtures"]
 
 
 def test_too_few_addresses_for_the_engine_are_named_before_it_aborts_the_process(tmp_path):
