@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from redis import Redis
 from support.redis_server import RedisServer
 from support.served import Workers, listed, put_copy, small_trained
 
@@ -84,6 +85,26 @@ def test_who_is_forgotten_while_they_are_written_is_not_in_what_appears(
     Published(workers.folder, RedisAddress.of(redis_server.url)).look()
     assert client.hexists("embeddings:user:1", "103")
     assert not client.hexists("embeddings:user:1", "102")
+
+
+def test_two_hosts_at_once_leave_a_whole_hash(
+    workers: Workers, redis_server: RedisServer, model: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "_TOGETHER", 10)
+    pointer, hset = workers.folder.current(), Redis.hset
+    client, left = redis_server.client(), [2]
+
+    def between(self: Redis, *arguments: object, **more: object) -> int:
+        left[0] -= 1
+        if left[0] == 0:  # in the middle of the first host's writing
+            published.publish(redis_server.client(), pointer, model, lambda users: set())
+        return hset(self, *arguments, **more)
+
+    monkeypatch.setattr(Redis, "hset", between)
+    published.publish(client, pointer, model, lambda users: set())
+    assert client.hlen("embeddings:user:1") == len(model.users)
+    assert client.hlen("embeddings:item:1") == len(model.items)
+    assert not client.keys("*incoming*")
 
 
 def test_without_redis_the_agent_says_so_once(
