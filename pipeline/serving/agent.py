@@ -23,6 +23,7 @@ from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
 from pipeline.serving.baseline import keep_items
+from pipeline.serving.compiling import compile_for
 from pipeline.serving.drift_snapshot import DriftSnapshot
 from pipeline.serving.experiments import ExperimentFollower, digests_of
 from pipeline.serving.job_runner import JobRunner
@@ -207,7 +208,10 @@ class Agent:
 
         Raises ArtifactError if one of them can't.
         """
-        proposal, needed = self._folder.propose(pointer), digests_of(pointer)
+        needed = digests_of(pointer)
+        for digest in needed:
+            compile_for(self._folder.model_folder(digest), self._stopping)
+        proposal = self._folder.propose(pointer)
         loaded = False
         try:
             until = time.monotonic() + _WORKER_SECONDS
