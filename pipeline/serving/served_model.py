@@ -53,7 +53,8 @@ class CachedAnswer(NamedTuple):
     """Attributes
     ----------
     body : the answer
-    source : what ranked it, for the metric of fallbacks
+    source : what ranked it
+    fallback : what stood in for the model's own row, for the metric: ``fold_in`` or ``popular``; "" where nothing did
     user : the user, as the interaction log has them
     seen_to : the last interaction of the log that it knows
     state : the state of the log (`InteractionReader.state`) for which that was found out
@@ -64,6 +65,7 @@ class CachedAnswer(NamedTuple):
 
     body: bytes
     source: str
+    fallback: str
     user: int | str
     seen_to: int
     state: int
@@ -103,9 +105,17 @@ class ServedModel:
 
     def under(self, rules: Rules) -> ServedModel:
         """The same model under other rules, with a cache of its own. Raises InputError."""
-        served = ServedModel(self.pointer, self.scorer.under(rules), self.snapshot, self.fields, self._cache_bytes)
-        if "content" in self.__dict__:
-            served.content = self.content
+        return self._again(self.pointer, self.scorer.under(rules))
+
+    def named(self, pointer: Pointer) -> ServedModel:
+        """The same model as another version, of the same files, with a cache of its own."""
+        return self._again(pointer, self.scorer)
+
+    def _again(self, pointer: Pointer, scorer: Scorer) -> ServedModel:
+        served = ServedModel(pointer, scorer, self.snapshot, self.fields, self._cache_bytes)
+        for name in ("content", "search"):  # of the items alone
+            if name in self.__dict__:
+                setattr(served, name, getattr(self, name))
         return served
 
     def store(self, key: Hashable, answer: CachedAnswer) -> None:
