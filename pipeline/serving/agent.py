@@ -117,7 +117,7 @@ class Agent:
         current = self._current()
         if current is not None and current.champion and not champion:
             return  # the alias was taken away: the last champion stays
-        if current is not None and (current.version, current.run_id) == (version.version, version.run_id):
+        if current is not None and (current.version, current.run_id) == (version.version, version.made_by):
             if current.champion != champion:
                 self._folder.flip(replace(current, champion=champion))
             return
@@ -193,7 +193,7 @@ class Agent:
             registry.check_run(model, version)
             watermark = model.meta.get("data_watermark") or {}
             digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
-            pointer = Pointer(digest, version.name, version.version, version.run_id, champion, now_ms(), watermark)
+            pointer = Pointer(digest, version.name, version.version, version.made_by, champion, now_ms(), watermark)
             target = self._folder.model_folder(digest)
             if not _is_good(target):
                 shutil.rmtree(target, ignore_errors=True)
