@@ -151,7 +151,7 @@ class _Readiness:
         with suppress(ArtifactError):
             proposal = self._folder.candidate()
             if proposal is not None or self._folder.current() is not None:
-                return "the workers load the model; the first time on a machine they compile for it, some 15 s of CPU"
+                return "the workers load the model"
         with suppress(FileNotFoundError, ArtifactError, KeyError, TypeError):
             if fault := read_json(self._folder.agent_path)["fault"]:
                 return str(fault)

@@ -145,10 +145,13 @@ def test_a_broken_candidate_is_reported_and_not_served(workers: Workers, models:
 def test_rules_hold_for_the_next_list(workers: Workers, models: list[SavedModel]) -> None:
     workers.folder.flip(put_copy(workers.folder, models[0]))
     workers.look()
-    before = listed(workers.get(LIST))
+    answer = workers.get(LIST)
+    before, manifest = listed(answer), answer.headers["x-manifest"]
+    assert workers.get("/api/v1/ready", 1).headers["x-manifest"] == manifest  # the same in each worker
     Rules((Rule("deny", str(before[0][0])),)).write(workers.config.rules)
     workers.look()
     assert listed(workers.get(LIST))[:4] == before[1:]
+    assert workers.get(LIST).headers["x-manifest"] != manifest
     workers.config.rules.write_text("{")
     workers.look()
     assert listed(workers.get(LIST))[:4] == before[1:]

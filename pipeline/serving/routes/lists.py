@@ -82,16 +82,16 @@ class _Recommendations(Get):
             service.metrics.process_hit.inc()
         else:
             answer = await self._anew(scope, served, arms, begun)
-        header = served.version_header
+        by = served.served_by
         if arms is not None and answer.shown is not None:
-            header = answer.shown.header
+            by = answer.shown.by
             if not answer.forgotten:
                 service.exposures.add(
                     exposure(arms, answer.shown, request_id_of(scope), answer.user, answer.source, 200, begun)
                 )
         if answer.fallback:
             service.metrics.fallback(answer.fallback).inc()
-        await send_answer(send, Answer(answer.body, header))
+        await send_answer(send, Answer(answer.body, by))
 
     async def _anew(self, scope: Scope, served: ServedModel, arms: Arms | None, begun: int) -> CachedAnswer:
         """The list, where no ready one is right. Raises Problem; in an experiment the failure is an exposure."""
