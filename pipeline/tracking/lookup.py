@@ -133,15 +133,29 @@ def evaluation_of(run: RunRef) -> StoredEvaluation | None:
 
 
 def text_of(run: RunRef, name: str, most: int = 1 << 20) -> str | None:
-    """The text of a file at the run's root; None where the file is missing or has more than `most` bytes."""
+    """The text of a file at the run's root; None where the file is missing or has more than `most` bytes.
+
+    Raises MissingRunError where the run does not exist.
+    """
     with as_server_error(mlflow.get_tracking_uri()):
-        artifacts = mlflow.MlflowClient().list_artifacts(run.run_id)
+        run_id = _run_of(run)
+        artifacts = mlflow.MlflowClient().list_artifacts(run_id)
         sizes = {artifact.path: artifact.file_size for artifact in artifacts}
         if name not in sizes or (sizes[name] or 0) > most:
             return None
         with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
-            path = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path=name, dst_path=scratch)
+            path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=scratch)
             return Path(path).read_text(encoding="utf-8", errors="replace")
+
+
+def _run_of(run: RunRef) -> str:
+    """The run's id, or that of the run that it was restored to. Raises MissingRunError where neither exists."""
+    try:
+        return run_here(run.run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise MissingRunError(f"the run of {run.label} is no longer in {store_in_use()}") from None
+        raise
 
 
 class RunRecord(NamedTuple):
@@ -164,12 +178,7 @@ class RunRecord(NamedTuple):
 def run_record(run: RunRef) -> RunRecord:
     """What the run says. Raises MissingRunError where it does not exist."""
     with as_server_error(mlflow.get_tracking_uri()):
-        try:
-            found = mlflow.MlflowClient().get_run(run_here(run.run_id))
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise MissingRunError(f"the run of {run.label} is no longer in {store_in_use()}") from None
-            raise
+        found = mlflow.MlflowClient().get_run(_run_of(run))
     started = datetime.fromtimestamp(found.info.start_time / 1000, UTC)
     return RunRecord(dict(found.data.params), dict(found.data.tags), started)
 
@@ -180,17 +189,13 @@ def evaluation_files(run: RunRef, into: Path) -> Path | None:
     Raises MissingRunError where the run does not exist.
     """
     with as_server_error(mlflow.get_tracking_uri()):
-        try:
-            paths = {artifact.path for artifact in mlflow.MlflowClient().list_artifacts(run.run_id, FOLDER)}
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                raise MissingRunError(f"the run of {run.label} is no longer in {store_in_use()}") from None
-            raise
+        run_id = _run_of(run)
+        paths = {artifact.path for artifact in mlflow.MlflowClient().list_artifacts(run_id, FOLDER)}
         if not {PER_USER, SUMMARY} <= paths:
             return None
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
             for path in (PER_USER, SUMMARY):
-                copied = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path=path, dst_path=scratch)
+                copied = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=scratch)
                 shutil.copyfile(copied, into / Path(path).name)
     return into

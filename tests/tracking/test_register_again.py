@@ -17,6 +17,7 @@ import pytest
 from support.processes import Home, answers, free_port
 from support.stored_evaluations import add_version, stored_evaluation
 
+from pipeline.errors import MissingRunError
 from pipeline.jobs.load_model import loaded
 from pipeline.jobs.promote import why_unusable
 from pipeline.models.factor_model import FactorModel
@@ -26,7 +27,7 @@ from pipeline.runtime.archive import Archive, ArchiveWriter
 from pipeline.runtime.progress import Reporter, silent
 from pipeline.tracking import champion as champions
 from pipeline.tracking import register_again as module
-from pipeline.tracking.lookup import evaluation_of, find_run, run_record
+from pipeline.tracking.lookup import RunRef, evaluation_of, find_run, run_record, text_of
 from pipeline.tracking.register_again import register_again
 from pipeline.tracking.registry import RESTORED_FROM
 from pipeline.tracking.store import open_store, search_runs
@@ -162,6 +163,10 @@ def test_on_a_server_and_from_it_the_same_versions_are_there_again(
         # Rows of the published table name the run of before: it is found, and keeps its version.
         with loaded(f"runs:/{runs['2']}", QUIET, "rankline") as (scorer, _):
             assert scorer.model.meta["run_id"] == runs["2"]
+        # A version that was folded in names the run of its training, which may not have been in the backup.
+        assert text_of(RunRef(runs["2"], "rankline/2", ""), "notes.txt") == "more of the run"
+        with pytest.raises(MissingRunError, match="the run of rankline/1 is no longer in"):
+            text_of(RunRef("f" * 32, "rankline/1", ""), "data_gate.json")
         published = Needs({}, published={runs["2"]: "analytics.recommendations"})
         plan = plan_retention(all_versions("rankline"), published, keep_versions=1, keep_champions_days=0, now=NOW)
         assert "analytics.recommendations was made from it" in plan.kept["2"]
