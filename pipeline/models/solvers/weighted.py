@@ -28,8 +28,8 @@ from pipeline.models.solvers.weighted_half_steps import Penalties, WeightedFacto
 
 __all__ = ["factorize_weighted", "fold_in_weighted", "mean_score"]
 
-SWEEPS = 4  # of a half-step: all but the first pass over a row's few components that are not 0
-GENTLE = 2  # iterations of one sweep: from a random start exact solutions are not worth their time
+SWEEPS = 4  # of a half-step, over a row's few components that are not at rest
+GENTLE = 1  # iterations of one sweep: from a random start exact solutions are not worth their time
 BETA = 0.5  # the first extrapolation
 
 
