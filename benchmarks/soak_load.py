@@ -1,7 +1,8 @@
 """The load of `soak.py`: clients that check every answer against what was acknowledged and which version was served.
 
-A client is one connection, with users of its own. It sends lists, ratings and explanations in the given shares. It
-counts
+A client has users of its own, and connections that it uses in turn: most often they are of several workers, so that a
+rating that one has acknowledged is looked for in the next list of another. It sends lists, ratings and explanations in
+the given shares. It counts
 
     failed    answers that are no success, and connections that broke, but for those that a killed worker held
     stale     lists with an item whose rating was acknowledged before, and answers by a version that was served no more
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 KINDS = ("list", "rating", "explanation")
+_CONNECTIONS = 3  # of a client
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -119,7 +121,7 @@ class _Client:
         self._users = own
         self._rated: dict[int, set[int]] = {user: set() for user in own}
         self._listed: dict[int, list[int]] = {}
-        self._connection: Connection | None = None
+        self._connections: list[Connection | None] = [None] * _CONNECTIONS  # the one to use is the first
 
     async def run(self) -> None:
         load = self._load
@@ -134,7 +136,9 @@ class _Client:
             else:
                 await self._explain(user, self._chance.choice(self._listed[user]))
             load.waited[kind].append(time.perf_counter() - begun)
-        self._drop()
+        for _ in self._connections:
+            self._connections.append(self._connections.pop(0))
+            self._drop()
 
     async def _list(self, user: int) -> None:
         asked, known = time.perf_counter(), set(self._rated[user])
@@ -183,10 +187,11 @@ class _Client:
         if body:
             head += f"Content-Type: application/json\r\nIdempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n"
         port = 0
+        self._connections.append(self._connections.pop(0))
         try:
-            if self._connection is None:
-                self._connection = await asyncio.open_connection("127.0.0.1", self._load.port)
-            reader, writer = self._connection
+            if (connection := self._connections[0]) is None:
+                connection = self._connections[0] = await asyncio.open_connection("127.0.0.1", self._load.port)
+            reader, writer = connection
             port = writer.get_extra_info("sockname")[1]
             writer.write(f"{head}\r\n{body}".encode())
             async with asyncio.timeout(60):
@@ -206,9 +211,9 @@ class _Client:
         return int(text[9:12]), version, content
 
     def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection[1].close()
-            self._connection = None
+        if (connection := self._connections[0]) is not None:
+            connection[1].close()
+            self._connections[0] = None
 
 
 def connections_of(pid: int, port: int) -> set[int]:

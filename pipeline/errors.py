@@ -35,6 +35,7 @@
         ├── InteractionLogError            the interaction log can't be read or written: damaged, a full disk
         ├── JobTableError                  the service's table of jobs can't be read or written
         └── LockedError                    the embedded warehouse, the published tables, or a file are in use
+            ├── WarehouseInUseError            the embedded warehouse: nothing was done
             └── LockLostError                  this process stood still, and another took the published tables over
 
 A message is one line: what happened, where, and what to do next. It never holds a password.
@@ -82,6 +83,7 @@ __all__ = [
     "UnknownUserError",
     "UnreachableError",
     "UsageError",
+    "WarehouseInUseError",
 ]
 
 
@@ -298,6 +300,10 @@ class JobTableError(ServerError):
 
 class LockedError(ServerError):
     """The embedded warehouse, the published tables, or a file are in use by another process."""
+
+
+class WarehouseInUseError(LockedError):
+    """Another process has the embedded warehouse open."""
 
 
 class LockLostError(LockedError):

@@ -46,6 +46,7 @@ STATUS = {
     "JobTableError": 4,
     "LockedError": 4,
     "LockLostError": 4,
+    "WarehouseInUseError": 4,
 }
 
 

@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     except RanklineError as error:
         if _debugging(arguments):
             raise
-        Console.failed(str(error), arguments)
+        Console.failed(str(error), arguments, type(error).__name__)
         status = error.exit_status
     except typer.Abort:
         Console.failed("interrupted", arguments)

@@ -102,6 +102,8 @@ def restore_job(
             replace,
             stamp,
             lambda done, total: reporter.progress("artifacts", done, total, "runs"),
+            reporter.say,
+            settings.retry_policy,
         )
         _add_forgotten_here(archive, facts, warehouse, settings, reporter)
         tables = restore_tables(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import LockedError
+from pipeline.errors import LockedError, RefusedError
 from pipeline.jobs.inputs import open_warehouse
 from pipeline.jobs.promote import refresh_page
 from pipeline.monitoring.retention import Needs, plan_retention
@@ -22,7 +22,9 @@ from pipeline.publishing.stale_tables import drop_stale, stale_tables
 from pipeline.runtime.file_lock import FileLock
 from pipeline.runtime.progress import Reporter
 from pipeline.settings import Settings
+from pipeline.shipping.old_exposures import OldExposures, delete_exposures, find_old_exposures
 from pipeline.tracking import champion as champions
+from pipeline.tracking import experiments
 from pipeline.tracking import run as tracking
 from pipeline.tracking.outbox import FACTS, pending_in, remove_pending
 from pipeline.tracking.version_deletion import (
@@ -69,6 +71,7 @@ class RetainResult:
     trainings : folders of trainings that MLflow never took
     logs : files
     n_bytes : of the files of the versions, as far as they are on this machine
+    exposures : rows of analytics.exposures, by A/B test, and of the outcomes beside them
     """
 
     model: str
@@ -80,6 +83,7 @@ class RetainResult:
     trainings: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
     n_bytes: int = 0
+    exposures: OldExposures = field(default_factory=OldExposures)
 
     @property
     def sentence(self) -> str:
@@ -95,6 +99,8 @@ class RetainResult:
             )
             if found
         ]
+        if n_rows := sum(self.exposures.by_experiment.values()) + self.exposures.n_outcomes:
+            parts.append(f"{n_rows:,} row(s) of A/B tests that ended")
         if not parts:
             return f"nothing is old enough to go; {len(self.kept)} version(s) stay"
         verb = "would go" if self.dry_run else "deleted"
@@ -111,6 +117,8 @@ class RetainResult:
             "tables": list(self.tables),
             "trainings": list(self.trainings),
             "logs": list(self.logs),
+            "exposures": dict(self.exposures.by_experiment),
+            "outcomes": self.exposures.n_outcomes,
             "bytes": self.n_bytes,
         }
 
@@ -128,7 +136,7 @@ def retain(request: RetainRequest) -> RetainResult:
     tracking.open_or_make_store(settings.tracking_uri, reporter.say)
     with _alone(settings):
         reporter.progress("retention", 0, None)
-        published, tables = _warehouse(request)
+        published, tables, exposures = _warehouse(request)
         plan = plan_retention(
             all_versions(model),
             Needs(aliases_of(model), champions.changes(model), _champion(model), last_good(model), published),
@@ -150,8 +158,9 @@ def retain(request: RetainRequest) -> RetainResult:
         if gone and not request.dry_run:
             refresh_page(model)
     return RetainResult(
-        model, request.dry_run, kept, tuple(gone), finished, tuple(tables), tuple(trainings), tuple(logs), n_bytes
-    )
+        model, request.dry_run, kept, tuple(gone), finished, tuple(tables), tuple(trainings), tuple(logs), n_bytes,
+        exposures,
+    )  # fmt: skip
 
 
 def _champion(model: str) -> str:
@@ -170,19 +179,32 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _warehouse(request: RetainRequest) -> tuple[dict[str, str], list[str]]:
-    """Run → table for every published set that is there, of all names; and the staged tables that went, or would."""
+def _warehouse(request: RetainRequest) -> tuple[dict[str, str], list[str], OldExposures]:
+    """Run → table for every published set that is there, of all names; and what went, or would."""
     settings = request.settings
     address = split(settings.warehouse_dsn)
     if address.scheme == "chdb" and not Path(address.path).exists():
-        return {}, []  # nothing was ever published there, and looking would make it
+        return {}, [], OldExposures()  # nothing was ever published there, and looking would make it
     with open_warehouse(settings) as warehouse:
         published = {
             one.run_id: f"analytics.{one.table}"
             for name in published_names(warehouse)
             for one in sets(warehouse, name).values()
         }
-        return published, _stale(warehouse, request) if warehouse.engine("analytics.publications") else []
+        stale = _stale(warehouse, request) if warehouse.engine("analytics.publications") else []
+        return published, stale, _exposures(warehouse, request)
+
+
+def _exposures(warehouse: Warehouse, request: RetainRequest) -> OldExposures:
+    """What went, or would go; nothing, which is said, where the warehouse's user may not delete it."""
+    old = find_old_exposures(warehouse, experiments.by_name(), request.now, request.options.keep_exposures_days)
+    if not request.dry_run:
+        try:
+            delete_exposures(warehouse, old)
+        except RefusedError as error:
+            request.reporter.say(f"what was logged of A/B tests that ended stays: {error}")
+            return OldExposures()
+    return old
 
 
 def _stale(warehouse: Warehouse, request: RetainRequest) -> list[str]:

@@ -199,7 +199,7 @@ def _score(job: _Job, warehouse: Warehouse, part: Part, rules: Rules, left_out: 
     kinds = scorer.users.kind, scorer.items.kind
     source_name = str(scorer.model.meta.get("source_name") or "")
     number = version.number_of(names.model)
-    table = RecommendationsTable(warehouse, *kinds, number, version.run_id, names, source_name, at_ms)
+    table = RecommendationsTable(warehouse, *kinds, number, version.made_by, names, source_name, at_ms)
     table.ranked = None if part.experiment is None else part.of_arms
     try:
         scorer = scorer.under(rules, table.generated_at_ms).limited(spec.max_per_genre, spec.max_per_series)

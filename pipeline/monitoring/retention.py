@@ -65,7 +65,8 @@ def plan_retention(
     for number in needs.last_good:
         keep(number, "a rollback would go back to it")
     for version in versions:
-        if table := (needs.published or {}).get(version.run_id):
+        published = needs.published or {}
+        if table := published.get(version.run_id) or published.get(version.restored_from):
             keep(version.version, f"{table} was made from it")
     for version in newest_first:  # a version is folded into an older one, so each is looked at after those that need it
         if reasons[version.version] and version.folded_from:

@@ -43,3 +43,6 @@ class RetainOptions(Options):
     keep_logs_days: AtLeast0 = option(
         30.0, "Logs of the service's jobs, and trainings that MLflow never took, for so many days."
     )
+    keep_exposures_days: AtLeast0 = option(
+        90.0, "What was logged of A/B tests that ended and of what followed, for so many days."
+    )

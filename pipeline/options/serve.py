@@ -80,4 +80,5 @@ class ServeOptions(Options):
     ship_seconds: Annotated[float, Gt(0), Le(86_400)] = option(
         10.0, "Seconds between two shipments of new interactions to a warehouse that is a server.", advanced=True
     )
+    docs: YesNo = option("no", "The API as a page at /docs, for browsers.", advanced=True)
     access_log: YesNo = option("yes", "A line on stderr for each request.", advanced=True)

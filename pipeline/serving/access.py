@@ -65,7 +65,7 @@ def scope_of(method: str, path: str) -> str | None:
 
 def is_of_page(path: str) -> bool:
     """Whether the page is what answers the path."""
-    return path == "/" or path.startswith(("/page/", "/static/"))
+    return path in ("/", "/docs") or path.startswith(("/page/", "/static/"))
 
 
 class Access:

@@ -23,6 +23,7 @@ from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
 from pipeline.serving.baseline import keep_items
+from pipeline.serving.compiling import compile_for
 from pipeline.serving.drift_snapshot import DriftSnapshot
 from pipeline.serving.experiments import ExperimentFollower, digests_of
 from pipeline.serving.job_runner import JobRunner
@@ -52,7 +53,7 @@ class Agent:
     def __init__(self, config: ServiceConfig, stopping: threading.Event) -> None:
         self._config, self._stopping = config, stopping
         self._folder = LiveFolder(config.live, config.model)
-        self._snapshot = ModelSnapshot(self._folder, config.model)
+        self._snapshot = ModelSnapshot(self._folder, config.model, self._keep_uncovered)
         self._drift = DriftSnapshot(self._folder, config.model)
         self._jobs = JobRunner(config, self._folder, self._look_again, self._snapshot, stopping)
         self._experiments = ExperimentFollower(
@@ -116,7 +117,7 @@ class Agent:
         current = self._current()
         if current is not None and current.champion and not champion:
             return  # the alias was taken away: the last champion stays
-        if current is not None and (current.version, current.run_id) == (version.version, version.run_id):
+        if current is not None and (current.version, current.run_id) == (version.version, version.made_by):
             if current.champion != champion:
                 self._folder.flip(replace(current, champion=champion))
             return
@@ -147,6 +148,7 @@ class Agent:
             return
         self._checked = True
         current = self._current()
+        self._clear(current)
         if current is not None:
             try:
                 _verify(self._folder.model_folder(current.digest))
@@ -156,6 +158,14 @@ class Agent:
                 self._remove(current)
             else:
                 self._keep_items(current)
+
+    def _clear(self, current: Pointer | None) -> None:
+        """Remove what an agent left that was killed: a proposal, half a copy, a copy whose pointer was not written."""
+        self._folder.withdraw()
+        kept = {pointer.digest for pointer in self._folder.copies()} | digests_of(current)
+        for path in self._folder.models.glob("*"):
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _serve_copy(self) -> None:
         """Where nothing is served and MLflow has nothing either: the copy that was fetched last."""
@@ -183,7 +193,7 @@ class Agent:
             registry.check_run(model, version)
             watermark = model.meta.get("data_watermark") or {}
             digest = hashlib.sha256((incoming / METADATA).read_bytes()).hexdigest()
-            pointer = Pointer(digest, version.name, version.version, version.run_id, champion, now_ms(), watermark)
+            pointer = Pointer(digest, version.name, version.version, version.made_by, champion, now_ms(), watermark)
             target = self._folder.model_folder(digest)
             if not _is_good(target):
                 shutil.rmtree(target, ignore_errors=True)
@@ -198,13 +208,15 @@ class Agent:
 
         Raises ArtifactError if one of them can't.
         """
-        self._folder.propose(pointer)
         needed = digests_of(pointer)
+        for digest in needed:
+            compile_for(self._folder.model_folder(digest), self._stopping)
+        proposal = self._folder.propose(pointer)
         loaded = False
         try:
             until = time.monotonic() + _WORKER_SECONDS
             while not loaded and not self._stopping.wait(0.05):
-                reports = list(self._folder.reports())
+                reports = [report for report in self._folder.reports() if report.proposal == proposal]
                 for digest in needed:
                     why = next((report.failed[digest] for report in reports if digest in report.failed), None)
                     if why is not None:
@@ -243,8 +255,8 @@ class Agent:
             return
         try:
             with InteractionLog.open(path, create=False) as log:
-                copies = self._folder.copies_of_all_names  # the log is theirs together
-                log.set_covered(lambda: min((copy.watermark.get(log.log_id, 0) for copy in copies()), default=0))
+                known = self._folder.watermarks_of_all_names  # the log is theirs together
+                log.set_covered(lambda: min((watermark.get(log.log_id, 0) for watermark in known()), default=0))
         except RanklineError as error:
             _LOG.warning(f"{error}")
 

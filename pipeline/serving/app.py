@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from typing import Any
 
 import orjson
@@ -37,28 +38,32 @@ __all__ = ["make_app"]
 def make_app(service: Service) -> tuple[Gate, FastAPI]:
     """The application of all models, and the part of it that routes for the first."""
     names = service.config.names
-    apps = [_routes_of(one, names if one is service else ()) for one in service.every]
+    made = [_routes_of(one, names if one is service else ()) for one in service.every]
     options = service.config.options
     limit = RateLimit(options.rate_limit, options.workers)
     log = RequestLog(service.config.log_format, enabled=options.access_log == "yes")
-    pages = [with_page(app, one, names) for app, one in zip(apps, service.every, strict=True)]
+    pages = [with_page(app, one, made[0][1], names) for (app, _), one in zip(made, service.every, strict=True)]
     named = dict(zip(names, pages, strict=True)) if names else {}
-    return Gate(pages[0], service.access, limit, service.metrics, log, page_problem, named, options.metrics_port), apps[
-        0
-    ]
+    gate = Gate(pages[0], service.access, limit, service.metrics, log, page_problem, named, options.metrics_port)
+    return gate, made[0][0]
 
 
-def _routes_of(service: Service, names: Sequence[str]) -> FastAPI:
-    """The routes of one model; its document has those under `names` besides."""
+def _routes_of(service: Service, names: Sequence[str]) -> tuple[FastAPI, Callable[[], dict[str, Any]]]:
+    """The routes of one model, and what makes their document, which has those under `names` besides."""
     gets = [*list_routes(service), *item_routes(service), *explain_routes(service), *preference_gets(service)]
     gets += [*embedding_routes(service), *model_gets(service), *training_gets(service), *job_gets(service)]
     gets += state_routes(service)
-    made: list[bytes] = []
+
+    @cache
+    def documented() -> dict[str, Any]:
+        return document(app, gets, names)
+
+    @cache
+    def body() -> bytes:
+        return orjson.dumps(documented())
 
     def openapi(scope: object, values: object) -> Answer:
-        if not made:
-            made.append(orjson.dumps(document(app, gets, names)))
-        return Answer(made[0])
+        return Answer(body())
 
     gets.append(Get("/openapi.json", "This document.", openapi, {"type": "object"}))
     app = FastAPI(
@@ -74,7 +79,7 @@ def _routes_of(service: Service, names: Sequence[str]) -> FastAPI:
     app.add_exception_handler(Problem, _answering(_same))
     app.add_exception_handler(RequestValidationError, _answering(invalid))
     app.add_exception_handler(HTTPException, _answering(_http))
-    return app
+    return app, documented
 
 
 def _answering(problem_of: Callable[[Any], Problem]) -> Callable[[Request, Exception], Awaitable[Response]]:

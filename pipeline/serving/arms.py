@@ -62,7 +62,7 @@ def _size(answer: CachedAnswer) -> int:
 def shown_in(arm: Arm, listed: Sequence[Mapping[str, Any]]) -> Shown:
     """What an exposure says of a list, as an answer has it."""
     items = [str(row["item_id"]) for row in listed]
-    return Shown(arm.name, arm.served.pointer.version, arm.served.version_header, orjson.dumps(items).decode())
+    return Shown(arm.name, arm.served.pointer.version, arm.served.served_by, orjson.dumps(items).decode())
 
 
 def exposure(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.errors import RanklineError
 from pipeline.experiments.definition import Experiment
@@ -30,6 +31,7 @@ _LOOK_SECONDS = 0.1
 _AGAIN_SECONDS = 30.0  # until a version that could not be loaded is tried again: there may be memory for it then
 
 _Stamp = tuple[int, int, int] | None
+T = TypeVar("T")
 
 
 class CurrentModel:
@@ -61,6 +63,7 @@ class CurrentModel:
         self._failed: dict[str, str] = {}
         self._failed_at = 0.0
         self._reported: WorkerReport | None = None
+        self._proposal = ""
         self._served: ServedModel | None = None
         self.arms: Arms | None = None
         self._pointer_stamp: _Stamp = None
@@ -82,14 +85,17 @@ class CurrentModel:
 
     def _switch(self, stamp: _Stamp) -> None:
         """Answer with the version of the pointer, if it is in memory already."""
-        pointer = self._pointer(self._live.current)
+        pointer = self._read(self._live.current)
         if pointer is None:
             self._pointer_stamp = stamp
             return
         loaded = self._loaded.get(pointer.digest)
         waited_for = {arm.digest for arm in self._arms(pointer)} - self._loaded.keys() - self._failed.keys()
         if loaded is not None and not waited_for:
-            _name(loaded, pointer)
+            if loaded.pointer != pointer:
+                # Its files may be those of another version than when it was loaded. Another label makes another object,
+                # as the ready answers of this one have the label of before in them.
+                loaded = self._loaded[pointer.digest] = loaded.named(pointer)
             self._served = self._under_rules(loaded)
             self.arms = self._of_arms(pointer)
             self._pointer_stamp = stamp
@@ -124,12 +130,12 @@ class CurrentModel:
                     f"the experiment {experiment.name} is not served: {self._failed.get(arm.digest, arm.label)}"
                 )
                 return None
-            if arm.digest != pointer.digest:
-                _name(self._loaded[arm.digest], arm)
         return self._arms_under_rules(arms, experiment)
 
     def _arms_under_rules(self, arms: Sequence[Pointer], experiment: Experiment) -> Arms:
-        return Arms(experiment, [self._under_rules(self._loaded[arm.digest]) for arm in arms], self._cache_bytes)
+        # Each under its own label: both may be of the same files.
+        models = [self._under_rules(self._loaded[arm.digest].named(arm)) for arm in arms]
+        return Arms(experiment, models, self._cache_bytes)
 
     # ---- loading ----------------------------------------------------------------------------
 
@@ -148,11 +154,13 @@ class CurrentModel:
     async def look(self) -> None:
         """Load the current version and the candidate if they are not in memory; drop those that no pointer names."""
         # The candidate first: a flip between the two reads takes the candidate away and makes it the current version.
-        wanted = [self._pointer(self._live.candidate), self._pointer(self._live.current)]
+        proposal, current = self._read(self._live.candidate), self._read(self._live.current)
+        wanted = [None if proposal is None else proposal.pointer, current]
         named = [pointer for pointer in wanted if pointer is not None]
         named = [arm for pointer in named for arm in self._arms(pointer)] + named
         pointers = {pointer.digest: pointer for pointer in named}
-        if self._failed and time.monotonic() > self._failed_at + _AGAIN_SECONDS:
+        is_new = proposal is not None and proposal.id != self._proposal  # whoever proposes again has a reason
+        if self._failed and (is_new or time.monotonic() > self._failed_at + _AGAIN_SECONDS):
             self._failed = {}
         for digest, pointer in pointers.items():
             if digest not in self._loaded and digest not in self._failed:
@@ -163,6 +171,7 @@ class CurrentModel:
         keep |= {arm.served.pointer.digest for arm in self.arms.arms} if self.arms is not None else set()
         self._loaded = {digest: model for digest, model in self._loaded.items() if digest in keep}
         self._failed = {digest: why for digest, why in self._failed.items() if digest in pointers}
+        self._proposal = self._proposal if proposal is None else proposal.id
         self._follow_rules()
         with suppress(Problem):
             self.served()
@@ -200,7 +209,7 @@ class CurrentModel:
 
     def _report(self) -> None:
         serving = "" if self._served is None else self._served.pointer.label
-        report = WorkerReport(tuple(sorted(self._loaded)), dict(self._failed), serving)
+        report = WorkerReport(tuple(sorted(self._loaded)), dict(self._failed), serving, self._proposal)
         if report != self._reported:
             self._say_loaded(len(self._loaded))
             try:
@@ -210,7 +219,7 @@ class CurrentModel:
             else:
                 self._reported, self.report_fault = report, ""
 
-    def _pointer(self, read: Callable[[], Pointer | None]) -> Pointer | None:
+    def _read(self, read: Callable[[], T | None]) -> T | None:
         try:
             return read()
         except RanklineError as error:
@@ -251,12 +260,6 @@ class CurrentModel:
         except RanklineError as error:
             self.rules_fault = str(error)
             return loaded
-
-
-def _name(loaded: ServedModel, pointer: Pointer) -> None:
-    """Its files may be those of another version than when it was loaded."""
-    loaded.pointer = pointer
-    loaded.version_header = pointer.label.encode("latin-1", "replace")
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -152,10 +152,13 @@ class _Counter:
         self._file: int | None = None
         try:
             folder.mkdir(exist_ok=True)
-            self._file = os.open(folder / f"{self.name}{_SUFFIX}", os.O_CREAT | os.O_RDWR, 0o600)
+            # Under its name it is locked and whole: the agent settles, and removes, what nobody has locked.
+            partial = folder / f".{self.name}"
+            self._file = os.open(partial, os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX)
             os.write(self._file, _NUMBER.pack(0))  # on a full disk this fails, and not a write to the map
             self._map = mmap.mmap(self._file, _NUMBER.size)
+            partial.rename(folder / f"{self.name}{_SUFFIX}")
         except OSError as error:
             _LOG.warning(f"what is shown can't be counted in {folder} ({error.strerror}): a loss would not be known")
 

@@ -169,17 +169,21 @@ class Gate:
         begun = time.perf_counter()
         request_id, traceparent, length = _headers_of(scope)
         scope[_ID] = request_id
-        status, version = 0, ""
+        status, version, manifest = 0, "", ""
         own = [(b"x-request-id", request_id.encode()), *_always(scope["path"])]
         if self.draining:
             own.append((b"connection", b"close"))
 
         async def sending(message: Message) -> None:
-            nonlocal status, version
+            nonlocal status, version, manifest
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message.get("headers") or []
-                version = next((value.decode("latin-1") for name, value in headers if name == b"x-model-version"), "")
+                for name, value in headers:
+                    if name == b"x-model-version":
+                        version = value.decode("latin-1")
+                    elif name == b"x-manifest":
+                        manifest = value.decode("latin-1")
                 message["headers"] = [*headers, *own]
             await send(message)
 
@@ -210,7 +214,7 @@ class Gate:
             route = scope.get(ROUTE) or getattr(scope.get("route"), "path", None) or "none"
             self._metrics.request(scope["method"] if route != "none" else "any", route, str(status)).inc()
             self._metrics.seconds(route).observe(seconds)
-            self._log.write(scope["method"], route, status, seconds, request_id, version, traceparent)
+            self._log.write(scope["method"], route, status, seconds, request_id, (version, manifest), traceparent)
 
 
 def _always(path: str) -> list[tuple[bytes, bytes]]:

@@ -39,12 +39,16 @@ _STOPPED = "the service stopped while it ran"
 
 
 class Outcome(NamedTuple):
-    """How it ended. `reason` is "" where it is done; `status` is the exit status, negative for a signal."""
+    """How it ended. `reason` is "" where it is done; `status` is the exit status, negative for a signal.
+
+    error : the name of the error (`pipeline.errors`) that ended it, "" for none
+    """
 
     status: int
     reason: str
     result: Mapping[str, Any]
     stopped: bool
+    error: str = ""
 
 
 @dataclass
@@ -55,6 +59,7 @@ class _Seen:
     loss: list[tuple[int, float]] = field(default_factory=list)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
     error: str = ""
+    error_name: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
     every: int = 1  # of how many points of the curve one is kept
 
@@ -67,10 +72,10 @@ class _Seen:
             text, value, metadata = line, {}, {}
         if set(metadata) == {"stage"}:  # its progress has it
             return
-        if metadata:
-            self.result = metadata
         if value.get("level") == "error":
-            self.error = text
+            self.error, self.error_name = text, str(metadata.get("error", ""))
+        elif metadata:
+            self.result = metadata
         if text.strip():
             self.lines.append(text[:_LONGEST_LINE])
 
@@ -153,7 +158,8 @@ class JobProcess:
                 self._end()
                 time.sleep(_LOOK_SECONDS)
         stopped = self._ending and status != 0
-        self.outcome = Outcome(status, self._reason(status, stopped), self._seen.result, stopped)
+        name = self._seen.error_name if status else ""
+        self.outcome = Outcome(status, self._reason(status, stopped), self._seen.result, stopped, name)
 
     def _end(self) -> None:
         if not self._ending:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from pipeline.errors import InputError, JobTableError, RanklineError, ServerError, UsageError
+from pipeline.errors import InputError, JobTableError, RanklineError, ServerError, UsageError, WarehouseInUseError
 from pipeline.serving.champion_jobs import ChampionJobs
 from pipeline.serving.job_process import JobProcess, Outcome, end_orphan
 from pipeline.serving.job_table import CHAMPION_KINDS, Job, JobTable
@@ -29,6 +29,7 @@ __all__ = ["JobRunner"]
 _LOG = logging.getLogger("rankline")
 _AGENT_ENDED = "the agent ended while it ran"
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 300.0  # until a forgetting asks the warehouse again
+_TRAINING_PAUSE = 60.0  # at most, until a training does: a try costs some seconds of CPU
 _KEPT_LOGS = 20
 _TOGETHER = 10.0  # seconds that the end of all processes may take
 
@@ -148,6 +149,8 @@ class JobRunner:
     def _begin_process(self, job: Job) -> None:
         if any(other.kind == job.kind for other, _ in self._processes.values()):
             return  # one at a time
+        if job.kind == "train" and self._processes:
+            return  # a forgetting holds an embedded warehouse for some seconds
         model, output = self._config.model, ["--log-format", "json"]
         try:
             if job.kind == "train":
@@ -175,25 +178,34 @@ class JobRunner:
                 self._snapshot.refresh(now=job.kind == "train")
             if job.kind == "forget":
                 self._forgotten(job, process, process.outcome)
+            elif process.outcome.error == WarehouseInUseError.__name__ and not process.outcome.stopped:
+                process.forget_output()
+                self._wait(job, process.outcome.reason, _TRAINING_PAUSE)
             else:
+                self._pauses.pop(job.job_id, None)
                 self._finish(job, process.outcome.reason, process.outcome.result)
             del self._processes[job.job_id]
 
     def _forgotten(self, job: Job, process: JobProcess, outcome: Outcome) -> None:
         """Done, or the warehouse or MLflow could not be used: then it is tried again until it is done."""
         process.forget_output()
-        if outcome.stopped or outcome.status == ServerError.exit_status or outcome.status < 0:
-            last = self._pauses.get(job.job_id, 0.0)
-            pause = 0.0 if outcome.stopped else min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * last))
-            self._pauses[job.job_id] = pause
-            self._table.postpone(job.job_id, outcome.reason, pause)
-            if not last:
-                _LOG.warning(f"job {job.job_id} (forget) waits: {outcome.reason}")
+        if outcome.stopped:
+            self._table.postpone(job.job_id, outcome.reason, 0)
+        elif outcome.status == ServerError.exit_status or outcome.status < 0:
+            self._wait(job, outcome.reason, _LONGEST_PAUSE)
         else:
             self._pauses.pop(job.job_id, None)
             # Commands hold the store's address, and are for who has a shell here.
             shown = {name: outcome.result[name] for name in ("rows", "left", "runs") if name in outcome.result}
             self._finish(job, outcome.reason, shown)
+
+    def _wait(self, job: Job, reason: str, longest: float) -> None:
+        """Have it tried again: in 15 seconds, then in twice as many each time."""
+        last = self._pauses.get(job.job_id, 0.0)
+        self._pauses[job.job_id] = pause = min(longest, max(_FIRST_PAUSE, 2 * last))
+        self._table.postpone(job.job_id, reason, pause)
+        if not last:
+            _LOG.warning(f"job {job.job_id} ({job.kind}) waits: {reason}")
 
 
 class _Guarded(suppress):

@@ -1,7 +1,7 @@
 """`LiveFolder`: the folder that workers and agent share.
 
 current.json       the version that is served: a `Pointer`; replaced in one step
-candidate.json     the version that workers are to load beside it
+candidate.json     the version that workers are to load beside it: a `Proposal`
 models/<digest>/   verified copies of versions, named by the digest of their metadata.json
 models/<digest>.json   the pointer of each copy
 baseline/          the items of the version that was served last (`pipeline.serving.baseline`)
@@ -22,17 +22,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import ArtifactError
 from pipeline.options.names import DEFAULT_NAME
 
-__all__ = ["LiveFolder", "Pointer", "WorkerReport", "read_json", "write_json"]
+__all__ = ["LiveFolder", "Pointer", "Proposal", "WorkerReport", "read_json", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,13 @@ class Pointer:
         return pointer
 
 
+class Proposal(NamedTuple):
+    """A version that workers are to load. Each proposal has an id of its own, also one of the same version again."""
+
+    id: str
+    pointer: Pointer
+
+
 @dataclass(frozen=True)
 class WorkerReport:
     """Attributes
@@ -89,11 +97,14 @@ class WorkerReport:
     loaded : digests of the models in the worker's memory
     failed : digest → why it could not be loaded
     serving : label of the version that the worker answers with; "" while there is none
+    proposal : id of the last proposal that the worker has dealt with. What an older report says of a version counts
+        no more: the worker may have dropped it since
     """
 
     loaded: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     serving: str = ""
+    proposal: str = ""
 
 
 class LiveFolder:
@@ -138,9 +149,15 @@ class LiveFolder:
         """The version that is served; None before the first. Raises ArtifactError for a file that is damaged."""
         return _pointer(self.current_path)
 
-    def candidate(self) -> Pointer | None:
+    def candidate(self) -> Proposal | None:
         """The version that workers are to load; None if there is none. Raises ArtifactError."""
-        return _pointer(self.candidate_path)
+        try:
+            value = read_json(self.candidate_path)
+        except FileNotFoundError:
+            return None
+        if not isinstance(value, dict) or set(value) != {"id", "pointer"}:
+            raise ArtifactError(f"{self.candidate_path} proposes no version")
+        return Proposal(str(value["id"]), Pointer.of(value["pointer"], self.candidate_path))
 
     def copies(self) -> list[Pointer]:
         """The verified copies that are there, the one fetched last first."""
@@ -151,9 +168,19 @@ class LiveFolder:
         folders = [self._host / "models", *self._host.glob("*/models")]
         return [pointer for folder in folders for pointer in _copies(folder)]
 
-    def propose(self, pointer: Pointer) -> None:
-        """Ask the workers to load a version."""
-        write_json(self.candidate_path, asdict(pointer))
+    def watermarks_of_all_names(self) -> list[Mapping[str, int]]:
+        """Those of the copies, and of the versions that the agents have seen in MLflow: any of them may be served."""
+        found = [pointer.watermark for pointer in self.copies_of_all_names()]
+        for path in (self._host / "snapshots/models.json", *self._host.glob("*/snapshots/models.json")):
+            with suppress(FileNotFoundError, ArtifactError, KeyError, TypeError):
+                found += [dict(watermark) for watermark in read_json(path)["watermarks"]]
+        return found
+
+    def propose(self, pointer: Pointer) -> str:
+        """Ask the workers to load a version; the id by which their reports name this proposal."""
+        proposal = secrets.token_hex(8)
+        write_json(self.candidate_path, {"id": proposal, "pointer": asdict(pointer)})
+        return proposal
 
     def withdraw(self) -> None:
         """Take the candidate back."""
@@ -178,7 +205,9 @@ class LiveFolder:
             try:
                 os.kill(int(path.stem), 0)
                 value = read_json(path)
-                yield WorkerReport(tuple(value["loaded"]), dict(value["failed"]), value.get("serving", ""))
+                yield WorkerReport(
+                    tuple(value["loaded"]), dict(value["failed"]), value.get("serving", ""), value.get("proposal", "")
+                )
             except (OSError, ValueError, KeyError, TypeError, ArtifactError):
                 continue
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import RanklineError
@@ -21,10 +22,15 @@ _SECONDS = 5.0  # between two reads that nothing asked for: 10 ms of CPU each
 
 
 class ModelSnapshot:
-    """Writes ``snapshots/models.json``. Where MLflow does not answer, the last one stays."""
+    """Writes ``snapshots/models.json``. Where MLflow does not answer, the last one stays.
 
-    def __init__(self, folder: LiveFolder, model: str) -> None:
-        self._folder, self._model = folder, model
+    Parameters
+    ----------
+    written : is called whenever it is another one
+    """
+
+    def __init__(self, folder: LiveFolder, model: str, written: Callable[[], None] = lambda: None) -> None:
+        self._folder, self._model, self._written = folder, model, written
         self._known: dict[str, RunFacts] = {}
         self._next = 0.0
 
@@ -36,6 +42,7 @@ class ModelSnapshot:
             value = self._read()
             if not self._is_there(value):
                 write_json(self._folder.models_snapshot, {**value, "at": now_ms()})
+                self._written()
         except (RanklineError, OSError) as error:
             _LOG.warning(f"what the API says of versions is as it was: {error}")
         except Exception:  # noqa: BLE001  # MLflow raises what it likes, and the agent is to go on
@@ -52,6 +59,7 @@ class ModelSnapshot:
             "good": good,
             "former": versions.former_champion(self._model, gone) if good else "",
             "algorithms": [*algorithms.names(), "auto"],
+            "watermarks": [dict(record.facts.watermark) for record in records],
         }
 
     def _is_there(self, value: dict[str, Any]) -> bool:

@@ -25,9 +25,16 @@ class RequestLog:
         self._json, self._enabled = log_format == "json", enabled
 
     def write(
-        self, method: str, route: str, status: int, seconds: float, request_id: str, version: str, traceparent: str
+        self,
+        method: str,
+        route: str,
+        status: int,
+        seconds: float,
+        request_id: str,
+        by: tuple[str, str],
+        traceparent: str,
     ) -> None:
-        """One request; `route` is the template of its path."""
+        """One request; `route` is the template of its path, `by` the version and the manifest that made the answer."""
         if not self._enabled:
             return
         if not self._json:
@@ -39,7 +46,8 @@ class RequestLog:
                 "route": route,
                 "status": status,
                 "duration_ms": round(seconds * 1000, 3),
-                "model_version": version or None,
+                "model_version": by[0] or None,
+                "manifest": by[1] or None,
             }
             if traceparent:
                 metadata["traceparent"] = traceparent

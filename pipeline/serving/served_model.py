@@ -27,9 +27,22 @@ from pipeline.serving.item_search import ItemSearch
 from pipeline.serving.live_folder import Pointer
 from pipeline.serving.problems import Code, Problem
 
-__all__ = ["ENTRY_BYTES", "CachedAnswer", "ServedModel", "Shown", "load_served"]
+__all__ = ["ENTRY_BYTES", "CachedAnswer", "ServedBy", "ServedModel", "Shown", "load_served"]
 
 ENTRY_BYTES = 400  # of a key and its place in the cache, besides the answer
+
+
+class ServedBy(NamedTuple):
+    """What made an answer, as its headers say.
+
+    Attributes
+    ----------
+    version : ``X-Model-Version``: the label
+    manifest : ``X-Manifest``: one id of all that decides a list besides the user: files, items, rules, fields
+    """
+
+    version: bytes
+    manifest: bytes
 
 
 class Shown(NamedTuple):
@@ -39,13 +52,13 @@ class Shown(NamedTuple):
     ----------
     arm : ``a`` or ``b``
     version : the number of the version that made it
-    header : the value of ``X-Model-Version``
+    by : what made it
     items : the ids as text, in a JSON list
     """
 
     arm: str
     version: str
-    header: bytes
+    by: ServedBy
     items: str
 
 
@@ -53,7 +66,8 @@ class CachedAnswer(NamedTuple):
     """Attributes
     ----------
     body : the answer
-    source : what ranked it, for the metric of fallbacks
+    source : what ranked it
+    fallback : what stood in for the model's own row, for the metric: ``fold_in`` or ``popular``; "" where nothing did
     user : the user, as the interaction log has them
     seen_to : the last interaction of the log that it knows
     state : the state of the log (`InteractionReader.state`) for which that was found out
@@ -64,6 +78,7 @@ class CachedAnswer(NamedTuple):
 
     body: bytes
     source: str
+    fallback: str
     user: int | str
     seen_to: int
     state: int
@@ -79,7 +94,6 @@ class ServedModel:
     scorer : ranks under the rules
     snapshot : titles, genres and popularity of the items
     cache : ready answers by path and query
-    version_header : the value of ``X-Model-Version``
     fields : of items in answers
     """
 
@@ -91,7 +105,6 @@ class ServedModel:
         self.cache: MutableMapping[Hashable, CachedAnswer] = LRUCache(
             max(1, cache_bytes), getsizeof=lambda answer: len(answer.body) + ENTRY_BYTES
         )
-        self.version_header = pointer.label.encode("latin-1", "replace")
         self._genre_rows: dict[str, NDArray[np.int32]] = {}
         watermark = scorer.model.meta.get("data_watermark")
         self.watermark: Mapping[str, int] = watermark if isinstance(watermark, Mapping) else {}
@@ -103,9 +116,17 @@ class ServedModel:
 
     def under(self, rules: Rules) -> ServedModel:
         """The same model under other rules, with a cache of its own. Raises InputError."""
-        served = ServedModel(self.pointer, self.scorer.under(rules), self.snapshot, self.fields, self._cache_bytes)
-        if "content" in self.__dict__:
-            served.content = self.content
+        return self._again(self.pointer, self.scorer.under(rules))
+
+    def named(self, pointer: Pointer) -> ServedModel:
+        """The same model as another version, of the same files, with a cache of its own."""
+        return self._again(pointer, self.scorer)
+
+    def _again(self, pointer: Pointer, scorer: Scorer) -> ServedModel:
+        served = ServedModel(pointer, scorer, self.snapshot, self.fields, self._cache_bytes)
+        for name in ("content", "search"):  # of the items alone
+            if name in self.__dict__:
+                setattr(served, name, getattr(self, name))
         return served
 
     def store(self, key: Hashable, answer: CachedAnswer) -> None:
@@ -124,6 +145,12 @@ class ServedModel:
         """Tells models apart whose lists may differ: by their files, their label, or the rules in force."""
         pointer = self.pointer
         return b"|".join((pointer.digest.encode(), pointer.label.encode(), self._under_rules))
+
+    @cached_property
+    def served_by(self) -> ServedBy:
+        """What its answers say of it."""
+        manifest = hashlib.blake2b(self.identity, digest_size=8).hexdigest()
+        return ServedBy(self.pointer.label.encode("latin-1", "replace"), manifest.encode())
 
     @cached_property
     def _under_rules(self) -> bytes:

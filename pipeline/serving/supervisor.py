@@ -15,13 +15,13 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
-from pipeline.errors import LockedError, ServerError, UsageError
+from pipeline.errors import ArtifactError, LockedError, ServerError, UsageError
 from pipeline.models.signatures import SigningKeys
 from pipeline.runtime.file_lock import FileLock
 from pipeline.serving import metrics
 from pipeline.serving.access import is_loopback
 from pipeline.serving.keys import KeyFile
-from pipeline.serving.live_folder import LiveFolder
+from pipeline.serving.live_folder import LiveFolder, read_json
 from pipeline.serving.names import check_names
 from pipeline.serving.service import ServiceConfig
 
@@ -30,6 +30,7 @@ __all__ = ["serve"]
 _LOG = logging.getLogger("rankline")
 _SOON = 5.0  # a process that ends sooner after its start is started again after a while
 _LONGEST_PAUSE = 30.0
+_LONG = 20.0  # seconds until it is said why it takes so long
 _AFTER_DRAIN = 10.0  # seconds until a process that does not stop is killed
 
 
@@ -124,21 +125,37 @@ def _only_service(folder: LiveFolder) -> FileLock:
 
 
 class _Readiness:
-    """Says once when all workers answer with a model: the socket accepts connections long before."""
+    """Says once when all workers answer with a model: the socket accepts connections long before.
+
+    Where that takes long, it says once why.
+    """
 
     def __init__(self, folder: LiveFolder, workers: int, address: str, say: Callable[[str], None]) -> None:
         self._folder, self._workers, self._address, self._say = folder, workers, address, say
-        self._begun, self._said = time.monotonic(), False
+        self._begun, self._said, self._said_why = time.monotonic(), False, False
 
     def look(self) -> None:
         """See whether it is so by now."""
         if self._said:
             return
         serving = [report.serving for report in self._folder.reports() if report.serving]
+        seconds = time.monotonic() - self._begun
         if len(serving) >= self._workers:
             self._said = True
-            seconds = time.monotonic() - self._begun
             self._say(f"ready after {seconds:.1f} s: {self._address} answers by {serving[0]}")
+        elif seconds > _LONG and not self._said_why:
+            self._said_why = True
+            self._say(f"not ready yet: {self._why()}")
+
+    def _why(self) -> str:
+        with suppress(ArtifactError):
+            proposal = self._folder.candidate()
+            if proposal is not None or self._folder.current() is not None:
+                return "the workers load the model"
+        with suppress(FileNotFoundError, ArtifactError, KeyError, TypeError):
+            if fault := read_json(self._folder.agent_path)["fault"]:
+                return str(fault)
+        return "the agent starts, and fetches the model from MLflow"
 
 
 def _supervise(

@@ -75,11 +75,11 @@ class Run:
 
         self.retry("logging parameters", once)
 
-    def metrics(self, values: Mapping[str, float], at_ms: int | None = None) -> None:
-        """Log metrics with the time `at_ms` (milliseconds since 1970), by default now."""
+    def metrics(self, values: Mapping[str, float], at_ms: int | None = None, model_id: str | None = None) -> None:
+        """Log metrics, of a logged model too if it is named, with the time `at_ms` (ms since 1970), by default now."""
         # Not mlflow.log_metrics: it writes each metric again for every model that the run has logged.
         now = now_ms() if at_ms is None else at_ms
-        self.retry("logging metrics", lambda: self._client.log_batch(self.id, metrics=points(values, now)))
+        self.retry("logging metrics", lambda: self._client.log_batch(self.id, metrics=points(values, now, model_id)))
 
     def metrics_later(self, values: Mapping[str, float]) -> None:
         """Log metrics when the run ends, since the UI shows metrics in the order of logging.
@@ -174,9 +174,9 @@ def _made_up(name: str) -> bool:
     return match is not None and all(word in known for word, known in zip(match.groups(), words, strict=True))
 
 
-def points(values: Mapping[str, float], at_ms: int) -> list[Metric]:
+def points(values: Mapping[str, float], at_ms: int, model_id: str | None = None) -> list[Metric]:
     """Metrics of one moment, without steps."""
-    return [Metric(key, float(value), at_ms, 0) for key, value in values.items()]
+    return [Metric(key, float(value), at_ms, 0, model_id=model_id) for key, value in values.items()]
 
 
 def now_ms() -> int:

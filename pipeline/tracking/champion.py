@@ -25,6 +25,7 @@ from pipeline.tracking.run import as_server_error, is_file, locked_store
 
 __all__ = [
     "ChampionChange",
+    "alone",
     "champion",
     "champion_history",
     "changes",
@@ -80,7 +81,7 @@ def promote(version: str, *, instead_of: str, how: str, reason: str = "", model:
     gets None. A person who moves the alias by hand takes no lock, so the alias is read again afterwards.
     """
     _undo_late_move(model)
-    with _alone(model, version) as claim:
+    with alone(model, version) as claim:
         if _current(model) != instead_of:
             return None
         at = _now(model)
@@ -109,7 +110,7 @@ def roll_back(
         with as_server_error(mlflow.get_tracking_uri()):
             back = _back(model)
         check(back.version)  # it may take long, so it runs before the lock is taken
-        with _alone(model, back.version) as claim:
+        with alone(model, back.version) as claim:
             if _back(model) != back:
                 continue
             change = ChampionChange(_now(model), back.version, back.current, ROLLED_BACK, reason)
@@ -176,8 +177,8 @@ def version_of_run(run_id: str, model: str = MODEL_NAME) -> str:
 
 
 @contextmanager
-def _alone(model: str, version: str) -> Iterator[ChampionLock]:
-    """Hold the lock for moving the alias to the version."""
+def alone(model: str, version: str) -> Iterator[ChampionLock]:
+    """Hold the lock for moving the alias to the version; with "" for what is not to be done while others move it."""
     uri = mlflow.get_tracking_uri()
     with as_server_error(uri), locked_store(uri), champion_lock(not is_file(uri), model, version) as claim:
         yield claim
@@ -189,7 +190,7 @@ def _undo_late_move(model: str) -> None:
         current = _misplaced(model)
         if not current:
             return
-        with _alone(model, current) as claim:
+        with alone(model, current) as claim:
             if _misplaced(model) == current:
                 claim.check()
                 mlflow.MlflowClient().set_registered_model_alias(model, CHAMPION, current)

@@ -19,7 +19,17 @@ from pipeline.tracking.champion_lock import champion_lock
 from pipeline.tracking.registry import MODEL_NAME
 from pipeline.tracking.store import as_server_error, is_file, locked_store
 
-__all__ = ["PREFIX", "experiment", "experiments", "experiments_in", "running", "start", "stop", "versions_in_use"]
+__all__ = [
+    "PREFIX",
+    "by_name",
+    "experiment",
+    "experiments",
+    "experiments_in",
+    "running",
+    "start",
+    "stop",
+    "versions_in_use",
+]
 
 PREFIX = "rankline.experiment."
 
@@ -40,6 +50,21 @@ def experiments(model: str = MODEL_NAME) -> list[Experiment]:
     """All experiments of a registered model, the newest first; [] where there is no such model."""
     with as_server_error(mlflow.get_tracking_uri()):
         return experiments_in(_tags(model))
+
+
+def by_name() -> dict[str, list[Experiment | None]]:
+    """Name → the experiments of that name, of every registered model; None for one that can't be read."""
+    found: dict[str, list[Experiment | None]] = {}
+    with as_server_error(mlflow.get_tracking_uri()):
+        models = mlflow.search_registered_models()
+    for key, value in ((key, value) for model in models for key, value in dict(model.tags).items()):
+        if key.startswith(PREFIX):
+            try:
+                one: Experiment | None = Experiment.parse(value)
+            except InputError:
+                one = None
+            found.setdefault(key.removeprefix(PREFIX), []).append(one)
+    return found
 
 
 def experiment(name: str, model: str = MODEL_NAME) -> Experiment:

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError, MissingRunError
 from pipeline.evaluation.storage import FOLDER, PER_USER, SUMMARY, StoredEvaluation, read_evaluation
-from pipeline.tracking.registry import MODEL_NAME, ModelVersion, is_number, resolve
+from pipeline.tracking.registry import MODEL_NAME, RESTORED_FROM, ModelVersion, is_number, resolve, run_here
 from pipeline.tracking.store import as_server_error, search_runs, store_in_use
 
 __all__ = [
@@ -68,7 +68,9 @@ def find_run(text: str, model: str = MODEL_NAME) -> RunRef:
         wanted = text.removeprefix("runs:/").strip("/")
         runs: list[Any] = []
         if re.fullmatch(r"[0-9a-f]{4,32}", wanted):
-            runs = search_runs(f"attributes.run_id LIKE '{wanted}%'")
+            runs = search_runs(f"attributes.run_id LIKE '{wanted}%'") or search_runs(
+                f"tags.{RESTORED_FROM} LIKE '{wanted}%'"
+            )
         if not runs and "'" not in wanted:
             runs = search_runs(f"attributes.run_name = '{wanted}'")
         elif not runs:
@@ -110,8 +112,9 @@ def evaluation_of(run: RunRef) -> StoredEvaluation | None:
     with as_server_error(mlflow.get_tracking_uri()):
         client = mlflow.MlflowClient()
         try:
-            uri = str(client.get_run(run.run_id).info.artifact_uri)
-            paths = {artifact.path for artifact in client.list_artifacts(run.run_id, FOLDER)}
+            run_id = run_here(run.run_id)
+            uri = str(client.get_run(run_id).info.artifact_uri)
+            paths = {artifact.path for artifact in client.list_artifacts(run_id, FOLDER)}
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise MissingRunError(f"the run {run.run_id} of {run.label} is no longer in {store_in_use()}") from None
@@ -123,24 +126,36 @@ def evaluation_of(run: RunRef) -> StoredEvaluation | None:
         with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
             # Use the path that MLflow returns: whether it includes the artifact's folders depends on MLflow's version.
             folders = {
-                Path(
-                    mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path=path, dst_path=scratch)
-                ).parent
+                Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=scratch)).parent
                 for path in (PER_USER, SUMMARY)
             }
             return read_evaluation(folders.pop(), run.label)
 
 
 def text_of(run: RunRef, name: str, most: int = 1 << 20) -> str | None:
-    """The text of a file at the run's root; None where the file is missing or has more than `most` bytes."""
+    """The text of a file at the run's root; None where the file is missing or has more than `most` bytes.
+
+    Raises MissingRunError where the run does not exist.
+    """
     with as_server_error(mlflow.get_tracking_uri()):
-        artifacts = mlflow.MlflowClient().list_artifacts(run.run_id)
+        run_id = _run_of(run)
+        artifacts = mlflow.MlflowClient().list_artifacts(run_id)
         sizes = {artifact.path: artifact.file_size for artifact in artifacts}
         if name not in sizes or (sizes[name] or 0) > most:
             return None
         with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
-            path = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path=name, dst_path=scratch)
+            path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=scratch)
             return Path(path).read_text(encoding="utf-8", errors="replace")
+
+
+def _run_of(run: RunRef) -> str:
+    """The run's id, or that of the run that it was restored to. Raises MissingRunError where neither exists."""
+    try:
+        return run_here(run.run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise MissingRunError(f"the run of {run.label} is no longer in {store_in_use()}") from None
+        raise
 
 
 class RunRecord(NamedTuple):
@@ -163,12 +178,7 @@ class RunRecord(NamedTuple):
 def run_record(run: RunRef) -> RunRecord:
     """What the run says. Raises MissingRunError where it does not exist."""
     with as_server_error(mlflow.get_tracking_uri()):
-        try:
-            found = mlflow.MlflowClient().get_run(run.run_id)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise MissingRunError(f"the run of {run.label} is no longer in {store_in_use()}") from None
-            raise
+        found = mlflow.MlflowClient().get_run(_run_of(run))
     started = datetime.fromtimestamp(found.info.start_time / 1000, UTC)
     return RunRecord(dict(found.data.params), dict(found.data.tags), started)
 
@@ -179,17 +189,13 @@ def evaluation_files(run: RunRef, into: Path) -> Path | None:
     Raises MissingRunError where the run does not exist.
     """
     with as_server_error(mlflow.get_tracking_uri()):
-        try:
-            paths = {artifact.path for artifact in mlflow.MlflowClient().list_artifacts(run.run_id, FOLDER)}
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                raise MissingRunError(f"the run of {run.label} is no longer in {store_in_use()}") from None
-            raise
+        run_id = _run_of(run)
+        paths = {artifact.path for artifact in mlflow.MlflowClient().list_artifacts(run_id, FOLDER)}
         if not {PER_USER, SUMMARY} <= paths:
             return None
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="rankline-") as scratch:
             for path in (PER_USER, SUMMARY):
-                copied = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path=path, dst_path=scratch)
+                copied = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=scratch)
                 shutil.copyfile(copied, into / Path(path).name)
     return into

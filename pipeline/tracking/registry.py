@@ -22,22 +22,27 @@ from pipeline.models.protocols import SavedModel
 from pipeline.models.signatures import SIGNATURE
 from pipeline.options.names import DEFAULT_NAME
 from pipeline.tracking.champion_log import champion_in
-from pipeline.tracking.store import as_server_error, store_in_use
+from pipeline.tracking.store import as_server_error, search_runs, store_in_use
 
 __all__ = [
     "CHAMPION",
     "MODEL_NAME",
+    "RESTORED_FROM",
     "ModelVersion",
     "check_run",
     "download",
     "is_number",
     "register",
     "resolve",
+    "restored_from",
+    "run_here",
     "signature_named",
 ]
 
 MODEL_NAME = DEFAULT_NAME
 CHAMPION = "champion"
+# Tag of a version, and of its run, that a backup was restored to: the run that the artifacts say made them.
+RESTORED_FROM = "restored_from_run"
 _SHOWN = 20  # models in a message
 
 
@@ -49,6 +54,7 @@ class ModelVersion:
     run_id : the training run, "" for a folder
     how : why this version was chosen, for a message
     folder : the folder with the artifacts, if `resolve` was given a folder
+    restored_from : the run that made the artifacts, where a backup was restored to another run; else ""
     """
 
     name: str
@@ -56,6 +62,12 @@ class ModelVersion:
     run_id: str
     how: str
     folder: Path | None = None
+    restored_from: str = ""
+
+    @property
+    def made_by(self) -> str:
+        """The run that made the artifacts, as answers and rows of tables name it."""
+        return self.restored_from or self.run_id
 
     @property
     def label(self) -> str:
@@ -156,7 +168,9 @@ def _from_registry(model: str, name: str, alias: str | None, version: str | None
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise InputError(_no_version(client, name, alias, version)) from None
         raise
-    return ModelVersion(str(registered.name), str(registered.version), str(registered.run_id or ""), how)
+    before = str(registered.tags.get(RESTORED_FROM, ""))
+    run_id = str(registered.run_id or "")
+    return ModelVersion(str(registered.name), str(registered.version), run_id, how, restored_from=before)
 
 
 def _no_version(client: mlflow.MlflowClient, name: str, alias: str | None = None, version: str | None = None) -> str:
@@ -202,17 +216,18 @@ def download(version: ModelVersion, into: Path, names: Sequence[str] | None = No
         return version.folder
     with as_server_error(mlflow.get_tracking_uri()):
         try:
-            uri = str(mlflow.MlflowClient().get_run(version.run_id).info.artifact_uri)
+            run_id = run_here(version.run_id)
+            uri = str(mlflow.MlflowClient().get_run(run_id).info.artifact_uri)
             here = Path(unquote(urlsplit(uri).path)) if uri.startswith("file:") else None
             if here is not None and here.is_dir():
                 return here
-            paths = {str(file.path) for file in mlflow.MlflowClient().list_artifacts(version.run_id)}
+            paths = {str(file.path) for file in mlflow.MlflowClient().list_artifacts(run_id)}
             if names is None:
                 names = (*(name for name in ALL_FILES if name in paths), *missing_files(paths))
             elif SIGNATURE in paths:
                 names = (*names, SIGNATURE)
             for name in names:
-                mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=name, dst_path=str(into))
+                mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=str(into))
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise MissingRunError(_no_run(version)) from None
@@ -222,6 +237,33 @@ def download(version: ModelVersion, into: Path, names: Sequence[str] | None = No
                 raise  # not of the files: the store does not answer, or this machine can't take them
             raise ArtifactError(f"The artifacts of run {version.run_id} could not be fetched ({error})") from None
     return into
+
+
+def run_here(run_id: str) -> str:
+    """The run of that id, or the one that it was restored to where a backup was registered again."""
+    client = mlflow.MlflowClient()
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST" or not re.fullmatch(r"\w+", run_id):
+            raise
+        if not (restored := search_runs(f"tags.{RESTORED_FROM} = '{run_id}'")):
+            raise
+        return str(restored[0].info.run_id)
+    return run_id
+
+
+def restored_from(version: ModelVersion) -> str:
+    """The run that the version's artifacts are of, where they were restored to another one; else ""."""
+    if version.restored_from:
+        return version.restored_from
+    with as_server_error(mlflow.get_tracking_uri()):
+        try:
+            return str(mlflow.MlflowClient().get_run(version.run_id).data.tags.get(RESTORED_FROM, ""))
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return ""
+            raise
 
 
 @contextmanager
@@ -236,10 +278,10 @@ def signature_named(version: ModelVersion) -> Iterator[None]:
 def check_run(model: SavedModel, version: ModelVersion) -> None:
     """Raise ArtifactError where the artifacts say that another run made them, as those do that somebody copied.
 
-    Artifacts of before they said so pass.
+    Artifacts of before they said so pass, and those that were restored to another run, which has a tag of that.
     """
     made_by = str(model.meta.get("run_id") or "")
-    if version.run_id and made_by and made_by != version.run_id:
+    if version.run_id and made_by and made_by != version.run_id and made_by != restored_from(version):
         raise ArtifactError(
             f"The artifacts of {version.label} are those of another run: metadata.json says {made_by}, and the version "
             f"is of run {version.run_id}. Put that run's own artifacts back, or name the other: --model runs:/{made_by}"

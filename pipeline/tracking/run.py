@@ -34,6 +34,7 @@ __all__ = [
     "Run",
     "as_server_error",
     "ending",
+    "experiment_id",
     "finish_parent",
     "git_commit",
     "is_file",
@@ -87,7 +88,7 @@ def start_run(
     tags = {PROCESS_TAG: ProcessIdentity.me().text}
     with as_server_error(uri):
         if run_id is None:
-            active = mlflow.start_run(experiment_id=_experiment(experiment, uri), tags=tags)
+            active = mlflow.start_run(experiment_id=experiment_id(experiment, uri), tags=tags)
         else:
             _check_given(run_id)
             active = mlflow.start_run(run_id=run_id, tags=tags)
@@ -225,7 +226,7 @@ def _mark_experiment(experiment_id: str) -> None:
         client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
 
 
-def _experiment(name: str, uri: str) -> str:
+def experiment_id(name: str, uri: str) -> str:
     """The id of the experiment, which is created if it does not exist.
 
     ``MLFLOW_EXPERIMENT_ID`` names it where no name was given. Raises UsageError where it names none of the store.

@@ -4,8 +4,8 @@ A store in a SQLite file is copied by SQLite's backup API: it has the registered
 numbers, the champion and its history, and every run's parameters and metrics. Artifacts are large, so only those of
 some runs are copied: of the versions that an alias names, of the last champions, and of the published sets.
 
-A tracking server has a database of its own, which this can't read. Its artifacts are fetched, and its champions
-written down, but only the server's operator can restore the database.
+A tracking server has a database of its own, which this can't read. Its artifacts are fetched, and what it says of
+versions, of their runs and of champions is written down: enough to register them again (`register_again`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -20,19 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.exceptions import MlflowException
 
 from pipeline.errors import BackupError, RefusedError
 from pipeline.runtime.redact import address_of_store
 from pipeline.tracking.artifact_store import local_folder
 from pipeline.tracking.champion import champion_history
 from pipeline.tracking.champion_log import champion_in, changes_in
-from pipeline.tracking.registry import CHAMPION
+from pipeline.tracking.registry import CHAMPION, run_here
 from pipeline.tracking.store import as_server_error, locked_store, sqlite_path
+from pipeline.tracking.version_records import records_of
 from pipeline.tracking.versions import KEPT_CHAMPIONS
 
-__all__ = ["DATABASE", "CopiedFolder", "StoreFiles", "VersionName", "back_up_store"]
+__all__ = ["CHAMPIONS", "DATABASE", "VERSIONS", "CopiedFolder", "StoreFiles", "VersionName", "back_up_store"]
 
 DATABASE, CHAMPIONS = "mlflow/mlflow.db", "mlflow/champions.json"
+_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+VERSIONS = "mlflow/versions.json"  # of the versions whose artifacts are copied, and of their runs
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ def back_up_store(
     """
     (folder / "mlflow").mkdir()
     path = sqlite_path(uri)
+    with as_server_error(uri):
+        run_ids = {_present(run_id) for run_id in run_ids}
     with as_server_error(uri), locked_store(uri):
         if path is not None:
             copy_database(path, folder / DATABASE)
@@ -151,6 +158,9 @@ def back_up_store(
             locations = None
     versions = [version for model in models for version in model.needed(run_ids)]
     (folder / CHAMPIONS).write_text(json.dumps([asdict(model) for model in models], indent=1), encoding="utf-8")
+    with as_server_error(uri):
+        records = records_of([(one.model, one.version, one.run_id) for one in versions])
+    (folder / VERSIONS).write_text(json.dumps(records.facts, indent=1), encoding="utf-8")
     runs = sorted({version.run_id for version in versions} | set(run_ids))
     folders, missing = [], []
     with as_server_error(uri):
@@ -227,10 +237,25 @@ def _ask_server() -> list[_Model]:
     return models
 
 
+def _present(run_id: str) -> str:
+    """The run that has the artifacts: an earlier restore may have registered them by another one."""
+    try:
+        return run_here(run_id)
+    except MlflowException as error:
+        if error.error_code in _MISSING:
+            return run_id  # it is gone, which the backup says
+        raise
+
+
 def _locations(run_id: str) -> list[str]:
-    """Where the server has a run's artifacts, and those of the models that it logged."""
+    """Where the server has a run's artifacts, and those of the models that it logged; [] for a run that is gone."""
     client = mlflow.MlflowClient()
-    run = client.get_run(run_id)
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in _MISSING:
+            return []
+        raise
     logged = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     return [str(run.info.artifact_uri), *(str(model.artifact_location) for model in logged)]
 
@@ -244,5 +269,9 @@ def _copy(location: str, to: Path) -> bool:
         shutil.copytree(here, to)
         return True
     to.mkdir(parents=True)
-    mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=str(to))
+    # Into a folder beside it: whether what comes has the last part of the address in front depends on the store.
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=to.parent) as scratch:
+        fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=scratch))
+        for path in fetched.iterdir():
+            path.rename(to / path.name)
     return any(to.iterdir())

@@ -17,8 +17,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.runtime.archive import Archive, sha256_of
+from pipeline.runtime.retry import RetryPolicy
 from pipeline.tracking.artifact_store import local_folder
 from pipeline.tracking.champion_log import PREFIX
+from pipeline.tracking.register_again import register_again
 from pipeline.tracking.registry import CHAMPION
 from pipeline.tracking.store import locked_store, sqlite_path
 from pipeline.tracking.store_copy import DATABASE, StoreFiles, copy_database, models_in
@@ -39,15 +41,18 @@ _ADDRESSES = (
 class RestoredStore:
     """Attributes
     ----------
-    state : ``restored``, ``there already``, ``kept`` (the present one lacks something of the backup, and stays), or
-        ``not here`` (MLflow is a server, or was one)
+    state : ``restored``, ``registered`` (again, with new runs, where MLflow is a server, or was one), ``there
+        already``, ``kept`` (the present one lacks something of the backup, and stays), or ``not here`` (there is
+        nothing that could be registered)
     aside : where the present file was moved, or ""
     n_files : artifacts that were written
+    n_versions : versions that were registered again
     """
 
     state: str
     aside: str = ""
     n_files: int = 0
+    n_versions: int = 0
 
 
 def restore_store(
@@ -57,8 +62,12 @@ def restore_store(
     replace: bool,
     stamp: str,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    say: Callable[[str], None] = lambda _: None,
+    retry_policy: RetryPolicy | None = None,
 ) -> RestoredStore:
     """Put the database and the artifacts of a store in a file in place; the database last, in one step.
+
+    On a server, and from one, versions are registered again instead: see `register_again`.
 
     Parameters
     ----------
@@ -67,7 +76,8 @@ def restore_store(
     """
     path = sqlite_path(uri)
     if path is None or not files.home:
-        return RestoredStore("not here")
+        state, n_versions = register_again(archive, files, uri, retry_policy, say, progress)
+        return RestoredStore(state, n_versions=n_versions)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked_store(uri):
         state = _compare(archive.path(DATABASE), path)

@@ -40,20 +40,29 @@ def record(run: Run, pending: PendingRun) -> str:
     run.tags(facts["tags"])
     if facts["dataset"] is not None:
         run.dataset(**facts["dataset"])
-    # The UI shows metrics in the order of logging. A pending run may be old and have the old names of metrics.
-    metrics = current_names(facts["metrics"])
-    run.metrics({name: value for name, value in metrics.items() if name in HEADLINE}, at_ms)
-    for name, values in facts["curves"].items():
-        run.curve(name, values, at_ms)
-    run.metrics({name: value for name, value in metrics.items() if name not in HEADLINE}, at_ms)
     run.folder(pending.model)
     run.folder(pending.files)
     model = load_saved_model(pending.model, mapped=True)
     if facts["estimator"] is not None:
         _log_estimator(run, _estimator(facts, model))
     uri = _log_recommender(run, pending.model, model)
+    _log_metrics(run, facts, at_ms, uri)
     run.describe(facts["description"])
     return uri
+
+
+def _log_metrics(run: Run, facts: Any, at_ms: int, recommender_uri: str) -> None:
+    """Log the metrics of the run and of its recommender.
+
+    They are logged after the models: MLflow asks for every metric of the run, one request each, when it logs a model.
+    """
+    # The UI shows metrics in the order of logging. A pending run may be old and have the old names of metrics.
+    metrics = current_names(facts["metrics"])
+    model_id = recommender_uri.rpartition("/")[2]
+    run.metrics({name: value for name, value in metrics.items() if name in HEADLINE}, at_ms, model_id)
+    for name, values in facts["curves"].items():
+        run.curve(name, values, at_ms)
+    run.metrics({name: value for name, value in metrics.items() if name not in HEADLINE}, at_ms, model_id)
 
 
 def register(run: Run, pending: PendingRun, model_uri: str) -> str:

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.tracking.artifact_store import local_folder
 from pipeline.tracking.champion_lock import champion_lock
+from pipeline.tracking.registry import RESTORED_FROM
 from pipeline.tracking.store import as_server_error, is_file, locked_store, search_runs
 from pipeline.tracking.versions import last_good
 
@@ -29,12 +30,20 @@ _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 class VersionFacts(NamedTuple):
-    """A version of a model. `created_ms` is in milliseconds since 1970; `folded_from` is "" for a trained one."""
+    """A version of a model.
+
+    Attributes
+    ----------
+    created_ms : milliseconds since 1970
+    folded_from : the version that new data was folded into; "" for a trained one
+    restored_from : the run that made its artifacts, where a backup was restored to another run; else ""
+    """
 
     version: str
     run_id: str
     created_ms: int
     folded_from: str = ""
+    restored_from: str = ""
 
 
 def all_versions(model: str) -> list[VersionFacts]:
@@ -47,6 +56,7 @@ def all_versions(model: str) -> list[VersionFacts]:
             str(version.run_id or ""),
             int(version.creation_timestamp),
             str(version.tags.get(FOLDED_FROM, "")),
+            str(version.tags.get(RESTORED_FROM, "")),
         )
         for version in found
     ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import mlflow
@@ -46,11 +48,15 @@ _DECISIONS = {
 
 
 class RunFacts(NamedTuple):
-    """What the run of a version says, which does not change: its algorithm, metrics, and baselines' metrics."""
+    """What the run of a version says, which does not change: its algorithm, metrics, and baselines' metrics.
+
+    watermark : log id → the last interaction of that log that the training has read
+    """
 
     algorithm: str
     metrics: Mapping[str, float]
     baselines: Mapping[str, Mapping[str, float]]
+    watermark: Mapping[str, int] = MappingProxyType({})
 
 
 class GateResult(NamedTuple):
@@ -119,13 +125,13 @@ def deleted_champions(records: Sequence[VersionRecord], model: str = MODEL_NAME)
 
 def delete_version(version: str, model: str = MODEL_NAME) -> None:
     """Delete a version; its run stays. Raises InputError for one that is not there, or is one of `last_good`."""
-    if version in last_good(model):
-        raise InputError(f"{model}/{version} is the champion, or was one of the last: it stays, for a rollback")
-    if version in (used := experiments.versions_in_use(model)):
-        raise InputError(
-            f"{model}/{version} is served in the experiment {used[version]}: rankline experiment stop ends it"
-        )
-    with as_server_error(mlflow.get_tracking_uri()):
+    with champions.alone(model, ""):  # else it may become champion between the look and the deletion
+        if version in last_good(model):
+            raise InputError(f"{model}/{version} is the champion, or was one of the last: it stays, for a rollback")
+        if version in (used := experiments.versions_in_use(model)):
+            raise InputError(
+                f"{model}/{version} is served in the experiment {used[version]}: rankline experiment stop ends it"
+            )
         try:
             mlflow.MlflowClient().delete_model_version(model, version)
         except MlflowException as error:
@@ -150,7 +156,16 @@ def _facts(client: mlflow.MlflowClient, run_id: str) -> RunFacts:
             baselines.setdefault(match[1], {})[match[2]] = value
     own = {name: value for name, value in metrics.items() if not name.startswith(_LEFT_OUT)}
     algorithm = data.params.get("algorithm_used") or data.params.get("algorithm") or ""
-    return RunFacts(str(algorithm).lower(), own, baselines)
+    return RunFacts(str(algorithm).lower(), own, baselines, _watermark(data.tags.get("data_watermark", "")))
+
+
+def _watermark(text: str) -> dict[str, int]:
+    """What the tag says; nothing where there is none, or somebody wrote another text."""
+    try:
+        value = json.loads(text or "{}")
+        return {str(log): int(seq) for log, seq in value.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _gate(tags: Mapping[str, str]) -> GateResult:

@@ -56,7 +56,7 @@ def connect(
         Nothing answers at the address.
     RefusedError, QueryError
         The server answers and refuses the connection.
-    LockedError
+    WarehouseInUseError
         Another process has the embedded warehouse open.
     """
     parts, address = split(dsn), address_of(dsn)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DoesNotFitError, LockedError, RefusedError, UsageError
+from pipeline.errors import DoesNotFitError, LockedError, RefusedError, UsageError, WarehouseInUseError
 from pipeline.runtime.file_lock import FileLock
 from pipeline.runtime.memory import addresses_left
 from pipeline.warehouse.dsn import HINT
@@ -38,7 +38,7 @@ def open_embedded(path_in_dsn: str, address: str) -> tuple[Any, str]:
 
     Raises
     ------
-    LockedError
+    WarehouseInUseError
         Another process uses the folder.
     DoesNotFitError
         The limit on address space is too low for the engine.
@@ -75,15 +75,15 @@ def _check_addresses(address: str) -> None:
         )
 
 
-def _in_use(address: str) -> LockedError:
-    return LockedError(
+def _in_use(address: str) -> WarehouseInUseError:
+    return WarehouseInUseError(
         f"The embedded warehouse at {address} is in use by another process: wait for it to end, "
         "or set RANKLINE_WAREHOUSE to a ClickHouse server, which serves many at once"
     )
 
 
 def _hold(folder: Path, path: str, address: str) -> None:
-    """Take the folder for this process, or raise LockedError.
+    """Take the folder for this process, or raise WarehouseInUseError.
 
     There are two locks. Our own is held while any client here is open, so that of two processes that start together
     one succeeds. The engine's lock is only tested: another program may hold it.

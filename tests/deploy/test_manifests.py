@@ -216,6 +216,9 @@ def test_versions_are_pinned() -> None:
     for image in images:
         assert re.search(r":\d+\.\d+[\w.-]*$", image), image
     assert f"rankline:{__version__}" in images
+    (router,) = (image for image in images if image.startswith("haproxy:"))
+    version = [int(part) for part in router.removeprefix("haproxy:").partition("-")[0].split(".")]
+    assert version >= [3, 2, 6], "CVE-2025-11230: json_query of an older one can be kept busy"
     assert f"newTag: {__version__}\n" in TEXTS["deploy/kubernetes/base/kustomization.yaml"]
     assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {"${BASE}"}
     installs = re.findall(r"pip[^&\n]* install[^&]*", DOCKERFILE)

@@ -22,6 +22,8 @@ from pipeline.errors import RefusedError, ServerError
 from pipeline.interaction_log import Interaction, InteractionLog
 from pipeline.jobs.doctor.warehouse import warehouse_group
 from pipeline.settings import Settings
+from pipeline.shipping.exposures import make_tables
+from pipeline.shipping.old_exposures import OldExposures, delete_exposures
 from pipeline.shipping.ship import ship
 from pipeline.warehouse import Warehouse, connect, sql
 
@@ -135,6 +137,8 @@ def test_the_reader_trains_and_writes_nothing_and_the_writer_publishes_and_nothi
     with served(home.folder, None) as dsn:
         done = home.rankline("sample", env={"RANKLINE_WAREHOUSE": dsn})
         assert done.returncode == 0, done.stderr
+        with connect(dsn) as admin:
+            make_tables(admin)
     with InteractionLog.open(home.folder / "live" / "interactions.db") as log:
         log.append([Interaction(1, 912, 5.0), Interaction(1, 1)])
     with served(home.folder, "reader") as dsn:
@@ -164,6 +168,9 @@ def test_the_reader_trains_and_writes_nothing_and_the_writer_publishes_and_nothi
             assert done.returncode == 0, (command, done.stderr)
         with connect(dsn) as writer:
             assert allowed(writer, *WRITING, *OUTSIDE) == []
+            delete_exposures(writer, OldExposures({"x": 1}, 1))
+            with pytest.raises(RefusedError, match="ALTER DELETE"):
+                writer.command("ALTER TABLE analytics.publications DELETE WHERE 1")
             assert writer.rows("SELECT count() AS n FROM analytics.recommendations")[0]["n"] == 6710
 
 

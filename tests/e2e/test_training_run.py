@@ -203,6 +203,8 @@ out = model.predict(pd.DataFrame({{"user_id": [1, 2]}}), params={{"k": 3}})
 assert list(out.columns) == ["user_id", "rank", "item_id", "score", "source"], out
 assert out["rank"].tolist() == [1, 2, 3, 1, 2, 3]
 logged = mlflow.search_logged_models([run.info.experiment_id], output_format="list")
+recommender = next(m for m in logged if m.name == "recommender")
+assert {{m.key: m.value for m in recommender.metrics}}["holdout/ndcg_at_10"] == run.data.metrics["holdout/ndcg_at_10"]
 nmf_uri = next(m.model_uri for m in logged if m.name == "nmf_model")
 import skops.io
 nmf = mlflow.sklearn.load_model(nmf_uri)

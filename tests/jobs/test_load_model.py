@@ -25,6 +25,7 @@ def test_artifacts_of_another_run_are_refused(
     model = make_model(rng, 20, 10)
     folder = with_meta(model, {**model.meta, "run_id": "run-1"}).save(tmp_path / "copied")
     monkeypatch.setattr(registry, "download", lambda *_, **__: folder)
+    monkeypatch.setattr(registry, "restored_from", lambda _: "")
 
     def version(run_id: str) -> None:
         version_loaded = registry.ModelVersion("rankline", "2", run_id, "as asked")

@@ -120,3 +120,41 @@ def test_kernels_run_where_nothing_can_be_written(tmp_path: Path, temporary: boo
         assert list(Path(used).rglob("*.nbi"))
     else:
         assert used is None
+
+
+TWO = """
+import sys
+import numpy as np
+from numba.core import event
+from pipeline.kernels import compiled
+kernel, names = compiled("list_metrics"), []
+class Listener(event.Listener):
+    def on_start(self, event):
+        names.append(event.data["dispatcher"].py_func.__name__)
+    def on_end(self, event):
+        pass
+event.register("numba:compile", Listener())
+print("ready", flush=True)
+sys.stdin.readline()
+kernel.tally(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1), np.zeros(1, np.int64), np.zeros(1))
+print(names.count("tally"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not available(), reason="needs numba")
+def test_of_processes_that_begin_together_one_compiles(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": str(Path(pipeline.__file__).parents[1]),
+    }
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", TWO]
+    processes = [subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 3
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert sum(int(process.communicate()[0]) for process in processes) == 1
+    assert [process.returncode for process in processes] == [0] * 3

@@ -27,7 +27,12 @@ def test_interactions_stay_until_the_models_of_every_name_have_read_them(tmp_pat
             write_json(folder.models / f"{pointer.digest}.json", vars(pointer))
             config = ServiceConfig(ServeOptions(), tmp_path, name, "sqlite:///none")
             agents.append(Agent(config, threading.Event()))
+        later = datetime.now(UTC) + timedelta(days=8)
+        films = LiveFolder(tmp_path, "films")
+        write_json(films.models_snapshot, {"watermarks": [{log.log_id: 8}, {log.log_id: 2}]})  # any may be activated
+        agents[0]._keep_uncovered()
+        assert (log.trim(later), log.first_seq()) == (2, 3)
+        films.models_snapshot.unlink()
         for agent in (*agents, agents[0]):
             agent._keep_uncovered()
-        assert log.trim(datetime.now(UTC) + timedelta(days=8)) == 3
-        assert log.first_seq() == 4
+        assert (log.trim(later), log.first_seq()) == (1, 4)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from pydantic import SecretStr
 from support.processes import free_port
@@ -17,6 +19,7 @@ from pipeline.data.sources.warehouse import init
 from pipeline.interaction_log import InteractionLog
 from pipeline.publishing.rules import push_rules
 from pipeline.ranking.rules import Rule, Rules
+from pipeline.serving import interactions
 from pipeline.serving.agent import Agent
 from pipeline.serving.keys import KeyFile
 from pipeline.serving.problems import Problem
@@ -53,6 +56,33 @@ def test_with_a_broken_log_lists_are_the_models_alone_and_nothing_is_acknowledge
     health = workers.get("/api/v1/health").json()
     assert health["status"] == "degraded"
     assert "interactions.db" in health["interaction_log"]["fault"]
+
+
+def test_a_full_queue_is_a_503_and_what_waits_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interactions, "_QUEUED", 1)
+    made = Workers(tmp_path / "live", n=1)
+
+    async def three() -> list[httpx.Response]:
+        def send(item: int) -> asyncio.Task[httpx.Response]:
+            body = {"user_id": 1, "item_id": item}
+            return asyncio.create_task(made.clients[0].post("/api/v1/interactions", json=body))
+
+        queue = made.services[0].writer._queue
+        with made.logs[0]._writing:  # the writer's thread has taken one batch, and waits
+            sent = [send(1)]
+            while not queue.unfinished_tasks or queue.qsize():
+                await asyncio.sleep(0.01)
+            sent.append(send(2))
+            while not queue.qsize():
+                await asyncio.sleep(0.01)
+            refused = await send(3)
+        return [*(await asyncio.gather(*sent)), refused]
+
+    first, second, third = made.runner.run(three())
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert (third.status_code, third.json()["code"], third.headers["retry-after"]) == (503, "TOO_BUSY", "1")
+    assert [row.item_id for row in made.logs[0].of_user(1)] == [1, 2]
+    made.close()
 
 
 def test_with_a_broken_log_a_forgotten_user_stays_forgotten(workers: Workers) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support.stored_evaluations import stored_evaluation
 
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, WarehouseInUseError
 from pipeline.options import ServeOptions
 from pipeline.runtime.process import ProcessIdentity
 from pipeline.serving import job_process, job_runner
@@ -162,6 +162,40 @@ def test_a_forgetting_waits_for_the_warehouse(runner: Runner, monkeypatch: pytes
     assert (ended.state, ended.reason, ended.result) == ("done", "", {"rows": {"raw.ratings": 2}})
     assert ended.request == {}
     assert list(runner.folder.jobs.iterdir()) == []
+
+
+def test_a_training_waits_for_the_embedded_warehouse_and_begins_anew(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runner, "_FIRST_PAUSE", 0.01)
+    gate = runner.folder.root / "free"
+    in_use = {"message": "it is in use", "level": "error", "metadata": {"error": WarehouseInUseError.__name__}}
+    runner.program(f"import os, sys\nif not os.path.exists({str(gate)!r}): sys.exit({json.dumps(in_use)!r})\n{TRAINS}")
+    job, _ = runner.table.add("train", {"options": {}})
+    waiting = runner.until(job, lambda job: job.state == "queued" and job.reason != "")
+    assert (waiting.reason, waiting.finished) == ("it is in use", None)
+    assert runner.table.add("train", {}, unless=("train",))[1] is False  # it counts as one that runs
+    gate.touch()
+    done = runner.until(job, lambda job: job.ended)
+    assert (done.state, done.reason, done.result["version"]) == ("done", "", "3")
+    lines = read_json(runner.folder.training_snapshot)["lines"]
+    assert (len(lines), lines[0]) == (4, "read 7 interactions")  # of the last try alone
+
+
+def test_a_training_waits_for_a_forgetting_that_runs(runner: Runner) -> None:
+    gate = runner.folder.root / "free"
+    runner.program(
+        f"import os, sys, time\nwhile 'forget' in sys.argv and not os.path.exists({str(gate)!r}): time.sleep(0.02)"
+    )
+    forget, _ = runner.table.add("forget", {"user": "7"})
+    train, _ = runner.table.add("train", {"options": {}})
+    runner.until(forget, lambda job: job.state == "running")
+    for _ in range(3):
+        runner.runner.visit()
+    assert runner.table.get(train.job_id).state == "queued"
+    gate.touch()
+    assert runner.until(train, lambda job: job.ended).state == "done"
+    assert runner.table.get(forget.job_id).state == "done"
 
 
 def test_a_forgetting_that_is_refused_is_not_tried_again(runner: Runner) -> None:

@@ -34,6 +34,8 @@ def test_versions_with_their_gates_metrics_and_who_was_champion(home, tmp_path: 
     for name, value in (("ndcg_at_10", 0.5), ("baseline/popular/ndcg_at_10", 0.25), ("segment/cold/rmse", 1.0)):
         store.client.log_metric(run_ids[0], name, value)
     store.client.log_metric(run_ids[0], "loss", float("nan"))
+    for run_id, watermark in zip(run_ids, ('{"log": 7}', "no JSON", "[1]"), strict=False):
+        store.client.set_tag(run_id, "data_watermark", watermark)
     for version, before in (("1", ""), ("2", "1"), ("3", "2")):
         assert champion.promote(version, instead_of=before, how="promoted")
     champion.tag("3", {"promotion": "forced", "promotion_reason": "new films", "promotion_reasons": "NO · worse"})
@@ -43,6 +45,7 @@ def test_versions_with_their_gates_metrics_and_who_was_champion(home, tmp_path: 
     assert [row["version"] for row in value["models"]] == ["4", "3", "2", "1"]
     assert [row["champion"] for row in value["models"]] == [False, True, False, False]
     assert (value["former"], value["good"]) == ("2", ["3", "2", "1"])
+    assert value["watermarks"] == [{}, {}, {}, {"log": 7}]
     four, three, two, one = value["models"]
     assert (one["algorithm"], one["metrics"]) == ("als", {"ndcg_at_10": 0.5})
     assert one["baselines"] == {"popular": {"ndcg_at_10": 0.25}}

@@ -59,7 +59,9 @@ def test_two_workers_answer_as_one_and_count_as_one(served: Served) -> None:
         time.sleep(0.05)
     assert _seen(served) == (40, 40, 40, 40)
     assert served.counted("rankline_active_models") == 2  # the most of a worker, not their sum
-    assert json.loads(served.ask("/api/v1/films/recommendations/120")[1])["source"] == "popular"
+    assert json.loads(served.ask("/api/v1/films/recommendations/120")[1])["source"] == "popular"  # of that model
+    assert served.counted("rankline_fallback_total", 'source="popular"') == 0
+    assert json.loads(served.ask("/api/v1/films/recommendations/99999")[1])["source"] == "popular"
     assert served.counted("rankline_fallback_total", 'source="popular"') > 0
     _check_rate(served)
     lines = [json.loads(line) for line in served.errors.read_text().splitlines() if '"request"' in line]

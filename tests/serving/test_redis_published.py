@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from redis import Redis
 from support.redis_server import RedisServer
 from support.served import Workers, listed, put_copy, small_trained
 
@@ -17,6 +18,7 @@ from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
 from pipeline.runtime.redis_address import RedisAddress
+from pipeline.serving.shared_cache import published
 from pipeline.serving.shared_cache.filling import fill
 from pipeline.serving.shared_cache.published import Published, forget_user
 
@@ -46,8 +48,8 @@ def test_the_agent_writes_embeddings_and_metadata_once_and_again_where_they_are_
     client = redis_server.client()
     with InteractionLog.open(workers.folder.interactions_path) as log:
         log.forget(101)
-    published = Published(workers.folder, RedisAddress.of(redis_server.url))
-    published.look()
+    agent = Published(workers.folder, RedisAddress.of(redis_server.url))
+    agent.look()
     users, items = client.hgetall("embeddings:user:1"), client.hgetall("embeddings:item:1")
     assert set(users) == {str(user).encode() for user in model.users.values.tolist()} - {b"101"}
     assert np.frombuffer(users[b"100"], "<f4").tolist() == model.user_factors[0].tolist()
@@ -57,24 +59,61 @@ def test_the_agent_writes_embeddings_and_metadata_once_and_again_where_they_are_
     assert facts["embeddings"] == {"user": "embeddings:user:1", "item": "embeddings:item:1"}
     assert 0 < client.ttl("embeddings:user:1") <= 86_400 < client.ttl("model:rankline:metadata") <= 7 * 86_400
     client.hset("embeddings:user:1", "mark", "x")
-    published.look()
+    agent.look()
     assert client.hget("embeddings:user:1", "mark") == b"x"  # not written again
     client.expire("embeddings:item:1", 100)
-    published.look()
+    agent.look()
     assert client.hget("embeddings:user:1", "mark") is None
     workers.folder.flip(put_copy(workers.folder, small_trained("item-knn"), "2"))
-    published.look()
+    agent.look()
     facts = json.loads(client.get("model:rankline:metadata"))
     assert (facts["version"], facts["embeddings"], facts["n_components"]) == ("2", {}, None)
+
+
+def test_who_is_forgotten_while_they_are_written_is_not_in_what_appears(
+    workers: Workers, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, write = redis_server.client(), published._write_hash
+
+    def meanwhile(client: object, key: str, *more: object) -> None:
+        if key.startswith("embeddings:user"):
+            workers.logs[0].forget(102)
+            forget_user(client, 102)
+        write(client, key, *more)
+
+    monkeypatch.setattr(published, "_write_hash", meanwhile)
+    Published(workers.folder, RedisAddress.of(redis_server.url)).look()
+    assert client.hexists("embeddings:user:1", "103")
+    assert not client.hexists("embeddings:user:1", "102")
+
+
+def test_two_hosts_at_once_leave_a_whole_hash(
+    workers: Workers, redis_server: RedisServer, model: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "_TOGETHER", 10)
+    pointer, hset = workers.folder.current(), Redis.hset
+    client, left = redis_server.client(), [2]
+
+    def between(self: Redis, *arguments: object, **more: object) -> int:
+        left[0] -= 1
+        if left[0] == 0:  # in the middle of the first host's writing
+            published.publish(redis_server.client(), pointer, model, lambda users: set())
+        return hset(self, *arguments, **more)
+
+    monkeypatch.setattr(Redis, "hset", between)
+    published.publish(client, pointer, model, lambda users: set())
+    assert client.hlen("embeddings:user:1") == len(model.users)
+    assert client.hlen("embeddings:item:1") == len(model.items)
+    assert not client.keys("*incoming*")
 
 
 def test_without_redis_the_agent_says_so_once(
     workers: Workers, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    published = Published(workers.folder, RedisAddress.of(redis_server.url))
+    agent = Published(workers.folder, RedisAddress.of(redis_server.url))
     redis_server.stop()
-    published.look()
-    published.look()
+    agent.look()
+    agent.look()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 

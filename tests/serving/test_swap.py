@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.saved_model import SavedModel
 from pipeline.ranking.rules import Rule, Rules
 from pipeline.ranking.scorer import Scorer
+from pipeline.serving.agent import Agent
 from pipeline.serving.baseline import load_baseline
 from pipeline.serving.live_folder import LiveFolder, Pointer
 
@@ -68,7 +71,7 @@ def test_a_flip_in_the_middle_of_a_look_drops_nothing(
     workers.look()
 
     def then_flip(read):
-        def reading(folder: LiveFolder) -> Pointer | None:
+        def reading(folder: LiveFolder) -> object:
             found = read(folder)
             if folder.candidate_path.exists():
                 workers.folder.flip(second)
@@ -80,6 +83,51 @@ def test_a_flip_in_the_middle_of_a_look_drops_nothing(
     monkeypatch.setattr(LiveFolder, "candidate", then_flip(LiveFolder.candidate))
     workers.look()
     assert sources(workers) == ["item-knn", "item-knn"]
+
+
+def test_a_version_of_the_same_files_is_another_version_in_ready_answers_too(
+    workers: Workers, models: list[SavedModel]
+) -> None:
+    first = put_copy(workers.folder, models[0])
+    workers.folder.flip(first)
+    workers.look()
+    assert workers.get(LIST).json()["model_version"] == "rankline/1"
+    workers.folder.flip(replace(first, version="7"))
+    answer = workers.get(LIST)
+    assert (answer.headers["x-model-version"], answer.json()["model_version"]) == ("rankline/7", "rankline/7")
+
+
+def test_what_a_worker_said_of_an_earlier_proposal_counts_no_more(workers: Workers, models: list[SavedModel]) -> None:
+    first, second = put_copy(workers.folder, models[0]), put_copy(workers.folder, models[1], "2")
+    workers.folder.flip(first)
+    workers.folder.propose(second)
+    workers.look()
+    workers.folder.withdraw()  # another worker could not load it; this one drops it at its next look
+    agent = Agent(replace(workers.config, options=replace(workers.config.options, workers=1)), threading.Event())
+    swapping = threading.Thread(target=agent._swap, args=(second,))
+    swapping.start()
+    swapping.join(0.3)
+    assert workers.folder.current() == first  # nobody has it in memory for sure
+    while swapping.is_alive():
+        workers.look()
+        swapping.join(0.02)
+    assert sources(workers) == ["item-knn", "item-knn"]
+
+
+def test_a_version_that_could_not_be_loaded_is_tried_again_when_it_is_proposed_again(
+    workers: Workers, models: list[SavedModel]
+) -> None:
+    second = put_copy(workers.folder, models[1], "2")
+    scores = workers.folder.model_folder(second.digest) / "similarity.npz"
+    whole = scores.read_bytes()
+    scores.write_bytes(b"")
+    workers.folder.propose(second)
+    workers.look()
+    scores.write_bytes(whole)
+    workers.folder.propose(second)
+    workers.look()
+    (report,) = workers.folder.reports()
+    assert (report.loaded, report.failed) == ((second.digest,), {})
 
 
 def test_a_broken_candidate_is_reported_and_not_served(workers: Workers, models: list[SavedModel]) -> None:
@@ -97,10 +145,13 @@ def test_a_broken_candidate_is_reported_and_not_served(workers: Workers, models:
 def test_rules_hold_for_the_next_list(workers: Workers, models: list[SavedModel]) -> None:
     workers.folder.flip(put_copy(workers.folder, models[0]))
     workers.look()
-    before = listed(workers.get(LIST))
+    answer = workers.get(LIST)
+    before, manifest = listed(answer), answer.headers["x-manifest"]
+    assert workers.get("/api/v1/ready", 1).headers["x-manifest"] == manifest  # the same in each worker
     Rules((Rule("deny", str(before[0][0])),)).write(workers.config.rules)
     workers.look()
     assert listed(workers.get(LIST))[:4] == before[1:]
+    assert workers.get(LIST).headers["x-manifest"] != manifest
     workers.config.rules.write_text("{")
     workers.look()
     assert listed(workers.get(LIST))[:4] == before[1:]
@@ -168,6 +219,17 @@ def test_the_agent_follows_the_champion_and_nothing_bad_replaces_it(home, worker
     assert not list(workers.folder.models.glob(".incoming*"))
     items, _ = Scorer(models[1]).recommend(100, 5)
     assert [item for item, _ in listed(workers.get(LIST))] == items.tolist()
+
+
+def test_an_agent_clears_what_one_left_that_was_killed(home, workers, models) -> None:
+    kept = put_copy(workers.folder, models[0])
+    lost = put_copy(workers.folder, models[1], "2")
+    (workers.folder.models / f"{lost.digest}.json").unlink()
+    (workers.folder.models / ".incoming-half").mkdir()
+    workers.folder.propose(lost)
+    Store(home.env["MLFLOW_TRACKING_URI"], workers).look()
+    assert [path.name for path in workers.folder.models.iterdir() if path.is_dir()] == [kept.digest]
+    assert not workers.folder.candidate_path.exists()
 
 
 def test_with_signing_keys_only_signed_versions_are_served(home, workers, models, monkeypatch) -> None:

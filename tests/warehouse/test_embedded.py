@@ -14,6 +14,8 @@ from support.listeners import says
 from pipeline.errors import LockedError, RefusedError
 from pipeline.warehouse import connect
 
+pytest_plugins = ["support.warehouse_fixtures"]
+
 # ---- the embedded engine's folder -----------------------------------------------------------------
 
 
@@ -107,7 +109,7 @@ def test_embedded_let_go_on_close(tmp_path):
         [sys.executable, "-c", hold, dsn], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "open\n"
-        assert re.match(r"LockedError .* in use by another process", _attempt(dsn))
+        assert re.match(r"WarehouseInUseError .* in use by another process", _attempt(dsn))
         holder.stdin.write("\n")
         holder.stdin.flush()
         assert holder.stdout.readline() == "closed\n"

@@ -20,7 +20,8 @@ def backup_output(result: BackupResult) -> Output:
     lines = [f"backed up into {archive.root}: {len(archive.files):,} files, {_size(archive.n_bytes)}"]
     if not result.facts.store.home:
         lines.append(
-            f"MLflow at {result.facts.store.address} is a server: its database is not in it, and has backups of its own"
+            f"MLflow at {result.facts.store.address} is a server: its database is not in it, but what registers these "
+            "versions again is"
         )
     return Output("backed up", _data(archive, result.facts), [*lines, _contents(result.facts)])
 
@@ -41,7 +42,7 @@ def restore_output(result: RestoreResult) -> Output:
         "there_already": tables.there,
         "kept": tables.kept,
         "newly_forgotten": tables.n_forgotten,
-        "mlflow": {"state": store.state, "aside": store.aside, "files": store.n_files},
+        "mlflow": {"state": store.state, "aside": store.aside, "files": store.n_files, "registered": store.n_versions},
         "log": {"state": log.state, "aside": log.aside, "forgotten_since": log.n_forgotten},
     }
     if log.caught_up is not None:
@@ -99,15 +100,23 @@ def _of_store(store: RestoredStore, facts: BackupFacts) -> list[Block]:
     if store.state == "restored":
         aside = f"; the file before is {store.aside}" if store.aside else ""
         return [f"MLflow's store is put back with its versions, champions and history; {files}{aside}"]
+    if store.state == "registered":
+        return [
+            f"{store.n_versions:,} version(s) are registered again under their numbers, with champions and history; "
+            "their runs have new ids, and the tag restored_from_run"
+        ]
     if store.state == "there already":
         return [f"MLflow's store has all of the backup, and stays; {files}"]
-    if store.state == "kept":
+    if store.state == "kept" and facts.store.home:
         return [
             "MLflow's store lacks something of the backup and has other runs: it stays (--replace yes moves it aside)"
         ]
+    if store.state == "kept":
+        return ["MLflow has other versions under the numbers of the backup's: they stay"]
     return [
-        f"MLflow is a server, or was one ({facts.store.address}): its database is restored by its own means. "
-        "`rankline score --model FOLDER` publishes from an artifact folder of the backup meanwhile"
+        f"MLflow is a server, or was one ({facts.store.address}), and the backup has nothing to register a version "
+        "by: its database is restored by its own means. `rankline score --model FOLDER` publishes from an artifact "
+        "folder of the backup meanwhile"
     ]
 
 

@@ -66,15 +66,15 @@ class Console:
         _LOG.propagate = False
 
     @staticmethod
-    def failed(message: str, arguments: list[str]) -> None:
-        """Print the one line of a failed command."""
+    def failed(message: str, arguments: list[str], error: str = "") -> None:
+        """Print the one line of a failed command; `error`, a name of `pipeline.errors`, stands in a JSON log."""
         # The error may be in the options themselves, so read --log-format from the arguments as typed.
         typed = ("--log-format", "json") in itertools.pairwise(arguments)
         variable = os.environ.get("RANKLINE_LOG_FORMAT") == "json"
         line = " ".join(message.split())
         if typed or "--log-format=json" in arguments or variable:
             Console("json")
-            _LOG.error(line)
+            _LOG.error(line, extra={"metadata": {"error": error} if error else {}})
         else:
             sys.stderr.write(f"error: {printable(line)}\n")
 

@@ -36,6 +36,8 @@ def retain_output(result: RetainResult) -> Output:
         ("staged tables", [f"analytics.{name}" for name in result.tables]),
         ("kept trainings", result.trainings),
         ("logs", result.logs),
+        ("exposures", [f"{n:,} of {name}" for name, n in result.exposures.by_experiment.items()]),
+        ("outcomes", [f"{result.exposures.n_outcomes:,}"] if result.exposures.n_outcomes else []),
     ):
         if names:
             blocks.append(f"{'would go' if result.dry_run else 'gone'}, {what}: {', '.join(names)}")

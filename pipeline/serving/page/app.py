@@ -11,7 +11,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from pipeline.serving.gate import ROUTE, App, Receive, Scope, Send, has_no_keys, may, request_id_of, send_problem
-from pipeline.serving.page import health, models, training, user
+from pipeline.serving.page import docs, health, models, training, user
 from pipeline.serving.page.answers import NAMES, STATIC, check_sent_by_page, of_problem, wants_page
 from pipeline.serving.page.log_in import log_in, log_in_page, log_out
 from pipeline.serving.problems import Code, Problem
@@ -22,17 +22,23 @@ __all__ = ["page_problem", "with_page"]
 _Handler = Callable[[Request, Service], Awaitable[Response]]
 
 
-def with_page(api: App, service: Service, names: Sequence[str] = ()) -> App:
+def with_page(api: App, service: Service, document: docs.Document, names: Sequence[str] = ()) -> App:
     """An application that answers for the page of a model, and leaves the rest to the API.
 
+    document : makes the OpenAPI document of the API
     names : all models of the service
     """
-    page = Router([_route(method, path, handler, service) for method, path, handler in _ROUTES], default=_nothing)
+
+    async def api_page(request: Request, service: Service) -> Response:
+        return await docs.show(request, service, document)
+
+    routes = (*_ROUTES, ("GET", docs.PATH, api_page))
+    page = Router([_route(method, path, handler, service) for method, path, handler in routes], default=_nothing)
     page.routes.append(Mount("/static", _Static(directory=STATIC)))
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         path, scope[NAMES] = scope["path"], names
-        if path.startswith(("/page/", "/static/")) or (path == "/" and wants_page(scope)):
+        if path.startswith(("/page/", "/static/")) or path == docs.PATH or (path == "/" and wants_page(scope)):
             await page(scope, receive, send)
         else:
             await api(scope, receive, send)

@@ -33,4 +33,11 @@ async def show(request: Request, service: Service) -> Response:
         if name != "drift"
     ]
     faults = sum(bool(part["fault"]) for part in parts)
-    return html(request, "health.html.j2", details=parts, faults=faults, drift=drift_report(service.folder))
+    return html(
+        request,
+        "health.html.j2",
+        details=parts,
+        faults=faults,
+        drift=drift_report(service.folder),
+        docs=service.config.options.docs == "yes",
+    )

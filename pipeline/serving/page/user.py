@@ -123,7 +123,7 @@ def _changes(view: UserView) -> str:
 
 def _of_view(service: Service, view: UserView) -> dict[str, object]:
     served = service.model.served()
-    made_by = source_in_words(view.source, view.model)
+    made_by = source_in_words(view)
     return {
         "view": view,
         "made_by": made_by,

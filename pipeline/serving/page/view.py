@@ -102,6 +102,7 @@ class UserView:
     source : what made the list
     new, old : the history: what the model has not read yet, the latest first; and the best of what it has
     n_seen : items of the whole history
+    in_model : whether the model has a row of the user
     readable : whether new interactions can be read
     """
 
@@ -113,6 +114,7 @@ class UserView:
     new: Sequence[Seen]
     old: Sequence[Seen]
     n_seen: int
+    in_model: bool
     readable: bool = True
 
 
@@ -165,7 +167,7 @@ def _view(served: ServedModel, user: int | str, known: Known, genre: str, before
     new = _new(served, known.new)
     old, n_old = _old(served, row, {seen.item.id for seen in new}) if row >= 0 else ([], 0)
     label = served.pointer.label
-    return UserView(str(user), genre, label, made.source, places, new, old, len(new) + n_old, known.readable)
+    return UserView(str(user), genre, label, made.source, places, new, old, len(new) + n_old, row >= 0, known.readable)
 
 
 # ---- history -------------------------------------------------------------------------------------
@@ -288,12 +290,14 @@ def _is_forgotten(service: Service, served: ServedModel, user: str) -> bool:
     return known_of(service, served, served.user(user)).forgotten
 
 
-def source_in_words(source: str, model: str) -> str:
-    """What made a list."""
-    if source == FOLD_IN:
-        return f"{model}, with what the user did since"
-    if source == POPULAR:
-        return "what is most popular, since nothing is known of the user"
-    if source.startswith(f"{POPULAR}:"):
-        return f"what is most popular in {source.partition(':')[2]}, since nothing is known of the user"
-    return f"{model} ({source})"
+def source_in_words(view: UserView) -> str:
+    """What made the list."""
+    kind, _, genre = view.source.partition(":")
+    if kind == FOLD_IN:
+        return f"{view.model}, with what the user did since"
+    if kind != POPULAR:
+        return f"{view.model} ({view.source})"
+    if view.in_model:  # the model is the one that is called popular
+        return f"{view.model}, which lists what is most popular among what the user has not seen"
+    why = "the model has none of the user's items" if view.n_seen else "nothing is known of the user"
+    return f"what is most popular{f' in {genre}' if genre else ''}, since {why}"

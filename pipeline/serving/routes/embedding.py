@@ -67,4 +67,4 @@ def _embedding(service: Service, text: str) -> Answer:
     }
     if not known.readable:
         body["degraded"] = NOT_READ
-    return json_answer(body, served.version_header)
+    return json_answer(body, served.served_by)

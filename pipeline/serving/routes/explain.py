@@ -39,7 +39,7 @@ def explain_routes(service: Service) -> list[Get]:
     def reasons(scope: Scope, values: Mapping[str, Any]) -> Answer:
         user, item = _asked(scope, values, "user_id"), _asked(scope, values, "item_id")
         served = service.model.served_for(user)
-        return json_answer(explanation(service, served, user, item, values["parts"]), served.version_header)
+        return json_answer(explanation(service, served, user, item, values["parts"]), served.served_by)
 
     def like_item(scope: Scope, values: Mapping[str, Any]) -> Answer:
         served = service.model.served()
@@ -199,7 +199,7 @@ def _near_items(served: ServedModel, item: int | str, near: Neighbours, source: 
     items = served.items(near.rows.astype(np.int32))
     similar = [{**one, "similarity": value} for one, value in zip(items, near.similarities.tolist(), strict=True)]
     body = {"item_id": item, "model_version": served.pointer.label, "run_id": served.pointer.run_id, "items": similar}
-    return json_answer({**body, "source": source} if source else body, served.version_header)
+    return json_answer({**body, "source": source} if source else body, served.served_by)
 
 
 def _near_users(service: Service, text: str, k: int) -> Answer:
@@ -228,4 +228,4 @@ def _near_users(service: Service, text: str, k: int) -> Answer:
             break
         asked *= 2
     body = {"user_id": user, "model_version": served.pointer.label, "run_id": served.pointer.run_id, "users": similar}
-    return json_answer(body, served.version_header)
+    return json_answer(body, served.served_by)

@@ -12,29 +12,30 @@ from starlette.routing import Route
 from pipeline.serving.gate import ROUTE, Receive, Scope, Send
 from pipeline.serving.problems import Code
 from pipeline.serving.routes.parameters import Parameter, parse
+from pipeline.serving.served_model import ServedBy
 
 __all__ = ["Answer", "Get", "WaitingGet", "json_answer", "send_answer"]
 
 
 class Answer(NamedTuple):
-    """A whole answer. `version` is the value of ``X-Model-Version``; b"" for none."""
+    """A whole answer. `by` is the model that made it; None for none."""
 
     body: bytes
-    version: bytes = b""
+    by: ServedBy | None = None
     status: int = 200
     media_type: bytes = b"application/json"
 
 
-def json_answer(value: Any, version: bytes = b"", status: int = 200) -> Answer:
+def json_answer(value: Any, by: ServedBy | None = None, status: int = 200) -> Answer:
     """An answer of a JSON-able value."""
-    return Answer(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), version, status)
+    return Answer(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), by, status)
 
 
 async def send_answer(send: Send, answer: Answer) -> None:
     """Send it."""
     headers = [(b"content-type", answer.media_type), (b"content-length", b"%d" % len(answer.body))]
-    if answer.version:
-        headers.append((b"x-model-version", answer.version))
+    if answer.by is not None:
+        headers += [(b"x-model-version", answer.by.version), (b"x-manifest", answer.by.manifest)]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 

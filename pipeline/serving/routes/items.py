@@ -53,4 +53,4 @@ def _items(served: ServedModel, rows: list[int], others: Sequence[Mapping[str, A
     popularity = served.snapshot.popularity[cols].tolist()
     items = [{**item, "popularity": n} for item, n in zip(served.items(cols), popularity, strict=True)]
     body = {"model_version": served.pointer.label, "run_id": served.pointer.run_id, **head, "items": [*items, *others]}
-    return json_answer(body, served.version_header)
+    return json_answer(body, served.served_by)

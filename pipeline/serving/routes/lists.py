@@ -82,16 +82,16 @@ class _Recommendations(Get):
             service.metrics.process_hit.inc()
         else:
             answer = await self._anew(scope, served, arms, begun)
-        header = served.version_header
+        by = served.served_by
         if arms is not None and answer.shown is not None:
-            header = answer.shown.header
+            by = answer.shown.by
             if not answer.forgotten:
                 service.exposures.add(
                     exposure(arms, answer.shown, request_id_of(scope), answer.user, answer.source, 200, begun)
                 )
-        if answer.source.startswith((FOLD_IN, POPULAR)):
-            service.metrics.fallback(answer.source.partition(":")[0]).inc()
-        await send_answer(send, Answer(answer.body, header))
+        if answer.fallback:
+            service.metrics.fallback(answer.fallback).inc()
+        await send_answer(send, Answer(answer.body, by))
 
     async def _anew(self, scope: Scope, served: ServedModel, arms: Arms | None, begun: int) -> CachedAnswer:
         """The list, where no ready one is right. Raises Problem; in an experiment the failure is an exposure."""
@@ -179,10 +179,22 @@ def _stored(asked: _Asked, body: bytes, source: str) -> CachedAnswer:
     known = asked.known
     genres = known.genres if source.startswith(POPULAR) else None
     shown = None if asked.arms is None else shown_in(asked.arms.of(asked.user), orjson.loads(body)["recommendations"])
-    answer = CachedAnswer(body, source, asked.user, known.seen_to, asked.state, known.forgotten, genres, shown)
+    fallback = _fallback(asked, source)
+    answer = CachedAnswer(
+        body, source, fallback, asked.user, known.seen_to, asked.state, known.forgotten, genres, shown
+    )
     if known.readable:
         asked.kept_in.store(asked.place, answer)
     return answer
+
+
+def _fallback(asked: _Asked, source: str) -> str:
+    """What stood in for the model's own row; a model may itself rank by popularity."""
+    kind = source.partition(":")[0]
+    if kind == POPULAR and kind == asked.served.scorer.source:
+        in_model = not asked.known.forgotten and asked.served.scorer.users.row(asked.user) >= 0
+        return "" if in_model else kind
+    return kind if kind in (FOLD_IN, POPULAR) else ""
 
 
 # ---- the cache of all hosts ----------------------------------------------------------------------

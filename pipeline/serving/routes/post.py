@@ -223,5 +223,8 @@ def _predict(service: Service, asked: PredictRequest) -> Response:
 
 
 def _response(body: dict[str, Any], status: int = 200, served: ServedModel | None = None) -> Response:
-    headers = {} if served is None else {"X-Model-Version": served.version_header.decode("latin-1")}
+    headers = {}
+    if served is not None:
+        version, manifest = served.served_by
+        headers = {"X-Model-Version": version.decode("latin-1"), "X-Manifest": manifest.decode()}
     return Response(json_answer(body).body, status, headers, "application/json")

@@ -40,16 +40,17 @@ def state_routes(service: Service) -> list[Get]:
     def ready(scope: Scope, values: Mapping[str, Any]) -> Answer:
         if service.draining:
             raise Problem(Code.DRAINING, "The service is stopping: ask another", {"Connection": "close"})
-        pointer = service.model.served().pointer
+        served = service.model.served()
+        pointer = served.pointer
         body = {"status": "ready", "model_version": pointer.label, "run_id": pointer.run_id}
-        return json_answer(body, pointer.label.encode("latin-1", "replace"))
+        return json_answer(body, served.served_by)
 
     def health(scope: Scope, values: Mapping[str, Any]) -> Answer:
         served = service.model.served()  # 503 without a model
         details = health_details(service, served)
         degraded = any(part.get("fault") for part in details.values())
         status = {"status": "degraded" if degraded else "ok"}
-        return json_answer({**status, **details} if may_see_details(scope) else status, served.version_header)
+        return json_answer({**status, **details} if may_see_details(scope) else status, served.served_by)
 
     def metrics(scope: Scope, values: Mapping[str, Any]) -> Answer:
         return Answer(_exposition(service), media_type=_TEXT.encode())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,11 @@ def publish(
             hashes[of] = embeddings_key(of, pointer)
             left_out = forgotten(ids.values.tolist()) if of == "user" else set()
             _write_hash(client, hashes[of], ids.values, factors, left_out)
+            # Who was forgotten meanwhile was deleted from the hash of before. Who is forgotten from here on is deleted
+            # from this one, by the command that forgets.
+            late = forgotten(ids.values.tolist()) - left_out if of == "user" else set()
+            for some in _blocks(len(late)):
+                client.hdel(hashes[of], *map(str, list(late)[some]))
     meta = model.meta
     facts = {
         "name": pointer.name,
@@ -117,16 +123,16 @@ def publish(
 def _write_hash(
     client: Redis, key: str, ids: NDArray[Any], factors: NDArray[np.float32], left_out: set[int | str]
 ) -> None:
-    partial, written = f"{key}:incoming", 0
-    client.delete(partial)
+    # A name of its own: the agents of several hosts may write the same hash at once.
+    partial, written = f"{key}:incoming:{secrets.token_hex(8)}", 0
     for some in _blocks(len(ids)):
         rows = np.ascontiguousarray(factors[some], "<f4")
         pairs = zip(ids[some].tolist(), rows, strict=True)
         mapping: dict[Any, Any] = {str(name): row.tobytes() for name, row in pairs if name not in left_out}
         if mapping:
             written += client.hset(partial, mapping=mapping)
+            client.expire(partial, _EMBEDDINGS_SECONDS)  # also of one that is never whole
     if written:
-        client.expire(partial, _EMBEDDINGS_SECONDS)
         client.rename(partial, key)
 
 

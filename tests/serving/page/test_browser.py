@@ -32,7 +32,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(live: Path) -> Iterator[str]:
-    workers = Workers(live, n=0)
+    workers = Workers(live, n=0, docs="yes")
     workers.folder.flip(put_copy(workers.folder, small_trained()))
     server = PageServer(workers)
     yield server.address
@@ -57,6 +57,10 @@ def test_the_list_with_its_reasons_and_a_search(browser: Browser, address: str, 
         page.goto("/?user=somebody-new&genre=War")
         assert "nothing is known" in page.locator(".list").inner_text()
         visit.look()
+        if scheme == "dark":
+            page.goto("/docs")
+            page.locator(".api summary").first.click()
+            visit.look()
 
 
 def test_a_rating_by_keyboard_alone(browser: Browser, address: str) -> None:
