@@ -18,6 +18,7 @@ from scipy import sparse
 from pipeline.data import mapped
 from pipeline.data.interactions import Interactions
 from pipeline.data.mapped import counts_of, empty_beside, parts, release, translated
+from pipeline.data.repeats import Repeats, repeats_in
 from pipeline.errors import BadRowsError, InputError, TooLittleDataError, UsageError
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Preparation:
     n_duplicates : of these, how many repeat a user and item
     n_users_left_out, n_interactions_left_out : left out by the bounds on interactions per user,
         after merging duplicates
+    repeats : of duplicates that became means, how many and their sums; None where there are none
     """
 
     interactions: PreparedInteractions
@@ -87,6 +89,7 @@ class Preparation:
     n_duplicates: int
     n_users_left_out: int
     n_interactions_left_out: int
+    repeats: Repeats | None = None
 
 
 def prepare_interactions(
@@ -104,7 +107,11 @@ def prepare_interactions(
     x = sort_interactions(x)
     digest = content_digest(x)
     unique = aggregate(x, duplicates)
-    interactions = filter_users(unique, min_interactions, max_interactions)
+    repeats = repeats_in(x) if duplicates == "mean" and len(unique) < len(x) else None
+    mask = _within(unique, min_interactions, max_interactions)
+    interactions = unique if mask is None else unique.take(mask).compact()
+    if repeats is not None and mask is not None:
+        repeats = repeats.kept(mask)
     return Preparation(
         interactions,
         digest,
@@ -112,6 +119,7 @@ def prepare_interactions(
         n_duplicates=len(x) - len(unique),
         n_users_left_out=len(unique.user_ids) - len(interactions.user_ids),
         n_interactions_left_out=len(unique) - len(interactions),
+        repeats=repeats,
     )
 
 
@@ -242,15 +250,23 @@ def filter_users(
     x: PreparedInteractions, min_interactions: int | None = None, max_interactions: int | None = None
 ) -> PreparedInteractions:
     """Leave out users with fewer or more interactions than the inclusive bounds; None is no bound."""
+    mask = _within(x, min_interactions, max_interactions)
+    return x if mask is None else x.take(mask).compact()
+
+
+def _within(
+    x: PreparedInteractions, min_interactions: int | None, max_interactions: int | None
+) -> NDArray[np.bool_] | None:
+    """(n,) which interactions are of users within the bounds; None: all."""
     if min_interactions is None and max_interactions is None:
-        return x
+        return None
     count = counts_of(x.users, len(x.user_ids))
     keep = np.ones(count.size, bool)
     if min_interactions is not None:
         keep &= count >= min_interactions
     if max_interactions is not None:
         keep &= count <= max_interactions
-    return x if keep.all() else x.take(translated(x.users, keep)).compact()
+    return None if keep.all() else translated(x.users, keep)
 
 
 def content_digest(x: Interactions) -> str:

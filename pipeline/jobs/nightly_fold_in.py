@@ -17,6 +17,7 @@ from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.item_texts import item_texts
 from pipeline.jobs.logged_run import TrainingJob, log_run
 from pipeline.jobs.nightly_plan import FoldInPlan
+from pipeline.models.model_files import REPEATS
 from pipeline.models.registry import find
 from pipeline.models.saved_model import ItemTexts, model_name, with_meta
 from pipeline.tracking.lookup import RunRef, evaluation_files
@@ -75,6 +76,7 @@ def _filling(
             "query_digest": chosen.query.digest if chosen.query else None,
             "data_watermark": chosen.watermark,
             "data_digest": plan.data_digest,
+            REPEATS: None,  # of the cells of the training, and those of changed users are others by now
             FOLDED_FROM: {"version": base.version.label, "run_id": base.version.run_id},
         }
         with_meta(model, {**model.meta, **facts}).save(writer.model, _texts(job, chosen, plan, folded))

@@ -12,6 +12,7 @@ import mmap
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,12 +22,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.data.id_map import MAX_ID_LENGTH, IdMap
+from pipeline.data.repeats import Repeats
 from pipeline.errors import ArtifactError
 from pipeline.models import safe_files
 from pipeline.models.item_snapshot import ItemSnapshot, most_bytes, read_snapshot
 from pipeline.models.pattern import read_seen
 from pipeline.models.signatures import SIGNATURE, SigningKeys
 from pipeline.models.stored_ids import both_ids
+from pipeline.models.stored_repeats import CELL_BYTES, read_repeats
 
 __all__ = [
     "ALL_FILES",
@@ -36,6 +39,8 @@ __all__ = [
     "ITEM_ITEM_FORMS",
     "METADATA",
     "OWN_FILES",
+    "REPEATS",
+    "REPEATS_FILE",
     "SCORES",
     "SEEN",
     "Form",
@@ -51,6 +56,8 @@ Kind = Literal["factors", "item_item", "popularity", "neural", "ensemble", "rera
 # Format 1 has only factors; it has no kind, scores or items.
 FORMAT, FORMATS = 2, (1, 2)
 SEEN, SCORES, ITEMS, METADATA = "seen.npz", "scores.npy", "items.npz", "metadata.json"
+# Of duplicates that became means. In `meta` under REPEATS; a file of its own, as there may be many.
+REPEATS, REPEATS_FILE = "repeats", "repeats.npz"
 # The files of a kind; a neural model has those of a model of factors, too.
 OWN_FILES: Mapping[Kind, tuple[str, ...]] = {
     "factors": ("user_features.npy", "movie_features.npy"),
@@ -78,6 +85,7 @@ ALL_FILES = (
     SEEN,
     SCORES,
     ITEMS,
+    REPEATS_FILE,
     METADATA,
     SIGNATURE,
 )
@@ -87,7 +95,7 @@ _FACTS_BYTES, _ID_BYTES, _METADATA_BYTES = 1 << 24, 6 * MAX_ID_LENGTH + 4, 1 << 
 _BESIDE_BYTES = 1 << 16
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 # Keys that are not among the facts of the model.
-_NO_FACTS = ("format", "kind", "files", "id_digests", "user_ids", "movie_ids")
+_NO_FACTS = ("format", "kind", "files", "id_digests", "user_ids", "movie_ids", REPEATS)
 
 
 class ModelFolder:
@@ -112,8 +120,18 @@ class ModelFolder:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The facts that the model was saved with."""
-        return {key: value for key, value in self.metadata.items() if key not in _NO_FACTS}
+        """The facts that the model was saved with. Raises ArtifactError for a file of repeats that is damaged."""
+        facts = {key: value for key, value in self.metadata.items() if key not in _NO_FACTS}
+        return facts if self._repeats is None else {**facts, REPEATS: self._repeats}
+
+    @cached_property
+    def _repeats(self) -> Repeats | None:
+        if REPEATS_FILE not in self.metadata["files"]:
+            return None
+        with safe_files.opened(self.folder, SEEN) as file:
+            most = safe_files.whole(file).length // 4  # each seen item takes as many bytes there
+        with self.verified(REPEATS_FILE, CELL_BYTES * most) as file:
+            return read_repeats(file)
 
     def expect(self, kind: Kind) -> None:
         """Raise ArtifactError if the model is of another kind."""
@@ -221,7 +239,7 @@ def _read_metadata(folder: Path, listed: str | None = None) -> dict[str, Any]:
     # A user and an item have four bytes at least in the other files, so these tell how many there may be.
     n_most = 0
     for name in ALL_FILES:
-        if name not in (METADATA, SIGNATURE, SCORES, ITEMS):
+        if name not in (METADATA, SIGNATURE, SCORES, ITEMS, REPEATS_FILE):
             with suppress(OSError):
                 n_most += (folder / name).stat().st_size // (8 if name.endswith(".npz") else 4)
     limit = min(_FACTS_BYTES + _ID_BYTES * n_most, _METADATA_BYTES)

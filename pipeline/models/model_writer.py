@@ -13,11 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.data.repeats import Repeats
 from pipeline.models import safe_files
 from pipeline.models.item_snapshot import ItemSnapshot, ItemTexts, write_snapshot
-from pipeline.models.model_files import ALL_FILES, DEFAULT_NAMES, FORMAT, ITEMS, METADATA, SCORES, SEEN
+from pipeline.models.model_files import (
+    ALL_FILES,
+    DEFAULT_NAMES,
+    FORMAT,
+    ITEMS,
+    METADATA,
+    REPEATS,
+    REPEATS_FILE,
+    SCORES,
+    SEEN,
+)
 from pipeline.models.protocols import SavedModel
 from pipeline.models.signatures import SIGNATURE, SigningKeys
+from pipeline.models.stored_repeats import write_repeats
 
 __all__ = ["Write", "array_writer", "sparse_writer", "write_model"]
 
@@ -67,6 +79,9 @@ def write_model(
     if seen.dtype == np.float32:
         writers[SCORES] = array_writer(seen.data)
     writers[ITEMS] = lambda file: write_snapshot(file, ItemSnapshot.of(model.items, seen, texts))
+    repeats = model.meta.get(REPEATS)
+    if isinstance(repeats, Repeats) and repeats.n_cells == seen.nnz:  # else they are of other cells
+        writers[REPEATS_FILE] = lambda file: write_repeats(file, repeats)
     digests = {}
     for name, write in writers.items():
         with _replacing(folder / name) as file:
@@ -100,7 +115,7 @@ def _metadata(model: SavedModel, facts: Mapping[str, Any], digests: Mapping[str,
     }
     metadata = {
         **head,
-        **{key: value for key, value in {**model.meta, **facts}.items() if key not in ("format", "kind")},
+        **{key: value for key, value in {**model.meta, **facts}.items() if key not in ("format", "kind", REPEATS)},
         "n_users": len(model.users),
         "n_items": len(model.items),
         "files": digests,

@@ -2,7 +2,7 @@
 
 Of several interactions of a user with an item, the mart (sql/marts/mart_user_movie_matrix.sql) takes the latest
 rating; of two at one time the larger; 1 where there is a viewing and no rating. A model that was trained on files
-merges as its option `duplicates` says.
+merges as its option `duplicates` says; for means it has kept how many each is of (`pipeline.data.repeats`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import sparse
 
+from pipeline.data.repeats import Repeats
 from pipeline.models.fold_in import transformed
+from pipeline.models.model_files import REPEATS
 from pipeline.models.saved_model import SavedModel
 
 __all__ = ["WATCHED", "History", "Interaction", "history_of", "raw_score"]
@@ -61,6 +63,7 @@ def history_of(model: SavedModel, row: int, new: Iterable[Interaction]) -> Histo
     A model of before scores were saved has a pattern of what was seen; its cells then count 1.
     """
     cells: dict[int, float] = {}
+    own = slice(0, 0)
     if row >= 0:
         own = slice(int(model.seen.indptr[row]), int(model.seen.indptr[row + 1]))
         cells = dict(zip(model.seen.indices[own].tolist(), model.seen.data[own].tolist(), strict=True))
@@ -76,7 +79,8 @@ def history_of(model: SavedModel, row: int, new: Iterable[Interaction]) -> Histo
             by_item.setdefault(col, []).append(event)
     rule = _rule(model.meta)
     for col, events in by_item.items():
-        merged = _merged(rule, sorted(events), None if col not in cells else raw_score(cells[col], model.meta))
+        before = None if col not in cells else _before(model, rule, own, col, cells[col])
+        merged = _merged(rule, sorted(events), before)
         if merged is not None:
             cells[col] = float(transformed(np.array([merged], np.float32), model.meta)[0])
     cols = np.array(sorted(cells), np.int32)
@@ -92,20 +96,32 @@ def _rule(meta: Mapping[str, Any]) -> str:
     return str(parameters.get("duplicates", "last"))
 
 
-def _merged(rule: str, events: list[_Event], before: float | None) -> float | None:
+def _before(model: SavedModel, rule: str, own: slice, col: int, cell: float) -> tuple[float, int]:
+    """What the model has of an item for a user, whose cells are `own`: score and 1; of a mean of several sum and count.
+
+    Of a model that was saved before these were kept, a mean counts as one.
+    """
+    repeats = model.meta.get(REPEATS) if rule == "mean" else None
+    if isinstance(repeats, Repeats):
+        place = own.start + int(np.flatnonzero(model.seen.indices[own] == col)[0])
+        if (several := repeats.of(place)) is not None:
+            return several
+    return raw_score(cell, model.meta), 1
+
+
+def _merged(rule: str, events: list[_Event], before: tuple[float, int] | None) -> float | None:
     """The score of a cell before the transform; None if it stays. `events` are sorted: viewings first, then by time.
 
     The time of what the model has is not known. It counts as earlier.
     """
     scores = [score for _, _, score in events]
-    known = [] if before is None else [before]
+    known, n_known = ([], 0) if before is None else ([before[0]], before[1])
     if rule == "sum":
         return sum(known + scores)
     if rule == "max":
         return max(known + scores)
     if rule == "mean":
-        # The model has the mean of how many is not known: it counts as one.
-        return sum(known + scores) / len(known + scores)
+        return sum(known + scores) / (n_known + len(scores))
     if rule == "last":
         return max(events, key=lambda event: event[1:])[2]
     is_rating, _, score = events[-1]

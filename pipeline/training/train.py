@@ -22,6 +22,7 @@ from pipeline.models.base import Algorithm, Fitted
 from pipeline.models.cold_items import complete, features_for
 from pipeline.models.item_features import ItemFeatures
 from pipeline.models.item_snapshot import ItemTexts
+from pipeline.models.model_files import REPEATS
 from pipeline.models.solvers.steps import Engine
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
@@ -142,6 +143,8 @@ def train(
         "metrics": dict(report.metrics),
         "data_digest": prepared.data_digest,
     }
+    if prepared.repeats is not None and fitted.model.seen.nnz == prepared.repeats.n_cells:
+        meta[REPEATS] = prepared.repeats
     model = replace(fitted.model, meta=meta)
     digest = prepared.data_digest
     return Trained(algorithm, model, matrix, report, fitted, digest, facts, stages.seconds, spec, evaluation)
