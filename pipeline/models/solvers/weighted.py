@@ -146,10 +146,11 @@ def _alternate(
         own, new = W.own, H.new
         sweeps = SWEEPS if len(iterations.losses) >= GENTLE else 1
         past = W.new.copy()
-        rows.sweep(engine, H, own, W.new, sweeps)
+        of_rows = rows.sweep(engine, H, own, W.new, sweeps)
         rows.keep(engine.threads, W, past, spare_W, 0.0 if ahead.plain else ahead.beta)
         value = columns.sweep(engine, W, H.own, spare_H, sweeps)
-        loss = _root(base + value + W.penalty)
+        # A row whose gradient overflowed became 0, and the columns' half would not show it.
+        loss = _root(base + value + W.penalty) if math.isfinite(of_rows) else math.inf
         if not math.isfinite(min(best, loss)):
             iterations.add(math.inf)
             return False
