@@ -30,6 +30,8 @@ MOST = 2_000_000  # exposures that wait; some 600 MB
 LOST = "lost"
 _NAME = "The exposure log"
 _APPLICATION = 0x524B4C58  # "RKLX"
+# Not in logs of before there was such a column, to which it is added.
+_MANIFEST = "manifest TEXT NOT NULL DEFAULT ''"
 _TABLES = f"""
 CREATE TABLE log (
     format      INTEGER NOT NULL,
@@ -49,7 +51,8 @@ CREATE TABLE exposures (
     status        INTEGER NOT NULL,
     micros        INTEGER NOT NULL,
     at            INTEGER NOT NULL, -- milliseconds since 1970
-    n_lost        INTEGER NOT NULL  -- of a row that stands for a loss: how many; else 0
+    n_lost        INTEGER NOT NULL, -- of a row that stands for a loss: how many; else 0
+    {_MANIFEST}
 );
 CREATE TABLE shipments (
     first_seq   INTEGER PRIMARY KEY,
@@ -63,7 +66,9 @@ CREATE TABLE writers (
 ) WITHOUT ROWID;
 PRAGMA application_id = {_APPLICATION}
 """
-_COLUMNS = "seq, experiment, arm, request_id, user_id, model_version, source, items, status, micros, at, n_lost"
+_COLUMNS = (
+    "seq, experiment, arm, request_id, user_id, model_version, source, items, status, micros, at, manifest, n_lost"
+)
 
 
 class Exposure(NamedTuple):
@@ -78,6 +83,7 @@ class Exposure(NamedTuple):
     status : of the answer, in HTTP
     micros : microseconds that it took
     at : milliseconds since 1970
+    manifest : of the answer, as its ``X-Manifest``; "" where it is not known
     """
 
     experiment: str
@@ -90,6 +96,7 @@ class Exposure(NamedTuple):
     status: int
     micros: int
     at: int
+    manifest: str = ""
 
 
 class LoggedExposure(NamedTuple):
@@ -106,6 +113,7 @@ class LoggedExposure(NamedTuple):
     status: int
     micros: int
     at: int
+    manifest: str
     n_lost: int
 
 
@@ -251,12 +259,13 @@ class ExposureLog:
 
 
 def _loss(experiment: str, n: int) -> tuple[str | int, ...]:
-    return (experiment, "", LOST, "", "", "", "[]", 0, 0, time.time_ns() // 1_000_000, n)
+    return (experiment, "", LOST, "", "", "", "[]", 0, 0, time.time_ns() // 1_000_000, "", n)
 
 
 def _insert(database: sqlite3.Connection, entries: Sequence[tuple[str | int, ...]], newest: int) -> None:
     rows = [(seq, *entry) for seq, entry in enumerate(entries, newest + 1)]
-    database.executemany("INSERT INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    places = ", ".join("?" * len(LoggedExposure._fields))
+    database.executemany(f"INSERT INTO exposures ({_COLUMNS}) VALUES ({places})", rows)  # noqa: S608  # our own names
     database.execute("UPDATE log SET last_seq = ?", (newest + len(rows),))
 
 
@@ -271,3 +280,11 @@ def _make(database: sqlite3.Connection, path: Path) -> None:
                 database.execute("INSERT INTO log VALUES (?, ?, 0, 0)", (FORMAT, str(uuid.uuid4())))
     if database.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
         raise InteractionLogError(f"{path} can't be used: it is no exposure log; move it away")
+    if not _has_manifest(database):
+        with write(database, path, _NAME):
+            if not _has_manifest(database):
+                database.execute(f"ALTER TABLE exposures ADD COLUMN {_MANIFEST}")
+
+
+def _has_manifest(database: sqlite3.Connection) -> bool:
+    return any(column[1] == "manifest" for column in database.execute("PRAGMA table_info(exposures)"))

@@ -24,7 +24,6 @@ __all__ = [
     "SolvedFactor",
     "StepOptions",
     "WeightedStep",
-    "Workspace",
 ]
 
 Floats = NDArray[np.floating[Any]]
@@ -125,19 +124,6 @@ class RowTerms(NamedTuple):
     share: Floats
     pull: Floats
     free: NDArray[np.bool_]
-
-
-class Workspace(NamedTuple):
-    """One thread's memory for `sweep_rows`, for rows of at most n cells.
-
-    tile : (1, (k rounded up to a multiple of 8)·(n + 32)) float, the cells' rows of the other factor, by component
-    line : (3, n + 16) float, of each cell: its pull q, c − w₀, c·x
-    columns : (1, n + 16) int32, the cells' columns
-    """
-
-    tile: Floats
-    line: Floats
-    columns: NDArray[np.int32]
 
 
 class WeightedStep(NamedTuple):

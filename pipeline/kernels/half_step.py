@@ -25,7 +25,7 @@ from numba.core.registry import cpu_target
 
 from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor, StepOptions
 from pipeline.kernels.jit import jit_reassociating
-from pipeline.kernels.simd import accumulate, fill, lanes, load, prefetch, store, transpose8
+from pipeline.kernels.simd import accumulate, element, fill, lanes, load, prefetch, store, transpose8
 from pipeline.kernels.simd_arithmetic import above, madd, relu, total, violation
 
 __all__ = ["half_step", "has_half", "keep_rows"]
@@ -120,43 +120,53 @@ def _sweep(b: Any, w: Any, gram: Any, options: StepOptions, sums: Any) -> None:
 
 
 @jit_reassociating
-def add_gram(rows: Any, lo: int, n: int, out: Any) -> None:
-    """out += upper triangle of rows[lo:lo+n]ᵀ·rows[lo:lo+n] in float64, four rows of it by 128 bytes at a time.
+def add_gram(rows: Any, lo: int, n: int, k: int, out: Any) -> None:
+    """out += upper triangle of rowsᵀ·rows, of rows lo … lo + n − 1 and their first k columns, in the type of `out`.
 
-    Eight sums run side by side: fewer would wait for one another.
+    Up to a multiple of 16 columns past k are summed as well, whatever is in them. Four rows of `out` by 128 bytes at a
+    time, or eight by 64: eight sums run side by side, fewer would wait for one another.
     """
-    width = rows.shape[1]
+    width = (k + 15) // 16 * 16
     step = lanes(rows, 128)
     half = lanes(rows, 64)
-    for t in range(0, width, 4):
+    for t in range(0, k, 8):
         r = t // half * half
         if (width - r) % step:
             zero1 = fill(rows, 0, 64)
-            c0, c1, c2, c3 = zero1, zero1, zero1, zero1
+            c0, c1, c2, c3, c4, c5, c6, c7 = zero1, zero1, zero1, zero1, zero1, zero1, zero1, zero1
             for i in range(lo, lo + n):
                 y = load(rows, i, r, 64)
-                c0 = madd(rows[i, t], y, c0)
-                c1 = madd(rows[i, t + 1], y, c1)
-                c2 = madd(rows[i, t + 2], y, c2)
-                c3 = madd(rows[i, t + 3], y, c3)
+                c0 = madd(element(rows, i, t), y, c0)
+                c1 = madd(element(rows, i, t + 1), y, c1)
+                c2 = madd(element(rows, i, t + 2), y, c2)
+                c3 = madd(element(rows, i, t + 3), y, c3)
+                c4 = madd(element(rows, i, t + 4), y, c4)
+                c5 = madd(element(rows, i, t + 5), y, c5)
+                c6 = madd(element(rows, i, t + 6), y, c6)
+                c7 = madd(element(rows, i, t + 7), y, c7)
             accumulate(out, t, r, c0)
             accumulate(out, t + 1, r, c1)
             accumulate(out, t + 2, r, c2)
             accumulate(out, t + 3, r, c3)
+            accumulate(out, t + 4, r, c4)
+            accumulate(out, t + 5, r, c5)
+            accumulate(out, t + 6, r, c6)
+            accumulate(out, t + 7, r, c7)
             r += half
         while r < width:
             zero = fill(rows, 0, 128)
-            a0, a1, a2, a3 = zero, zero, zero, zero
-            for i in range(lo, lo + n):
-                x = load(rows, i, r, 128)
-                a0 = madd(rows[i, t], x, a0)
-                a1 = madd(rows[i, t + 1], x, a1)
-                a2 = madd(rows[i, t + 2], x, a2)
-                a3 = madd(rows[i, t + 3], x, a3)
-            accumulate(out, t, r, a0)
-            accumulate(out, t + 1, r, a1)
-            accumulate(out, t + 2, r, a2)
-            accumulate(out, t + 3, r, a3)
+            for u in range(t, min(t + 8, k), 4):
+                a0, a1, a2, a3 = zero, zero, zero, zero
+                for i in range(lo, lo + n):
+                    x = load(rows, i, r, 128)
+                    a0 = madd(element(rows, i, u), x, a0)
+                    a1 = madd(element(rows, i, u + 1), x, a1)
+                    a2 = madd(element(rows, i, u + 2), x, a2)
+                    a3 = madd(element(rows, i, u + 3), x, a3)
+                accumulate(out, u, r, a0)
+                accumulate(out, u + 1, r, a1)
+                accumulate(out, u + 2, r, a2)
+                accumulate(out, u + 3, r, a3)
             r += step
 
 
@@ -171,7 +181,7 @@ def keep_rows(lo: int, hi: int, source: Any, stored: Any, scale: float, gram: An
             for t in range(0, source.shape[1], lanes(source, 64)):
                 store(stored, block + i, t, madd(1 / scale, load(source, block + i, t, 64), zero))
                 store(rows, i, t, madd(scale, load(stored, block + i, t, 64), zero))
-        add_gram(rows, 0, n, gram)
+        add_gram(rows, 0, n, source.shape[1], gram)
 
 
 @jit_reassociating
@@ -254,7 +264,7 @@ def half_step(
         sums[5] += total(sum_new)
         sums[6] += total(squares)
         if gram_own.shape[0]:
-            add_gram(rows, 0, n, gram_own)
+            add_gram(rows, 0, n, width, gram_own)
 
 
 def has_half() -> bool:

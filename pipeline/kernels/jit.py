@@ -15,7 +15,7 @@ from pipeline.errors import LockedError
 from pipeline.kernels.compile_cache import cache_folder
 from pipeline.runtime.file_lock import FileLock
 
-__all__ = ["jit", "jit_reassociating"]
+__all__ = ["jit", "jit_inlined", "jit_reassociating"]
 
 # Sums may be reordered and divisions become products; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
@@ -32,14 +32,22 @@ def jit_reassociating(function: Callable[..., Any]) -> Any:
     return _compile(function, fastmath=FAST)
 
 
-def _compile(function: Callable[..., Any], fastmath: Any) -> Any:
+def jit_inlined(function: Callable[..., Any]) -> Any:
+    """As `jit_reassociating`, for a part of a row's work: it becomes part of its callers.
+
+    A call counts references to every array of its arguments, which for a short row takes longer than its work.
+    """
+    return _compile(function, fastmath=FAST, forceinline=True)
+
+
+def _compile(function: Callable[..., Any], fastmath: Any, **options: Any) -> Any:
     """numba's decorator, its cache in `cache_folder`, or without a cache where there is no folder for it."""
     folder = cache_folder()
     before = config.CACHE_DIR  # type: ignore[attr-defined]  # numba sets its options by name
     # numba takes the folder when it decorates. Other people's functions in this process keep theirs.
     config.CACHE_DIR = str(folder or "")  # type: ignore[attr-defined]
     try:
-        decorate = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, cache=folder is not None)
+        decorate = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, cache=folder is not None, **options)
         compiled = decorate(function)
     finally:
         config.CACHE_DIR = before  # type: ignore[attr-defined]

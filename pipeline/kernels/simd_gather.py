@@ -1,4 +1,4 @@
-"""SIMD vectors for sparse rows: gathering eight rows by index into columns, and sums across lanes.
+"""SIMD vectors for sparse rows: some of a row's elements by index, and sums across lanes.
 
 Importing this module imports numba.
 """
@@ -10,38 +10,39 @@ from typing import Any
 from numba.core import types
 
 from pipeline.kernels import simd
-from pipeline.kernels.simd import WIDTH, butterfly, intrinsic, ir
+from pipeline.kernels.simd import WIDTH, cgutils, intrinsic, ir
 
-__all__ = ["gather8", "spread", "sums8"]
+__all__ = ["pick", "spread", "sums8"]
 
 
 @intrinsic()
-def gather8(
-    typingctx: Any, source: Any, index: Any, first: Any, column: Any, target: Any, to_column: Any, stride: Any
-) -> Any:
-    """target[0, to_column + j·stride + i] = source[index[0, first + i], column + j] for i, j < 8."""
+def pick(typingctx: Any, source: Any, row: Any, places: Any, first: Any, like: Any) -> Any:
+    """A vector of the type of `like`: lane i is source[row, places[0, first + i]]; places is int32."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        tile = simd.llvm_type(source.dtype, WIDTH)
-        align = source.dtype.bitwidth // 8
+        n, word = like.lanes, ir.IntType(64)
         zero = context.get_constant(types.intp, 0)
-        rows = []
-        for i in range(WIDTH):
-            place = builder.add(args[2], context.get_constant(types.intp, i))
-            pointer = simd.address_of(context, builder, index, args[1], zero, place)
-            kind = ir.IntType(index.dtype.bitwidth)
-            row = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-            line = builder.sext(row, ir.IntType(64)) if index.dtype.bitwidth < 64 else row
-            start = simd.address_of(context, builder, source, args[0], line, args[3])
-            rows.append(builder.load(builder.bitcast(start, tile.as_pointer()), align=align))
-        butterfly(builder, rows)
-        for j in range(WIDTH):
-            past = builder.mul(args[6], context.get_constant(types.intp, j))
-            to = simd.address_of(context, builder, target, args[4], zero, builder.add(args[5], past))
-            builder.store(rows[j], builder.bitcast(to, tile.as_pointer()), align=align)
-        return context.get_dummy_value()
+        at = simd.address_of(context, builder, places, args[2], zero, args[3])
+        narrow = ir.VectorType(ir.IntType(32), n)
+        index = builder.sext(builder.load(builder.bitcast(at, narrow.as_pointer()), align=4), ir.VectorType(word, n))
+        start = builder.ptrtoint(simd.address_of(context, builder, source, args[0], args[1], zero), word)
+        base = simd.spread_lanes(builder, start, ir.VectorType(word, n))
+        size = ir.Constant(ir.VectorType(word, n), [source.dtype.bitwidth // 8] * n)
+        scalar = ir.DoubleType() if source.dtype == types.float64 else ir.FloatType()
+        addresses = builder.inttoptr(builder.add(base, builder.mul(index, size)), ir.VectorType(scalar.as_pointer(), n))
+        vector = simd.llvm_type(like.dtype, n)
+        mask = ir.VectorType(ir.IntType(1), n)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(vector, [addresses.type, ir.IntType(32), mask, vector]),
+            f"llvm.masked.gather.v{n}f{like.dtype.bitwidth}.v{n}p0",
+        )
+        every = ir.Constant(mask, [True] * n)
+        return builder.call(
+            function, [addresses, ir.IntType(32)(source.dtype.bitwidth // 8), every, ir.Constant(vector, ir.Undefined)]
+        )
 
-    return types.void(source, index, types.intp, types.intp, target, types.intp, types.intp), codegen
+    return like(source, types.intp, places, types.intp, like), codegen
 
 
 @intrinsic()

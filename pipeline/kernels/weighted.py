@@ -8,12 +8,11 @@ with i over the row's cells, c = 1 + confidence·x, G = H·Hᵀ, and `share` and
 1 − ρ and −ρ, or 1 and the prior for a bias, or 0 for a component that is fixed (Hu, Koren & Volinsky 2008, with
 non-negativity and the penalties of `pipeline.models.objective`). A is another one for each row. Two ways through it:
 
-* `sweep_rows` never forms A. It lays the h of the row's cells side by side, a component's values in one line, and keeps
-  the cells' pulls q = (c − w₀)·ŷ − c·x up to date: a coordinate costs three passes over a line of the row's cells
-  (gradient, curvature, update), which are SIMD over cells, and k for the part of w₀·G. For the alternation,
-  where a sweep or two from where the row was are all that pays.
-* `pipeline.kernels.weighted_exact` forms A (k²/2 for a cell) and solves in float64 to tolerance: for the end, and for
-  folding in.
+* `sweep_rows` takes the row's gradient where it begins, and lets the components that are 0 and would stay so rest: two
+  in three. For the others A is formed, and coordinate descent on that costs a few vectors a step. For the alternation,
+  where a few sweeps from where the row was are all that pays.
+* `pipeline.kernels.weighted_exact` forms all of A (k²/2 for a cell) and solves in float64 to tolerance: for the end,
+  and for folding in.
 
 Factors are (rows, width), their `width` a multiple of 16 with zeros past k components. Every row is computed on its
 own and every sum is taken in an order fixed by (lo, hi).
@@ -21,30 +20,225 @@ own and every sum is taken in an order fixed by (lo, hi).
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.kernels.arguments import CsrRows, RowTerms, WeightedStep, Workspace
+from pipeline.kernels.arguments import CsrRows, RowTerms, WeightedStep
 from pipeline.kernels.half_step import SMALLEST, add_gram
-from pipeline.kernels.jit import jit_reassociating
-from pipeline.kernels.simd import fill, lanes, load, prefetch, store
-from pipeline.kernels.simd_arithmetic import across, madd, relu, total
-from pipeline.kernels.simd_gather import gather8
+from pipeline.kernels.jit import jit_inlined, jit_reassociating
+from pipeline.kernels.simd import element, fill, lanes, load, prefetch, store, transpose8
+from pipeline.kernels.simd_arithmetic import madd, relu, total
+from pipeline.kernels.simd_gather import pick, sums8
 
 __all__ = ["keep_rows", "sweep_rows"]
 
-BLOCK = 64  # rows summed in their own width before they go into float64
+BLOCK = 64  # rows summed in their own width before they go into float64, and cells of a row at a time
+TILE = 2**16  # numbers of a row's cells that are copied next to one another, to stay in the second cache
 AHEAD = 16  # cells between asking for a row and using it
 
 
+class Row(NamedTuple):
+    """Working memory for one row, in the type of the factors.
+
+    tile : (room, width), rows of the other factor for some of the row's cells
+    line : (3, room), of each of these cells: its pull q = (c − w₀)·ŷ − c·x, c − w₀, c·x
+    vectors : (4, width), named by the numbers below
+    A : (width, width), of the active components
+    active : (1, width) int32, the components that are not at rest
+    """
+
+    tile: Any
+    line: Any
+    vectors: Any
+    A: Any
+    active: Any
+
+
+Q, SHARE, AIM = 0, 1, 2  # rows of `line`
+W, SLOPE, CURVE, INVERSE = 0, 1, 2, 3  # of `vectors`: the row, its gradient, A's diagonal a, −1/a; then of the active
+
+
+@jit_inlined
+def _fetch(cells: CsrRows, begin: int, n: int, other: Any, terms: RowTerms, row: Row) -> None:
+    """Set `tile`, and SHARE and AIM of `line`, for n cells from `begin` on; up to a multiple of 16 they weigh 0."""
+    tile, line, indices, data = row.tile, row.line, cells.indices, cells.data
+    last = indices.shape[0] - 1
+    width, group = tile.shape[1], lanes(tile, 64)
+    for j in range(n):
+        x = data[begin + j]
+        c = 1 + terms.confidence * x if x != 0 else terms.zero
+        line[SHARE, j] = c - terms.weight
+        line[AIM, j] = c * x
+        column, soon = np.intp(indices[begin + j]), np.intp(indices[min(begin + j + AHEAD, last)])
+        for t in range(0, width, group):
+            prefetch(other, soon, t)
+            store(tile, j, t, load(other, column, t, 64))
+    zero = fill(tile, 0, 64)
+    for j in range(n, (n + 15) // 16 * 16):
+        line[SHARE, j] = 0
+        line[AIM, j] = 0
+        for t in range(0, width, group):
+            store(tile, j, t, zero)
+
+
+@jit_inlined
+def _add_slopes(n: int, row: Row) -> Any:
+    """Add n cells' part Σ q·h to the gradient; returns Σ ½(c − w₀)·ŷ² − c·x·ŷ."""
+    tile, line, vectors = row.tile, row.line, row.vectors
+    width, group = tile.shape[1], lanes(tile, 64)
+    zero = fill(tile, 0, 64)
+    for j in range(0, n, 8):
+        a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
+        for t in range(0, width, group):
+            w = load(vectors, W, t, 64)
+            a0 = madd(load(tile, j, t, 64), w, a0)
+            a1 = madd(load(tile, j + 1, t, 64), w, a1)
+            a2 = madd(load(tile, j + 2, t, 64), w, a2)
+            a3 = madd(load(tile, j + 3, t, 64), w, a3)
+            a4 = madd(load(tile, j + 4, t, 64), w, a4)
+            a5 = madd(load(tile, j + 5, t, 64), w, a5)
+            a6 = madd(load(tile, j + 6, t, 64), w, a6)
+            a7 = madd(load(tile, j + 7, t, 64), w, a7)
+        store(line, Q, j, sums8(a0, a1, a2, a3, a4, a5, a6, a7))
+    at_cells = zero
+    for j in range(0, n, group):
+        y, aim = load(line, Q, j, 64), load(line, AIM, j, 64)
+        q = madd(y, load(line, SHARE, j, 64), madd(-1, aim, zero))
+        store(line, Q, j, q)
+        at_cells = madd(y, madd(-1, aim, q), at_cells)
+    t = 0
+    while t + lanes(tile, 256) <= width:
+        slope = load(vectors, SLOPE, t, 256)
+        for j in range(n):
+            slope = madd(element(line, Q, j), load(tile, j, t, 256), slope)
+        store(vectors, SLOPE, t, slope)
+        t += lanes(tile, 256)
+    while t < width:
+        part = load(vectors, SLOPE, t, 64)
+        for j in range(n):
+            part = madd(element(line, Q, j), load(tile, j, t, 64), part)
+        store(vectors, SLOPE, t, part)
+        t += group
+    return 0.5 * total(at_cells)
+
+
+@jit_inlined
+def _begin(number: int, cells: CsrRows, other: Any, terms: RowTerms, start: Any, row: Row) -> Any:
+    """Set W and SLOPE to the row and its gradient; returns ½ w·A·w − b·w."""
+    vectors, gram, lam = row.vectors, terms.gram, terms.lam[number]
+    width, group = vectors.shape[1], lanes(vectors, 64)
+    zero = fill(vectors, 0, 64)
+    for t in range(0, width, group):
+        store(vectors, W, t, load(start, number, t, 64))
+        store(vectors, SLOPE, t, zero)
+    for r in range(terms.k):
+        if vectors[W, r] != 0:
+            for t in range(0, width, group):
+                store(vectors, SLOPE, t, madd(vectors[W, r], load(gram, r, t, 64), load(vectors, SLOPE, t, 64)))
+    halves = zero
+    for t in range(0, width, group):
+        w, slope = load(vectors, W, t, 64), load(vectors, SLOPE, t, 64)
+        own, pull = madd(load(terms.share, 0, t, 64), w, zero), load(terms.pull, 0, t, 64)
+        halves = madd(w, madd(lam, madd(-2, pull, own), slope), halves)
+        store(vectors, SLOPE, t, madd(lam, madd(-1, pull, own), slope))
+    value = 0.5 * total(halves)
+    first, end, room = cells.indptr[number], cells.indptr[number + 1], row.tile.shape[0]
+    for begin in range(first, end, room):
+        n = min(room, end - begin)
+        _fetch(cells, begin, n, other, terms, row)
+        value += _add_slopes(n, row)
+    return value
+
+
+@jit_inlined
+def _activate(terms: RowTerms, row: Row) -> int:
+    """Set `active`, and pack W and SLOPE to those; returns their number."""
+    vectors, active, free, pull = row.vectors, row.active, terms.free, terms.pull
+    n = 0
+    for t in range(terms.k):
+        if free[t] and not (vectors[W, t] == 0 and vectors[SLOPE, t] >= 0 and pull[0, t] <= 0):
+            active[0, n] = t
+            vectors[W, n] = vectors[W, t]
+            vectors[SLOPE, n] = vectors[SLOPE, t]
+            n += 1
+    for i in range(n, (n + 15) // 16 * 16):
+        active[0, i] = active[0, 0]  # any one will do: its sums are left out
+    return n
+
+
+@jit_inlined
+def _form(number: int, cells: CsrRows, other: Any, terms: RowTerms, row: Row, n: int) -> None:
+    """Set A for the n active components, up to a multiple of 16."""
+    A, active, gram, tile, line = row.A, row.active, terms.gram, row.tile, row.line
+    room, wide, group = tile.shape[0], (n + 15) // 16 * 16, lanes(A, 64)
+    zero = fill(A, 0, 64)
+    for t in range(0, wide, group):
+        for i in range(min(n, t + group)):
+            store(A, i, t, pick(gram, np.intp(active[0, i]), active, t, zero))
+    first, end = cells.indptr[number], cells.indptr[number + 1]
+    for begin in range(first, end, room):
+        m = min(room, end - begin)
+        if end - first > room:
+            _fetch(cells, begin, m, other, terms, row)
+        for j in range(m):
+            line[Q, j] = math.sqrt(line[SHARE, j])
+        for t in range(0, wide, group):
+            for j in range(m):
+                store(tile, j, t, madd(element(line, Q, j), pick(tile, j, active, t, zero), zero))
+        for block in range(0, m, BLOCK):
+            add_gram(tile, block, min(BLOCK, m - block), n, A)
+    for t in range(0, wide, 8):
+        for r in range(t // group * group + group, wide, 8):
+            transpose8(A, t, r, A, r, t)
+    for i in range(n):
+        A[i, i] += terms.lam[number] * terms.share[0, active[0, i]]
+
+
+@jit_inlined
+def _descend(terms: RowTerms, row: Row, n: int, sweeps: int) -> Any:
+    """Sweeps over the n active components; returns how much ½ w·A·w − b·w has changed.
+
+    SLOPE becomes the steps −gradient / a that would each be best alone, and A's columns are divided by −a likewise:
+    from one step to the next a comparison and a multiply-add wait for each other, and no division.
+    """
+    A, vectors, active = row.A, row.vectors, row.active
+    wide, group = (n + 15) // 16 * 16, lanes(row.A, 64)
+    zero = fill(A, 0, 64)
+    for i in range(wide):
+        a = A[i, i]
+        vectors[CURVE, i] = a
+        depends = i < n and a > SMALLEST
+        vectors[INVERSE, i] = -1 / a if depends else 0
+        vectors[SLOPE, i] *= vectors[INVERSE, i]
+        if i < n and not depends:
+            vectors[W, i] = max(terms.pull[0, active[0, i]], 0)
+    for i in range(n):
+        for t in range(0, wide, group):
+            store(A, i, t, madd(load(A, i, t, 64), load(vectors, INVERSE, t, 64), zero))
+    change = 0.0
+    for _ in range(sweeps):
+        moved = False
+        for i in range(n):
+            best, old = vectors[SLOPE, i], vectors[W, i]
+            step = -old if best <= -old else best
+            if step != 0:
+                moved = True
+                vectors[W, i] = old + step
+                for t in range(0, wide, group):
+                    store(vectors, SLOPE, t, madd(step, load(A, i, t, 64), load(vectors, SLOPE, t, 64)))
+                change += np.float64(step) * np.float64(vectors[CURVE, i]) * (0.5 * np.float64(step) - best)
+        if not moved:
+            break
+    return change
+
+
 @jit_reassociating
-def sweep_rows(
-    cells: CsrRows, other: Any, terms: RowTerms, start: Any, new: Any, sweeps: int, workspace: Workspace, sums: Any
-) -> None:
+def sweep_rows(cells: CsrRows, other: Any, terms: RowTerms, start: Any, new: Any, sweeps: int, sums: Any) -> None:
     """Rows cells.lo … cells.hi − 1: `sweeps` rounds of coordinate descent from `start`.
 
-    The second and later rounds leave out the components that are 0 by then: most of a row, and they seldom change.
+    They leave out the components that are 0 and whose gradient at `start` would not let them grow.
 
     Parameters
     ----------
@@ -53,145 +247,30 @@ def sweep_rows(
     start, new : (rows, width) where the sweeps begin, and their result; may be one array
     sums : (1,) float64, to which is added: Σ over rows ½ w·A·w − b·w at the result
     """
-    indptr, indices, data = cells.indptr, cells.indices, cells.data
-    k, gram, weight, confidence = terms.k, terms.gram, terms.weight, terms.confidence
-    lam, share, pull, free = terms.lam, terms.share, terms.pull, terms.free
-    tile, line, index = workspace.tile, workspace.line, workspace.columns
-    width = new.shape[1]
-    group = lanes(new, 64)
-    panel = lanes(new, 256)
-    wide = lanes(line, 64)
-    w = np.zeros((1, width), new.dtype)
-    slope = np.zeros((1, width), new.dtype)  # w₀·G·w
-    curve = np.zeros(k, new.dtype)
-    nonzero = np.empty(k, np.int64)  # components that are not 0
+    kind, width = new.dtype, new.shape[1]
+    longest = np.int64(1)
+    for number in range(cells.lo, cells.hi):
+        longest = max(longest, cells.indptr[number + 1] - cells.indptr[number])
+    room = (min(longest, max(TILE // width, BLOCK)) + 15) // 16 * 16
+    row = Row(
+        np.zeros((room, width), kind), np.zeros((3, room), kind), np.zeros((4, width), kind),
+        np.zeros((width, width), kind), np.zeros((1, width), np.int32),
+    )  # fmt: skip
     zero = fill(new, 0, 64)
-    zero4 = fill(new, 0, 256)
-    for row in range(cells.lo, cells.hi):
-        first = indptr[row]
-        n = indptr[row + 1] - first
-        padded = (n + group - 1) // group * group
-        # An odd number of cache lines from one component to the next: powers of two would share few sets.
-        stride = padded + wide * (1 - padded // wide % 2)
-        for j in range(n):
-            x = data[first + j]
-            c = 1 + confidence * x if x != 0 else terms.zero
-            index[0, j] = indices[first + j]
-            line[1, j] = c - weight
-            line[2, j] = c * x
-        for j in range(n, padded):
-            index[0, j] = indices[first]  # any row will do: it counts 0 times
-            line[1, j] = 0
-            line[2, j] = 0
-        for t in range(0, width, group):
-            store(w, 0, t, load(start, row, t, 64))
-            store(slope, 0, t, zero)
-        n_nonzero = 0
-        for r in range(k):
-            if w[0, r] != 0:
-                nonzero[n_nonzero] = r
-                n_nonzero += 1
-                for t in range(0, width, group):
-                    store(slope, 0, t, madd(w[0, r], load(gram, r, t, 64), load(slope, 0, t, 64)))
-
-        for j in range(0, padded, 8):
-            for ahead in range(8):
-                soon = np.intp(index[0, min(j + AHEAD + ahead, max(padded - 1, 0))])
-                for t in range(0, width, group):
-                    prefetch(other, soon, t)
-            for t in range(0, k, 8):
-                gather8(other, index, j, t, tile, t * stride + j, stride)
-        at_cells = zero
-        j = 0
-        while j < padded:
-            y, y1, y2, y3 = zero, zero, zero, zero
-            r = 0
-            while r + 4 <= n_nonzero:  # four sums at a time: each waits for its last multiply-add
-                t0, t1, t2, t3 = nonzero[r], nonzero[r + 1], nonzero[r + 2], nonzero[r + 3]
-                y = madd(w[0, t0], load(tile, 0, t0 * stride + j, 64), y)
-                y1 = madd(w[0, t1], load(tile, 0, t1 * stride + j, 64), y1)
-                y2 = madd(w[0, t2], load(tile, 0, t2 * stride + j, 64), y2)
-                y3 = madd(w[0, t3], load(tile, 0, t3 * stride + j, 64), y3)
-                r += 4
-            while r < n_nonzero:
-                y = madd(w[0, nonzero[r]], load(tile, 0, nonzero[r] * stride + j, 64), y)
-                r += 1
-            y = madd(1, madd(1, y, y1), madd(1, y2, y3))
-            aim = load(line, 2, j, 64)
-            q = madd(y, load(line, 1, j, 64), madd(-1, aim, zero))
-            store(line, 0, j, q)
-            at_cells = madd(y, madd(-1, aim, q), at_cells)
-            j += group
-        value = 0.5 * total(at_cells)
-        own = 0.0
-        for t in range(k):
-            own += w[0, t] * (0.5 * slope[0, t] + lam[row] * (0.5 * share[0, t] * w[0, t] - pull[0, t]))
-        value += own
-
-        for s in range(sweeps):
-            moved = False
-            for t in range(k):
-                if not free[t] or (s > 0 and w[0, t] == 0):
-                    continue
-                base = t * stride
-                down = zero4
-                square = zero4
-                j = 0
-                if s == 0:
-                    while j + panel <= padded:
-                        h = load(tile, 0, base + j, 256)
-                        down = madd(h, load(line, 0, j, 256), down)
-                        square = madd(h, madd(h, load(line, 1, j, 256), zero4), square)
-                        j += panel
-                    down1 = zero
-                    square1 = zero
-                    while j < padded:
-                        h1 = load(tile, 0, base + j, 64)
-                        down1 = madd(h1, load(line, 0, j, 64), down1)
-                        square1 = madd(h1, madd(h1, load(line, 1, j, 64), zero), square1)
-                        j += group
-                    curve[t] = across(square1) + gram[t, t] + lam[row] * share[0, t]
-                    if padded >= panel:
-                        curve[t] += across(square)
-                else:
-                    while j + panel <= padded:
-                        down = madd(load(tile, 0, base + j, 256), load(line, 0, j, 256), down)
-                        j += panel
-                    down1 = zero
-                    while j < padded:
-                        down1 = madd(load(tile, 0, base + j, 64), load(line, 0, j, 64), down1)
-                        j += group
-                gradient = across(down1) + slope[0, t] + lam[row] * (share[0, t] * w[0, t] - pull[0, t])
-                if padded >= panel:
-                    gradient += across(down)
-                old = w[0, t]
-                a = curve[t]
-                if a > SMALLEST:
-                    next_ = old - gradient / a
-                    next_ = new.dtype.type(0) if next_ <= 0 else next_
-                else:  # nothing depends on it
-                    next_ = new.dtype.type(max(pull[0, t], 0))
-                step = next_ - old
-                if step != 0:
-                    moved = True
-                    w[0, t] = next_
-                    value += step * (np.float64(gradient) + 0.5 * np.float64(step) * a)
-                    j = 0
-                    while j + panel <= padded:
-                        h = madd(step, load(tile, 0, base + j, 256), zero4)
-                        store(line, 0, j, madd(h, load(line, 1, j, 256), load(line, 0, j, 256)))
-                        j += panel
-                    while j < padded:
-                        h1 = madd(step, load(tile, 0, base + j, 64), zero)
-                        store(line, 0, j, madd(h1, load(line, 1, j, 64), load(line, 0, j, 64)))
-                        j += group
-                    for r in range(0, width, group):
-                        store(slope, 0, r, madd(step, load(gram, t, r, 64), load(slope, 0, r, 64)))
-            if not moved:
-                break
+    for number in range(cells.lo, cells.hi):
+        value = _begin(number, cells, other, terms, start, row)
+        for t in range(0, width, lanes(new, 64)):
+            store(new, number, t, zero)
+        for t in range(terms.k):
+            if not terms.free[t]:
+                new[number, t] = row.vectors[W, t]
+        n = _activate(terms, row)
+        if n > 0:
+            _form(number, cells, other, terms, row, n)
+            value += _descend(terms, row, n, sweeps)
         sums[0] += value
-        for t in range(0, width, group):
-            store(new, row, t, load(w, 0, t, 64))
+        for i in range(n):
+            new[number, row.active[0, i]] = row.vectors[W, i]
 
 
 @jit_reassociating
@@ -215,4 +294,4 @@ def keep_rows(lo: int, hi: int, step: WeightedStep, lam: Any, share: Any, pull: 
                 half = madd(0.5, load(share, 0, t, 64), zero)
                 penalty = madd(extrapolated, madd(half, extrapolated, madd(-1, load(pull, 0, t, 64), zero)), penalty)
             sums[0] += lam[row] * total(penalty)
-        add_gram(own, block, n, gram)
+        add_gram(own, block, n, width, gram)

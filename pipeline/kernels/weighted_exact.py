@@ -107,7 +107,7 @@ def form_row(row: int, cells: CsrRows, other: Any, terms: RowTerms, rows: Any, A
                 aim = madd(c * x, h, aim)
                 store(rows, j, t, madd(math.sqrt(c - terms.weight), h, zero))
             accumulate(b, 0, t, aim)
-        add_gram(rows, 0, n, A)
+        add_gram(rows, 0, n, width, A)
 
 
 @jit_reassociating

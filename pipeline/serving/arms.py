@@ -69,10 +69,15 @@ def exposure(
     arms: Arms, arm: Arm | Shown, request_id: str, user: int | str, source: str, status: int, begun: int
 ) -> Exposure:
     """The exposure of an answer that was begun at that `time.perf_counter_ns`; one that failed has no source."""
-    version, items = (arm.version, arm.items) if isinstance(arm, Shown) else (arm.served.pointer.version, "[]")
+    if isinstance(arm, Shown):
+        name, version, by, items = arm
+    else:
+        name, version, by, items = arm.name, arm.served.pointer.version, arm.served.served_by, "[]"
     micros = (time.perf_counter_ns() - begun) // 1000
-    at = time.time_ns() // 1_000_000
-    return Exposure(arms.experiment.name, arm[0], request_id, str(user), version, source, items, status, micros, at)
+    at, manifest = time.time_ns() // 1_000_000, by.manifest.decode()
+    return Exposure(
+        arms.experiment.name, name, request_id, str(user), version, source, items, status, micros, at, manifest
+    )
 
 
 # ---- in the pointer of the served version --------------------------------------------------------

@@ -21,7 +21,7 @@ from pipeline.models.saved_model import load_item_snapshot
 from pipeline.ranking.genres import GenreSource
 from pipeline.ranking.scorer import Scorer
 from pipeline.serving.live_folder import LiveFolder, Pointer
-from pipeline.serving.served_model import ServedModel
+from pipeline.serving.served_model import Scale, ServedModel
 
 __all__ = ["keep_items", "load_baseline"]
 
@@ -40,7 +40,9 @@ def keep_items(folder: LiveFolder, pointer: Pointer) -> None:
     replace(model, meta={**model.meta, _OF: pointer.digest}).save(folder.baseline, snapshot.texts)
 
 
-def load_baseline(folder: LiveFolder, name: str, fields: tuple[str, ...], cache_bytes: int) -> ServedModel:
+def load_baseline(
+    folder: LiveFolder, name: str, fields: tuple[str, ...], cache_bytes: int, scale: Scale | None = None
+) -> ServedModel:
     """What is popular, as a version of the registered model `name`. Raises ArtifactError where nothing is kept."""
     model = PopularityModel.load(folder.baseline)
     if model.meta.get(BASELINE) is not True:
@@ -52,4 +54,4 @@ def load_baseline(folder: LiveFolder, name: str, fields: tuple[str, ...], cache_
     pointer = Pointer(digest, name, BASELINE, "", False, 0)
     scorer = Scorer(model)
     scorer.genre_source = GenreSource(lambda: snapshot)
-    return ServedModel(pointer, scorer, snapshot, fields, cache_bytes)
+    return ServedModel(pointer, scorer, snapshot, fields, cache_bytes, scale)

@@ -22,7 +22,7 @@ from pipeline.serving.arms import Arms, arm_pointers, definition_in
 from pipeline.serving.baseline import load_baseline
 from pipeline.serving.live_folder import LiveFolder, Pointer, WorkerReport
 from pipeline.serving.problems import Code, Problem
-from pipeline.serving.served_model import ServedModel, load_served
+from pipeline.serving.served_model import Scale, ServedModel, load_served
 
 __all__ = ["CurrentModel"]
 
@@ -43,6 +43,7 @@ class CurrentModel:
     cache_bytes : of each model's cache
     rules_path : the snapshot of the rules about items; None for no rules
     loaded : told the number of models in memory whenever it has changed
+    scale : the smallest and the largest rating
 
     Attributes
     ----------
@@ -56,7 +57,9 @@ class CurrentModel:
         cache_bytes: int,
         rules_path: Path | None = None,
         loaded: Callable[[int], None] = lambda _: None,
+        scale: Scale | None = None,
     ) -> None:
+        self._scale = scale
         self._live, self._fields, self._cache_bytes = live, fields, cache_bytes
         self._rules_path, self._say_loaded = rules_path, loaded
         self._loaded: dict[str, ServedModel] = {}
@@ -187,7 +190,7 @@ class CurrentModel:
         self._baseline_stamp = stamp
         try:
             loaded = await asyncio.to_thread(
-                load_baseline, self._live, self._live.name, self._fields, self._cache_bytes
+                load_baseline, self._live, self._live.name, self._fields, self._cache_bytes, self._scale
             )
         except (RanklineError, OSError) as error:
             _LOG.warning(f"there is no model, and what is popular can't be read either: {error}")
@@ -199,7 +202,7 @@ class CurrentModel:
     async def _load(self, pointer: Pointer) -> None:
         folder = self._live.model_folder(pointer.digest)
         try:
-            loaded = await asyncio.to_thread(load_served, folder, pointer, self._fields, self._cache_bytes)
+            loaded = await asyncio.to_thread(load_served, folder, pointer, self._fields, self._cache_bytes, self._scale)
         except (RanklineError, OSError, MemoryError) as error:
             self._failed[pointer.digest] = self.fault = str(error) or type(error).__name__
             self._failed_at = time.monotonic()

@@ -28,8 +28,9 @@ from pipeline.serving.item_search import ItemSearch
 from pipeline.serving.live_folder import Pointer
 from pipeline.serving.problems import Code, Problem
 
-__all__ = ["ENTRY_BYTES", "CachedAnswer", "ServedBy", "ServedModel", "Shown", "load_served"]
+__all__ = ["ENTRY_BYTES", "CachedAnswer", "Scale", "ServedBy", "ServedModel", "Shown", "load_served"]
 
+Scale = tuple[float, float]
 ENTRY_BYTES = 400  # of a key and its place in the cache, besides the answer
 
 
@@ -39,7 +40,8 @@ class ServedBy(NamedTuple):
     Attributes
     ----------
     version : ``X-Model-Version``: the label
-    manifest : ``X-Manifest``: one id of all that decides a list besides the user: files, items, rules, fields
+    manifest : ``X-Manifest``: one id of all that decides an answer besides the user and what is asked: the version, its
+        files with the items, the rules in force, and the configuration. It is the same in all workers and on all hosts
     """
 
     version: bytes
@@ -96,13 +98,20 @@ class ServedModel:
     snapshot : titles, genres and popularity of the items
     cache : ready answers by path and query
     fields : of items in answers
+    scale : the smallest and the largest rating; None where nothing asks for them
     """
 
     def __init__(
-        self, pointer: Pointer, scorer: Scorer, snapshot: ItemSnapshot, fields: tuple[str, ...], cache_bytes: int
+        self,
+        pointer: Pointer,
+        scorer: Scorer,
+        snapshot: ItemSnapshot,
+        fields: tuple[str, ...],
+        cache_bytes: int,
+        scale: Scale | None = None,
     ) -> None:
         self.pointer, self.scorer, self.snapshot = pointer, scorer, snapshot
-        self.fields, self._cache_bytes = fields, cache_bytes
+        self.fields, self.scale, self._cache_bytes = fields, scale, cache_bytes
         self.cache: MutableMapping[Hashable, CachedAnswer] = LRUCache(
             max(1, cache_bytes), getsizeof=lambda answer: len(answer.body) + ENTRY_BYTES
         )
@@ -124,7 +133,7 @@ class ServedModel:
         return self._again(pointer, self.scorer)
 
     def _again(self, pointer: Pointer, scorer: Scorer) -> ServedModel:
-        served = ServedModel(pointer, scorer, self.snapshot, self.fields, self._cache_bytes)
+        served = ServedModel(pointer, scorer, self.snapshot, self.fields, self._cache_bytes, self.scale)
         for name in ("content", "search"):  # of the items alone
             if name in self.__dict__:
                 setattr(served, name, getattr(self, name))
@@ -150,7 +159,8 @@ class ServedModel:
     @cached_property
     def served_by(self) -> ServedBy:
         """What its answers say of it."""
-        manifest = hashlib.blake2b(self.identity, digest_size=8).hexdigest()
+        decides = b"|".join((self.identity, repr(self.scale).encode()))  # the scale decides predictions, and no list
+        manifest = hashlib.blake2b(decides, digest_size=8).hexdigest()
         return ServedBy(self.pointer.label.encode("latin-1", "replace"), manifest.encode())
 
     @cached_property
@@ -231,14 +241,16 @@ class ServedModel:
         return made
 
 
-def load_served(folder: Path, pointer: Pointer, fields: tuple[str, ...], cache_bytes: int) -> ServedModel:
+def load_served(
+    folder: Path, pointer: Pointer, fields: tuple[str, ...], cache_bytes: int, scale: Scale | None = None
+) -> ServedModel:
     """Read and verify a version, and do the work of its first requests now. Raises ArtifactError."""
     scorer = Scorer.load(folder, mapped=True)
     snapshot = load_item_snapshot(folder)
     if snapshot is None:  # saved before there were snapshots
         snapshot = ItemSnapshot.of(scorer.items, scorer.model.seen)
     scorer.genre_source = GenreSource(lambda: snapshot)  # not read from the file a second time
-    served = ServedModel(pointer, scorer, snapshot, fields, cache_bytes)
+    served = ServedModel(pointer, scorer, snapshot, fields, cache_bytes, scale)
     scorer.prepare()
     if snapshot.others is not None:
         _ = served.content

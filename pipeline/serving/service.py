@@ -120,7 +120,9 @@ class Service:
         folder = LiveFolder(config.live, config.model)
         folder.make()
         cache_bytes = config.options.cache_mb << 20
-        model = CurrentModel(folder, config.fields, cache_bytes, config.rules, metrics.loaded(config.model))
+        scale = (config.options.min_rating, config.options.max_rating)
+        told = metrics.loaded(config.model)
+        model = CurrentModel(folder, config.fields, cache_bytes, config.rules, told, scale)
         access = Access(KeyFile(folder.keys_path), config.options.host, Sessions(folder.sessions_path))
         redis, shared = config.redis, None
         if redis is not None:

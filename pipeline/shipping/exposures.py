@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.data.sources.warehouse import add_manifest, has_manifest
 from pipeline.errors import InputError, QueryError
 from pipeline.interaction_log import InteractionLog, Shipment
 from pipeline.interaction_log.exposures import LOST, ExposureLog, LoggedExposure
@@ -36,6 +37,8 @@ def make_tables(warehouse: Warehouse) -> None:
     """Make the tables of experiments where they are missing. Raises RefusedError without the right to."""
     for name in TABLES:
         warehouse.ddl(sql.load(name).text)
+    if warehouse.embedded:  # of a server `rankline init` does it, which may need another user's right
+        add_manifest(warehouse)
 
 
 def ship_exposures(
@@ -71,7 +74,7 @@ def ship_exposures(
                 f"{log.latest_seq():,}: an old copy of it was put back. Move the file away; a new one is made"
             )
         suppressed = read_suppressed_users(warehouse)
-        n_sent, sent_before = 0, True
+        n_sent, sent_before, with_manifest = 0, True, has_manifest(warehouse)
         while (shipment := log.next_shipment(most)) is not None:
             if shipment.last_seq > arrived:
                 rows = log.rows(shipment.first_seq, shipment.last_seq)
@@ -79,7 +82,7 @@ def ship_exposures(
                 gone: set[int | str] = {user for user in users if user in suppressed} if suppressed else set()
                 gone |= interactions.forgotten_among(users) if interactions is not None else set()
                 kept = [row for row in rows if row.user_id not in gone]
-                _send(warehouse, shipment, kept, sent_before)
+                _send(warehouse, shipment, _arrow(shipment.log_id, kept, with_manifest), sent_before)
                 n_sent, sent_before = n_sent + sum(not row.n_lost for row in kept), False
             log.mark_shipped(shipment)
         return n_sent
@@ -90,14 +93,14 @@ def _arrived(warehouse: Warehouse, log: ExposureLog) -> int:
     return int(rows[0]["last_seq"])
 
 
-def _send(warehouse: Warehouse, shipment: Shipment, rows: Sequence[LoggedExposure], sent_before: bool) -> None:
-    if rows:
-        table = _arrow(shipment.log_id, rows)
-        warehouse.insert(EXPOSURES, table, token=shipment.token, async_insert=0)
+def _send(warehouse: Warehouse, shipment: Shipment, rows: pa.Table, sent_before: bool) -> None:
+    if len(rows):
+        first = rows.column("seq")[0].as_py()
+        warehouse.insert(EXPOSURES, rows, token=shipment.token, async_insert=0)
         # As in `ship`: a token may have been noted by an engine that was killed before it added the rows.
-        if sent_before and not has_row(warehouse, EXPOSURES, shipment.log_id, rows[0].seq):
-            warehouse.insert(EXPOSURES, table, token=f"{shipment.token}:2", async_insert=0)
-            if not has_row(warehouse, EXPOSURES, shipment.log_id, rows[0].seq):
+        if sent_before and not has_row(warehouse, EXPOSURES, shipment.log_id, first):
+            warehouse.insert(EXPOSURES, rows, token=f"{shipment.token}:2", async_insert=0)
+            if not has_row(warehouse, EXPOSURES, shipment.log_id, first):
                 raise QueryError(f"{warehouse.address} took rows into {EXPOSURES}, and they are not there")
     ledger = {
         "log_id": [shipment.log_id],
@@ -114,8 +117,9 @@ def has_row(warehouse: Warehouse, table: str, log_id: str, seq: int) -> bool:
     return bool(warehouse.rows(sql.load("queries/exposure_there").text, parameters)[0]["n"])
 
 
-def _arrow(log_id: str, rows: Sequence[LoggedExposure]) -> pa.Table:
-    texts = ("experiment", "arm", "request_id", "user_id", "model_version", "source")
+def _arrow(log_id: str, rows: Sequence[LoggedExposure], with_manifest: bool) -> pa.Table:
+    texts = ["experiment", "arm", "request_id", "user_id", "model_version", "source"]
+    texts += ["manifest"] if with_manifest else []
     columns = {name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in texts}
     return pa.table(
         {

@@ -6,6 +6,8 @@
 --                    generated_at in milliseconds since 1970
 --   user_id          the user, as text
 --   model_version    version that made the list
+--   manifest         X-Manifest of the answer: one id of the model's files, its items, the rules and the configuration;
+--                    empty for the table, for a loss, and in rows of before there was one
 --   source           what ranked it: the model's name, fold_in, popular, …; empty where the request failed
 --   channel          api, table, or lost for a loss
 --   items            the items of the list, as text, best first
@@ -22,6 +24,7 @@ CREATE TABLE IF NOT EXISTS analytics.exposures
     request_id    String COMMENT 'of the answer',
     user_id       String COMMENT 'the user, as text',
     model_version LowCardinality(String) COMMENT 'version that made the list',
+    manifest      LowCardinality(String) COMMENT 'X-Manifest of the answer',
     source        LowCardinality(String) COMMENT 'what ranked it',
     channel       LowCardinality(String) COMMENT 'api, table or lost',
     items         Array(String) COMMENT 'the list, best first',

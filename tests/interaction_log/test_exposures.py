@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,20 @@ def test_what_is_shown_waits_and_goes_when_it_is_shipped(tmp_path: Path) -> None
         with ExposureLog.open(tmp_path / "exposures.db") as other:
             assert [row.user_id for row in other.rows(1, 9)] == ["3", "9"]
             assert other.log_id == log.log_id
+
+
+def test_a_log_of_before_there_were_manifests_opens_and_keeps_what_waits(tmp_path: Path) -> None:
+    path = tmp_path / "exposures.db"
+    ExposureLog.open(path).close()
+    with closing(sqlite3.connect(path)) as older, older:
+        older.execute("ALTER TABLE exposures DROP COLUMN manifest")
+        older.execute("INSERT INTO exposures VALUES (1, 'x', 'a', 'r', '7', '3', 'nmf', '[]', 200, 150, 5, 0)")
+        older.execute("UPDATE log SET last_seq = 1")
+    with ExposureLog.open(path, create=False) as log, ExposureLog.open(path) as other:
+        log.append([shown(8)], "w", 2, "x")
+        found = [(row.user_id, row.manifest, row.at, row.n_lost) for row in other.rows(1, 9)]
+    assert found[:2] == [("7", "", 5, 0), ("8", "0f" * 8, 1_700_000_000_000, 0)]
+    assert (found[2][1], found[2][3]) == ("", 2)
 
 
 def test_a_log_that_is_full_loses_and_says_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,9 @@ def test_sweeps_are_the_naive_twins(o, items):
     assert value + rest + constant == pytest.approx(at, rel=1e-9)
 
 
-@pytest.mark.parametrize(("rows", "columns", "k"), [(1, 1, 1), (3, 200, 5), (200, 3, 17), (40, 30, 33), (9, 70, 64)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "k"), [(1, 1, 1), (3, 200, 5), (200, 3, 17), (40, 30, 33), (9, 70, 64), (2, 600, 250)]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_width_of_rows_and_factors(rows, columns, k, dtype):
     X, dense, W, H = problem(rows, columns, k, dtype, density=0.7)

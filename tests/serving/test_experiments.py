@@ -64,11 +64,13 @@ def test_each_user_gets_the_list_of_their_arm_and_it_is_logged_from_the_cache_to
             answer = workers.get(f"{LISTS}/{user}?k=5", worker, headers={"x-request-id": f"{user}-{worker}-{hit}"})
             assert listed(answer) == list(zip(items.tolist(), scores.tolist(), strict=True))
             assert answer.headers["x-model-version"] == answer.json()["model_version"] == f"rankline/{arm + 1}"
-            expected.append((f"{user}-{worker}-{hit}", str(user), "ab"[arm], str(arm + 1), list(map(str, items))))
+            by = (str(arm + 1), answer.headers["x-manifest"])
+            expected.append((f"{user}-{worker}-{hit}", str(user), "ab"[arm], *by, list(map(str, items))))
     rows = logged(workers)
-    assert sorted((r.request_id, r.user_id, r.arm, r.model_version, json.loads(r.items)) for r in rows) == sorted(
-        expected
-    )
+    assert sorted(
+        (r.request_id, r.user_id, r.arm, r.model_version, r.manifest, json.loads(r.items)) for r in rows
+    ) == sorted(expected)
+    assert len({row.manifest for row in rows}) == 2
     assert {(row.status, row.experiment) for row in rows} == {(200, "x")}
     assert workers.services[0].metrics.process_hit._value.get() == len(models[0].users)
     assert 5 < sum(TEST.arm(user) for user in models[0].users.values.tolist()) < 25
@@ -85,6 +87,8 @@ def test_the_routes_of_a_user_agree_on_the_arm(workers: Workers, models) -> None
     assert [one["model_version"] for one in answer["lists"]] == [f"rankline/{TEST.arm(user) + 1}" for user in users]
     rows = [row for row in logged(workers) if row.request_id == "many"]
     assert [(row.user_id, row.arm) for row in rows] == [(str(user), "ab"[TEST.arm(user)]) for user in users]
+    each = [workers.get(f"{LISTS}/{user}").headers["x-manifest"] for user in users]
+    assert [row.manifest for row in rows] == each
     assert "lists" in workers.post(LISTS, {"interactions": [{"item_id": best, "rating": 5}]}).json()
 
 
@@ -111,7 +115,11 @@ def test_a_failure_is_an_exposure_and_a_forgotten_user_is_none(workers: Workers,
     workers.logs[0].forget(gone)
     assert workers.get(f"{LISTS}/{gone}").json()["source"] == "popular"
     assert workers.get(f"{LISTS}/{gone}").json()["source"] == "popular"
-    rows = [(row.user_id, row.status, row.source, row.items) for row in logged(workers)]
+    failed = logged(workers)
+    assert [row.manifest for row in failed] == [
+        workers.services[0].model.arms.of(user).served.served_by.manifest.decode() for user in (first, other)
+    ]
+    rows = [(row.user_id, row.status, row.source, row.items) for row in failed]
     assert rows == [(str(first), 404, "", "[]"), (str(other), 500, "", "[]")]
 
 

@@ -81,6 +81,33 @@ def test_a_process_that_dies_at_any_step_loses_and_doubles_nothing(
     assert ledger == [{"n": n, "m": n}]
 
 
+def manifests(warehouse: Warehouse) -> list[str]:
+    return [row["manifest"] for row in warehouse.rows("SELECT manifest FROM analytics.exposures ORDER BY seq")]
+
+
+def test_a_servers_table_of_before_there_were_manifests_takes_exposures_and_init_mends_it(
+    over_http: Warehouse, log: ExposureLog
+) -> None:
+    init(over_http)
+    over_http.command("ALTER TABLE analytics.exposures DROP COLUMN manifest")
+    log.append([shown(1)], "w")
+    assert ship_exposures(over_http, log) == 1
+    make_tables(over_http)  # as an experiment begins: its user may have no right to ALTER
+    assert over_http.rows("SELECT user_id FROM analytics.exposures") == [{"user_id": "1"}]
+    init(over_http)
+    log.append([shown(2)], "w", 1, "x")
+    assert ship_exposures(over_http, log) == 1
+    assert manifests(over_http) == ["", "0f" * 8, ""]
+
+
+def test_an_embedded_table_gets_the_column_when_it_is_shipped_to(embedded: Warehouse, log: ExposureLog) -> None:
+    make_tables(embedded)
+    embedded.command("ALTER TABLE analytics.exposures DROP COLUMN manifest")
+    log.append([shown(1)], "w")
+    ship_exposures(embedded, log)
+    assert manifests(embedded) == ["0f" * 8]
+
+
 def test_losses_and_the_forgotten(embedded: Warehouse, log: ExposureLog, tmp_path: Path) -> None:
     with InteractionLog.open(tmp_path / "interactions.db") as interactions:
         interactions.forget(2)

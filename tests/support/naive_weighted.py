@@ -72,11 +72,12 @@ def gradient(X, F, W, o, items=False):
 
 
 def sweep(X, F, W, o, items=False, sweeps=1):
-    """Coordinate descent on the rows of W (m, k); after the first sweep what is 0 rests."""
+    """Coordinate descent on the rows of W (m, k); what is 0, and whose slope at W would not let it grow, rests."""
     F, W = np.array(F, np.float64), np.array(W, np.float64)
     C, _ = weights(X, o)
     sizes = lam(X, o.alpha_H if items else o.alpha_W, o)
-    for number in range(sweeps):
+    rests = (W == 0) & (gradient(X, F, W, o, items) >= 0)
+    for _ in range(sweeps):
         for t, role in enumerate(roles(W.shape[1], o, items)):
             if role == "fixed":
                 continue
@@ -84,7 +85,7 @@ def sweep(X, F, W, o, items=False, sweeps=1):
             share = 1.0 if role == "bias" else 1 - o.l1_ratio
             curvatures = C @ F[:, t] ** 2 + sizes * share
             for u, curvature in enumerate(curvatures):
-                if number > 0 and W[u, t] == 0:
+                if rests[u, t] and (role != "bias" or o.bias_prior == 0):
                     continue
                 if curvature > 0:
                     W[u, t] = max(W[u, t] - slopes[u] / curvature, 0.0)

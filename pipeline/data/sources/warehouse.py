@@ -17,10 +17,12 @@ from pipeline.warehouse.column_types import column_types, quoted, read_as
 __all__ = [
     "MART",
     "QueryColumns",
+    "add_manifest",
     "as_read",
     "catalogue",
     "describe",
     "genres_in",
+    "has_manifest",
     "history",
     "init",
     "interactions_query",
@@ -39,13 +41,14 @@ _NO_GENRES = "(no genres listed)"  # MovieLens' own word for none
 
 
 def init(warehouse: Warehouse) -> list[str]:
-    """Make the databases and tables that are missing, and bring the mart's view up to its SQL file.
+    """Make the databases, tables and columns that are missing, and bring the mart's view up to its SQL file.
 
     A mart that is a table (made by a tool of the user's own) is left alone. Returns what was done,
     a sentence each.
     """
     for statement in sql.load_all("ddl"):
         warehouse.ddl(statement.text)
+    add_manifest(warehouse)
     for table in warehouse.rows(sql.load("queries/raw_tables").text):
         if not table["recognises"]:
             warehouse.command(sql.load("ddl/raw_settings").text, {"table": table["name"]})
@@ -56,6 +59,17 @@ def init(warehouse: Warehouse) -> list[str]:
         return [f"{MART} is a table of your own ({engine}) and was left as it is"]
     warehouse.command(sql.load("marts/mart_user_movie_matrix").text)
     return [f"{MART} is {'made' if engine is None else 'up to date'} in {warehouse.address}"]
+
+
+def has_manifest(warehouse: Warehouse) -> bool:
+    """Whether analytics.exposures has the column manifest; one that an older version made may lack it."""
+    return bool(warehouse.rows(sql.load("queries/exposures_manifest_column").text))
+
+
+def add_manifest(warehouse: Warehouse) -> None:
+    """Add that column where it is missing: the right to ALTER is needed there alone."""
+    if not has_manifest(warehouse):
+        warehouse.command(sql.load("ddl/exposures_manifest").text)
 
 
 def interactions_query(

@@ -87,20 +87,18 @@ class Equations(NamedTuple):
         return float(w @ (0.5 * (self.A @ w) - self.b))
 
 
-def descend(
-    problem: Equations, w: Float64s, free: NDArray[np.bool_], sweeps: int, tol: float, *, skip_zeros: bool = False
-) -> Float64s:
+def descend(problem: Equations, w: Float64s, free: NDArray[np.bool_], sweeps: int, tol: float) -> Float64s:
     """w ≥ 0 after coordinate descent from `w`, as `weighted.sweep_rows` and `weighted_exact.solve_rows` do it.
 
+    free : (k,) False for a component that stays as it is
     sweeps : at most so many; less where one moves w by no more than `tol` of its length
-    skip_zeros : only the first sweep looks at components that are 0
     """
     A, b = problem
     rest = b - A @ w
-    for number in range(sweeps):
+    for _ in range(sweeps):
         moved = length = 0.0
         for t in np.flatnonzero(free):
-            if (skip_zeros and number and w[t] == 0) or A[t, t] <= SMALLEST:
+            if A[t, t] <= SMALLEST:
                 continue
             now = max(0.0, w[t] + rest[t] / A[t, t])
             change = now - w[t]

@@ -7,7 +7,6 @@ The plain objective has the same A for all rows, so that only b is summed.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels import compiled
-from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor, Workspace
+from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor
 from pipeline.models.solvers.long_rows import Equations, Part, descend, equations, products, solve_ridge, solve_some
 from pipeline.models.solvers.steps import Step
 
@@ -62,32 +61,12 @@ def _plain_finish(total: Part, step: Step, gram: Floats, sums: Floats) -> None:
 
 # ---- sweep: shared = (other, RowTerms, sweeps); given = (start, lam); out = (new,) -------------------------------
 
-_memory = threading.local()
-
-
-def _workspace(k: int, longest: int, kind: Any) -> Workspace:
-    """The calling thread's memory, room for so many cells by component; kept for the next call."""
-    now: Workspace | None = getattr(_memory, "workspace", None)
-    tall = -(-k // 8) * 8
-    n = 0 if now is None or now.tile.dtype != kind else now.line.shape[1] - 16
-    if now is None or now.tile.dtype != kind or n < longest or now.tile.size < tall * (longest + 32):
-        n = max(longest, n)
-        _memory.workspace = now = Workspace(
-            tile=np.zeros((1, tall * (n + 32)), kind),
-            line=np.zeros((3, n + 16), kind),
-            columns=np.zeros((1, n + 16), np.int32),
-        )
-    return now
-
 
 def _sweep(cells: CsrRows, step: Step, gram: Floats, sums: Floats) -> None:
     other, terms, sweeps = step.shared
     start, lam = step.given
     (new,) = step.out
-    longest = int(np.diff(cells.indptr[cells.lo : cells.hi + 1]).max(initial=0))
-    workspace = _workspace(terms.k, longest, new.dtype)
-    terms = terms._replace(lam=lam)
-    compiled("weighted").sweep_rows(cells, other, terms, start, new, sweeps, workspace, sums)
+    compiled("weighted").sweep_rows(cells, other, terms._replace(lam=lam), start, new, sweeps, sums)
 
 
 def _weighted_part(indices: NDArray[np.int32], data: Floats, step: Step) -> Part:
@@ -99,7 +78,10 @@ def _sweep_finish(total: Part, step: Step, gram: Floats, sums: Floats) -> None:
     terms, sweeps = step.shared[1:]
     start, lam = step.given
     problem = Equations.of(total, terms, lam[0])
-    w = descend(problem, start[0].astype(np.float64), terms.free, sweeps, 0.0, skip_zeros=True)
+    w, k = start[0].astype(np.float64), terms.k
+    grows = (problem.b - problem.A @ w)[:k] > 0
+    active = terms.free & ((w[:k] > 0) | grows | (terms.pull[0, :k] > 0))
+    w = descend(problem, w, active, sweeps, 0.0)
     step.out[0][0] = w
     sums[0] += problem.value(w)
 

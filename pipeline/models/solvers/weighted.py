@@ -28,8 +28,8 @@ from pipeline.models.solvers.weighted_half_steps import Penalties, WeightedFacto
 
 __all__ = ["factorize_weighted", "fold_in_weighted", "mean_score"]
 
-SWEEPS = 4  # of a half-step: all but the first pass over a row's few components that are not 0
-GENTLE = 2  # iterations of one sweep: from a random start exact solutions are not worth their time
+SWEEPS = 4  # of a half-step, over a row's few components that are not at rest
+GENTLE = 1  # iterations of one sweep: from a random start exact solutions are not worth their time
 BETA = 0.5  # the first extrapolation
 
 
@@ -146,10 +146,11 @@ def _alternate(
         own, new = W.own, H.new
         sweeps = SWEEPS if len(iterations.losses) >= GENTLE else 1
         past = W.new.copy()
-        rows.sweep(engine, H, own, W.new, sweeps)
+        of_rows = rows.sweep(engine, H, own, W.new, sweeps)
         rows.keep(engine.threads, W, past, spare_W, 0.0 if ahead.plain else ahead.beta)
         value = columns.sweep(engine, W, H.own, spare_H, sweeps)
-        loss = _root(base + value + W.penalty)
+        # A row whose gradient overflowed became 0, and the columns' half would not show it.
+        loss = _root(base + value + W.penalty) if math.isfinite(of_rows) else math.inf
         if not math.isfinite(min(best, loss)):
             iterations.add(math.inf)
             return False
