@@ -41,6 +41,7 @@ class ReferenceData:
     users, items : ids that it was trained on
     n_interactions : pairs of a user and an item; None if unknown
     filtered : whether users with few or many interactions were left out; new users are then unknown
+    score_mean : of its interactions, as read; None if unknown
     """
 
     label: str
@@ -49,6 +50,7 @@ class ReferenceData:
     items: IdMap
     n_interactions: int | None = None
     filtered: bool = False
+    score_mean: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class DataProfile:
     n_interactions : good rows; n_duplicates of them repeat a user and item
     age_days : age of the newest interaction; negative if it is later than the clock
     users, items : compared with the champion's (`IdChanges`)
+    score_change : factor, at least 1, between the mean score and the champion's; None where one is 0 or unknown
     n_before : the champion's pairs of user and item; `shrink` is the share missing now (negative: there are more)
     """
 
@@ -92,9 +95,12 @@ class DataProfile:
     duplicate_share: float
     score_min: float | None
     score_max: float | None
+    score_mean: float | None
     oldest: str | None
     newest: str | None
     age_days: float | None
+    score_mean_before: float | None = None
+    score_change: float | None = None
     users: IdChanges | None = None
     items: IdChanges | None = None
     n_before: int | None = None
@@ -156,10 +162,18 @@ def _alone(x: Interactions, n_rows: int, n_bad: int, now: np.datetime64) -> Data
         duplicate_share=repeated / n if n else 0.0,
         score_min=float(x.scores.min()) if n else None,
         score_max=float(x.scores.max()) if n else None,
+        score_mean=float(x.scores.mean(dtype=np.float64)) if n else None,
         oldest=str(oldest) if times else None,
         newest=str(newest) if times else None,
         age_days=age,
     )
+
+
+def _factor(now: float | None, before: float | None) -> float | None:
+    """How many times the one is the other, at least 1; None where that has no meaning."""
+    if now is None or before is None or now * before <= 0:
+        return None
+    return max(now / before, before / now)
 
 
 def _beside(facts: DataProfile, x: Interactions, before: ReferenceData) -> DataProfile:
@@ -167,6 +181,8 @@ def _beside(facts: DataProfile, x: Interactions, before: ReferenceData) -> DataP
     known = None if before.filtered else before.n_interactions
     return replace(
         facts,
+        score_mean_before=before.score_mean,
+        score_change=_factor(facts.score_mean, before.score_mean),
         # No examples of users: a lost user may have been forgotten, and must not be written down again.
         users=_moved(x.user_ids, before.users, before.filtered, examples=0),
         items=_moved(x.item_ids, before.items, before.filtered),

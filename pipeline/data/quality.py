@@ -33,6 +33,7 @@ USUAL = DataLimits(
     max_users_lost=0.2,
     max_items_lost=0.2,
     max_shrink=0.2,
+    max_score_change=2.0,
 )
 
 
@@ -222,6 +223,16 @@ def _shrink(facts: DataProfile) -> _Measured | None:
     )
 
 
+def _score_change(facts: DataProfile) -> _Measured | None:
+    if facts.score_change is None:
+        return None
+    return _Measured(
+        facts.score_change,
+        f"the mean score is {facts.score_mean:.3g}, and the champion's is {facts.score_mean_before:.3g}: "
+        f"a factor of {facts.score_change:.3g}",
+    )
+
+
 # In the order of the report.
 _MEASURED: dict[str, Callable[[DataProfile], _Measured | None]] = {
     "min_interactions": _count("interactions"),
@@ -230,6 +241,7 @@ _MEASURED: dict[str, Callable[[DataProfile], _Measured | None]] = {
     "max_users_lost": _lost("users"),
     "max_items_lost": _lost("items"),
     "max_shrink": _shrink,
+    "max_score_change": _score_change,
     "max_bad_share": lambda facts: _Measured(
         facts.bad_share, f"{_percent(facts.bad_share)} of the rows are bad ({facts.n_bad:,} of {facts.n_rows:,})"
     ),

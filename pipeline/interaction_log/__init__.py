@@ -5,6 +5,7 @@ from pipeline.interaction_log.columns import Columns
 from pipeline.interaction_log.events import Accepted, Batch, Interaction, Logged
 from pipeline.interaction_log.log import Forgotten, InteractionLog
 from pipeline.interaction_log.preferences import Preference
+from pipeline.interaction_log.pulled import Newest, PulledRow
 from pipeline.interaction_log.shipments import Shipment
 from pipeline.interaction_log.tombstones import Tombstones
 
@@ -20,7 +21,9 @@ __all__ = [
     "InteractionLogError",
     "InvalidInteractionError",
     "Logged",
+    "Newest",
     "Preference",
+    "PulledRow",
     "Shipment",
     "Tombstones",
 ]

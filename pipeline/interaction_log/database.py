@@ -74,6 +74,29 @@ CREATE TABLE IF NOT EXISTS answers (
     request_id  TEXT NOT NULL       -- of the answer that the interaction follows
 )
 """,
+    # What other hosts' logs have, by its number there. AUTOINCREMENT: a number that is used twice would be taken for
+    # one that was seen.
+    "pulled": """
+CREATE TABLE IF NOT EXISTS pulled (
+    number      INTEGER PRIMARY KEY AUTOINCREMENT,
+    log_id      TEXT NOT NULL,
+    seq         INTEGER NOT NULL,
+    user_id     NOT NULL,
+    item_id     NOT NULL,
+    rating      REAL,
+    at          INTEGER NOT NULL,
+    received    INTEGER NOT NULL,   -- here
+    UNIQUE (log_id, seq)
+)
+""",
+    "pulled_of_user": "CREATE INDEX IF NOT EXISTS pulled_of_user ON pulled (user_id)",
+    "pulls": """
+CREATE TABLE IF NOT EXISTS pulls (
+    log_id      TEXT PRIMARY KEY,
+    after       INTEGER NOT NULL,   -- all above this one
+    last        INTEGER NOT NULL    -- up to this one were asked for
+) WITHOUT ROWID
+""",
 }
 
 _ADVICE = {

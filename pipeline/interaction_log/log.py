@@ -13,20 +13,22 @@ from pipeline.interaction_log.appending import Appending
 from pipeline.interaction_log.columns import AHEAD_MS, Columns
 from pipeline.interaction_log.database import wrap_errors
 from pipeline.interaction_log.events import Accepted, Batch, Interaction, Logged
-from pipeline.interaction_log.log_file import LogFile, spellings
+from pipeline.interaction_log.log_file import spellings
 from pipeline.interaction_log.preferences import Preference
+from pipeline.interaction_log.pulled import PulledLog
 from pipeline.interaction_log.shipments import Shipment
 
 __all__ = ["Forgotten", "InteractionLog"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOGGED = "SELECT seq, user_id, item_id, rating, at, received FROM interactions"
+_OF_USERS = ("interactions", "pulled", "preferences")
 
 
 class Forgotten(NamedTuple):
     """Attributes
     ----------
-    n_rows : interactions of the user that were deleted
+    n_rows : interactions of the user that were deleted, other logs' among them
     already : whether the user had been forgotten before
     erased : whether their bytes are gone from the disk; False while another process reads: `erase` again
     """
@@ -36,7 +38,7 @@ class Forgotten(NamedTuple):
     erased: bool
 
 
-class InteractionLog(LogFile):
+class InteractionLog(PulledLog):
     """The log of one host. Threads may share it; each process opens its own.
 
     What a method that writes returned for is on disk. Every method raises InteractionLogError where the file is
@@ -111,14 +113,10 @@ class InteractionLog(LogFile):
             ]
 
     def users(self) -> list[int | str]:
-        """The users of whom anything is here: interactions or preferences."""
+        """The users of whom anything is here: interactions, other logs' interactions or preferences."""
+        tables = " UNION ".join(f"SELECT user_id FROM {table}" for table in _OF_USERS)  # noqa: S608
         with self._reads() as database:
-            return [
-                user
-                for (user,) in database.execute(
-                    "SELECT user_id FROM interactions UNION SELECT user_id FROM preferences ORDER BY 1"
-                )
-            ]
+            return [user for (user,) in database.execute(f"{tables} ORDER BY 1")]
 
     def latest_seq(self) -> int:
         """The seq of the newest interaction, 0 where there never was one."""
@@ -192,10 +190,12 @@ class InteractionLog(LogFile):
                 "DELETE FROM answers WHERE seq IN (SELECT seq FROM interactions WHERE user_id IN (?, ?))",
                 (ids[0], ids[-1]),
             )
-            n_rows = database.execute("DELETE FROM interactions WHERE user_id IN (?, ?)", (ids[0], ids[-1])).rowcount
-            database.execute("DELETE FROM preferences WHERE user_id IN (?, ?)", (ids[0], ids[-1]))
+            n_rows = [
+                database.execute(f"DELETE FROM {table} WHERE user_id IN (?, ?)", (ids[0], ids[-1])).rowcount  # noqa: S608
+                for table in _OF_USERS
+            ]
             self._copy_tombstones(database)
-        return Forgotten(n_rows, not added, self.erase())
+        return Forgotten(sum(n_rows[:2]), not added, self.erase())
 
     def lift(self, user_id: int | str) -> bool:
         """The user came back of their own will; returns whether they had been forgotten."""

@@ -57,6 +57,8 @@ def check_data(
     if unread:
         outcome = replace(outcome, notes=(unread,))
     run.text("data_gate.json", json.dumps(outcome.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
+    if outcome.facts.score_mean is not None:
+        run.params({"mean_score": f"{outcome.facts.score_mean:.6g}"})  # the next gate compares with it
     run.tags({"data_gate": outcome.verdict, "data_gate_findings": outcome.words or None})
     for finding in outcome.findings:
         if not finding.breach:

@@ -183,7 +183,8 @@ def _logged(user: str, settings: Settings) -> tuple[int, bool]:
     if log is None:
         return 0, False
     with log:
-        return len(log.of_user(user)) + (log.preference(user) is not None), log.is_forgotten(user)
+        n_rows = len(log.of_user(user)) + len(log.pulled_of_user(user))
+        return n_rows + (log.preference(user) is not None), log.is_forgotten(user)
 
 
 def _forget_in_log(user: str, settings: Settings, reporter: Reporter) -> None:

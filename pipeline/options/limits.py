@@ -34,6 +34,9 @@ class DataLimits(Options):
     max_users_lost: Share | None = option(None, "Largest share of the champion's users that may be gone.")
     max_items_lost: Share | None = option(None, "Largest share of the champion's items that may be gone.")
     max_shrink: Share | None = option(None, "By what share of the champion's interactions there may be fewer.")
+    max_score_change: Annotated[float, Ge(1)] | None = option(
+        None, "By what factor the mean score may differ from the champion's."
+    )
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,7 @@ class Agent:
             with InteractionLog.open(path, create=False) as log:
                 known = self._folder.watermarks_of_all_names  # the log is theirs together
                 log.set_covered(lambda: min((watermark.get(log.log_id, 0) for watermark in known()), default=0))
+                log.drop_pulled(known)
         except RanklineError as error:
             _LOG.warning(f"{error}")
 

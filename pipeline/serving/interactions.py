@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pipeline.errors import InteractionLogError, LockedError
-from pipeline.interaction_log import Accepted, Batch, InteractionLog, Logged, Preference
+from pipeline.interaction_log import Accepted, Batch, InteractionLog, Logged, Newest, Preference
 from pipeline.serving.problems import Code, Problem
 from pipeline.serving.served_model import ServedModel
 
@@ -30,15 +30,15 @@ class Known(NamedTuple):
 
     Attributes
     ----------
-    new : interactions that the model has not read, in order
-    seen_to : the last interaction of the log at that time
+    new : interactions that the model has not read, in order: of this host's log, and what was pulled of others'
+    seen_to : the last interactions of the log at that time
     forgotten : whether the user is to be treated as one who was never there
     genres : those that they like, of a user who is not in the model
     readable : False where the log can't be read: the rest is then empty
     """
 
     new: Sequence[Logged] = ()
-    seen_to: int = 0
+    seen_to: Newest = Newest()
     forgotten: bool = False
     genres: tuple[str, ...] = ()
     readable: bool = True
@@ -54,7 +54,7 @@ class InteractionReader:
         self._log = log
         self.state = 0
         self.failed = ""
-        self._latest: tuple[int, int] | None = None  # state, and the last interaction then
+        self._latest: tuple[int, Newest] | None = None  # state, and the last interactions then
 
     def look(self) -> int:
         """`state`, after a look at the log; -1 where it can't be read."""
@@ -70,18 +70,32 @@ class InteractionReader:
     def known(self, user: int | str, served: ServedModel) -> Known:
         """What the log has of a user."""
         try:
-            if self._latest is None or self._latest[0] != self.state:
-                self._latest = self.state, self._log.latest_seq()
-            seen_to = self._latest[1]
+            seen_to = self._newest()
             if self._log.is_forgotten(user):
                 return Known((), seen_to, True)
             if served.scorer.users.row(user) >= 0:
                 after = int(served.watermark.get(self._log.log_id, 0))
-                return Known(self._log.of_user(user, after), seen_to)
-            return Known(self._log.of_user(user), seen_to, genres=self._genres(user))
+                return Known(self._with_pulled(self._log.of_user(user, after), user, served, seen_to), seen_to)
+            own = self._log.of_user(user)
+            return Known(self._with_pulled(own, user, None, seen_to), seen_to, genres=self._genres(user))
         except _UNREADABLE as error:
             self.failed = str(error)
             return Known(readable=False)
+
+    def _newest(self) -> Newest:
+        if self._latest is None or self._latest[0] != self.state:
+            self._latest = self.state, self._log.newest()
+        return self._latest[1]
+
+    def _with_pulled(
+        self, own: Sequence[Logged], user: int | str, served: ServedModel | None, seen_to: Newest
+    ) -> Sequence[Logged]:
+        """Also what other hosts' logs have of the user above the watermark of `served`; None: all of it."""
+        if not seen_to.pulled:
+            return own
+        pulled = self._log.pulled_of_user(user, {} if served is None else served.watermark)
+        # Numbers of two logs say nothing of the order.
+        return sorted([*pulled, *own], key=lambda event: event.at) if pulled else own
 
     def _genres(self, user: int | str) -> tuple[str, ...]:
         preference = self._log.preference(user)
@@ -92,16 +106,19 @@ class InteractionReader:
         return self._log.user_id(user), self._log.preference(user)
 
     def is_unchanged(
-        self, user: int | str, seen_to: int, forgotten: bool, genres: tuple[str, ...] | None = None
+        self, user: int | str, seen_to: Newest, forgotten: bool, genres: tuple[str, ...] | None = None
     ) -> bool:
-        """Whether the log has nothing of the user after that interaction, and they are as forgotten as before.
+        """Whether the log has nothing of the user after those interactions, and they are as forgotten as before.
 
         genres : those that they liked then; None where these make no difference
         """
         try:
             return (
                 self._log.is_forgotten(user) == forgotten
-                and not self._log.of_user(user, seen_to)
+                and not self._log.of_user(user, seen_to.own)
+                and (
+                    self._newest().pulled == seen_to.pulled or not self._log.pulled_of_user(user, after=seen_to.pulled)
+                )
                 and (genres is None or self._genres(user) == genres)
             )
         except _UNREADABLE as error:

@@ -159,6 +159,11 @@ class LiveFolder:
             raise ArtifactError(f"{self.candidate_path} proposes no version")
         return Proposal(str(value["id"]), Pointer.of(value["pointer"], self.candidate_path))
 
+    def current_of_all_names(self) -> list[Pointer]:
+        """The versions that this host serves, of every name. Raises ArtifactError for a file that is damaged."""
+        paths = (self._host / "current.json", *self._host.glob("*/current.json"))
+        return [pointer for path in paths if (pointer := _pointer(path)) is not None]
+
     def copies(self) -> list[Pointer]:
         """The verified copies that are there, the one fetched last first."""
         return sorted(_copies(self.models), key=lambda pointer: -pointer.at)

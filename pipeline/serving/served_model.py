@@ -16,6 +16,7 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
+from pipeline.interaction_log import Newest
 from pipeline.models.baseline import BASELINE
 from pipeline.models.item_snapshot import ItemSnapshot
 from pipeline.models.saved_model import load_item_snapshot
@@ -71,7 +72,7 @@ class CachedAnswer(NamedTuple):
     source : what ranked it
     fallback : what stood in for the model's own row, for the metric: ``fold_in`` or ``popular``; "" where nothing did
     user : the user, as the interaction log has them
-    seen_to : the last interaction of the log that it knows
+    seen_to : the last interactions of the log that it knows
     state : the state of the log (`InteractionReader.state`) for which that was found out
     forgotten : whether the user was forgotten then
     genres : those that the user liked then; None where these make no difference to the answer
@@ -82,7 +83,7 @@ class CachedAnswer(NamedTuple):
     source: str
     fallback: str
     user: int | str
-    seen_to: int
+    seen_to: Newest
     state: int
     forgotten: bool
     genres: tuple[str, ...] | None = None

@@ -1,4 +1,5 @@
-"""What the agent does with a warehouse that is a server: ships new interactions, and fetches the rules about items.
+"""What the agent does with a warehouse that is a server: ships new interactions, pulls those of other hosts, and
+fetches the rules about items.
 
 An embedded warehouse belongs to one process at a time, and is never opened by the service: `train`, `score` and
 `rankline ship` ship there.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 
 from pipeline.errors import RanklineError
@@ -16,10 +18,12 @@ from pipeline.interaction_log.exposures import ExposureLog
 from pipeline.options import Names
 from pipeline.publishing.rules import read_rules
 from pipeline.ranking.rules import Rules, now_ms
+from pipeline.serving.arms import arm_pointers
 from pipeline.serving.live_folder import LiveFolder, write_json
 from pipeline.serving.service import ServiceConfig
 from pipeline.settings import Settings
 from pipeline.shipping.exposures import ship_exposures
+from pipeline.shipping.pull import Puller
 from pipeline.shipping.ship import ship
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.connect import connect
@@ -35,10 +39,14 @@ class ServerWarehouse:
     def __init__(self, config: ServiceConfig, settings: Settings) -> None:
         self._config, self._settings = config, settings
         self._folder = LiveFolder(config.live, config.model)
+        self._puller = Puller()
         self._fault = ""
 
     def visit(self) -> None:
-        """Ship what waits and fetch the rules. A failure is said once; it is tried again at the next visit."""
+        """Ship what waits, pull what other hosts shipped, and fetch the rules.
+
+        A failure is said once; it is tried again at the next visit.
+        """
         fault = ""
         try:
             settings = self._settings
@@ -70,6 +78,13 @@ class ServerWarehouse:
             if self._folder.exposures_path.exists():
                 with ExposureLog.open(self._folder.exposures_path, create=False) as exposures:
                     ship_exposures(warehouse, exposures, log)
+            if n_pulled := self._puller.pull(warehouse, log, self._read_by_served()):
+                _LOG.info(f"pulled {n_pulled:,} interaction(s) of other hosts from {warehouse.address}")
+
+    def _read_by_served(self) -> list[Mapping[str, int]]:
+        """The watermarks of what this host serves, of every name and arm, since one log is theirs together."""
+        served = self._folder.current_of_all_names()
+        return [pointer.watermark for one in served for pointer in (one, *arm_pointers(one))]
 
     def _fetch_rules(self, warehouse: Warehouse) -> None:
         path = self._config.rules

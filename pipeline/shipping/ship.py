@@ -140,6 +140,7 @@ class _Sending:
     def __init__(self, warehouse: Warehouse, log: InteractionLog, columns: Columns, say: Callable[[str], None]) -> None:
         self._warehouse, self._log, self._columns, self._say = warehouse, log, columns, say
         self._suppressed = read_suppressed_users(warehouse)
+        self._tagged = {f"raw.{row['name']}" for row in warehouse.rows(sql.load("queries/tagged").text)}
         self._sent_before = True  # an earlier process may have sent the first shipment
         self.done = Shipped()
 
@@ -195,6 +196,9 @@ class _Sending:
         if table == RATINGS:
             columns["rating"] = pa.array([row.rating for row in rows], pa.float64())
         columns[_AT[table]] = pa.array([row.at for row in rows], pa.timestamp("ms", "UTC"))
+        if table in self._tagged:  # else of an older version, or the user's own: other hosts then don't find them
+            columns["sent_log_id"] = pa.repeat(self._log.log_id, len(rows))
+            columns["sent_seq"] = pa.array([row.seq for row in rows], pa.uint64())
         return pa.table(columns)
 
     def _ids(self, name: str, ids: Sequence[int | str], kind: str) -> list[int | str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -55,7 +56,15 @@ def champion_data(model: str = registry.MODEL_NAME) -> ReferenceData | None:
         items,
         _whole(data.params, "n_interactions"),
         isinstance(parameters, Mapping) and any(parameters.get(name) is not None for name in bounds),
+        _number(data.params, "mean_score"),
     )
+
+
+def _number(params: Mapping[str, str], name: str) -> float | None:
+    with suppress(ValueError):
+        value = float(params.get(name, ""))
+        return value if np.isfinite(value) else None
+    return None
 
 
 def _whole(params: Mapping[str, str], name: str) -> int | None:

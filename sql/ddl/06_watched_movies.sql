@@ -4,6 +4,9 @@
 --   user_id     the user
 --   movie_id    the item
 --   watched_at  time of the viewing, UTC, milliseconds
+--   log_id, seq  the interaction log that it was shipped from, and its number there; '' and 0 for all others.
+--             An insert gives them as sent_log_id and sent_seq, which are not stored. INSERT without names of columns and
+--             SELECT * know none of the four.
 -- Settings: the window lets the table recognise the token of an insert, so that what is shipped from an interaction
 --           log counts once (docs/serving.md). An acknowledged insert is on the disk. `rankline init` gives them to older
 --           tables.
@@ -11,7 +14,11 @@ CREATE TABLE IF NOT EXISTS raw.watched_movies
 (
     user_id    Int64 COMMENT 'user',
     movie_id   Int64 COMMENT 'item',
-    watched_at DateTime64(3, 'UTC') COMMENT 'when, milliseconds'
+    watched_at DateTime64(3, 'UTC') COMMENT 'when, milliseconds',
+    sent_log_id String EPHEMERAL '' COMMENT 'log_id, in an insert',
+    sent_seq    UInt64 EPHEMERAL 0 COMMENT 'seq, in an insert',
+    log_id      LowCardinality(String) MATERIALIZED sent_log_id COMMENT 'the interaction log that it was shipped from',
+    seq         UInt64 MATERIALIZED sent_seq COMMENT 'its number there'
 )
 ORDER BY (user_id, movie_id, watched_at)
 SETTINGS

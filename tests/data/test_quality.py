@@ -30,7 +30,7 @@ def data(users=range(20), items=range(20), scores=None, at="2024-03-09T12:00:00"
 
 def champion(users=range(20), items=range(20), **changes) -> ReferenceData:
     made = ReferenceData(
-        "rankline/3, the champion", HERE, IdMap.of(list(users)), IdMap.of(list(items)), len(list(users))
+        "rankline/3, the champion", HERE, IdMap.of(list(users)), IdMap.of(list(items)), len(list(users)), score_mean=1.0
     )
     return replace(made, **changes)
 
@@ -88,6 +88,7 @@ CASES = {
     "max_users_lost": (data(range(15), range(20 - 5)), data(range(15), range(15)), 0.25),
     "max_items_lost": (data(range(15), range(15)), data(range(15), range(15)), 0.25),
     "max_shrink": (data(range(15), range(15)), data(range(15), range(15)), 0.25),
+    "max_score_change": (data(scores=np.full(20, 10.0)), data(scores=np.full(20, 0.5)), 2.0),
 }
 
 
@@ -126,6 +127,16 @@ def test_a_limit_stops_and_a_usual_level_warns(name):
         assert name in {finding.limit for finding in warned.findings}
         assert breach.setting in warned.words
         warned.check()
+
+
+def test_a_mean_score_of_0_or_unknown_is_not_compared():
+    for before, now in ((0.0, 1.0), (1.0, 0.0), (None, 9.0)):
+        outcome = look(
+            data(scores=np.full(20, now)), DataLimits(max_score_change=1.0), before=champion(score_mean=before)
+        )
+        assert outcome.facts.score_change is None
+    ten = look(data(scores=np.full(20, 10.0)), before=champion())
+    assert "the mean score is 10, and the champion's is 1: a factor of 10 (usual: at most 2.0;" in ten.words
 
 
 def test_bad_rows():

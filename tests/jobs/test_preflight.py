@@ -54,9 +54,14 @@ def test_a_limit_stops_before_the_fit_and_without_one_it_is_a_warning(trained_co
         assert not artifact(home, stopped.info.run_id, "user_features.npy").exists()
     assert len(home.client().search_model_versions("name = 'rankline'")) == 1
 
+    tenfold = "ALTER TABLE raw.ratings UPDATE rating = rating * 10 WHERE 1 SETTINGS mutations_sync = 2"
+    assert home.rankline("sql", tenfold).returncode == 0
     done = home.rankline("train", "--max-iter", "2", "--holdout", "0")
     assert done.returncode == 0, done.stderr
     assert "data gate: 31.4 % fewer interactions" in done.stderr
+    assert re.search(
+        r"data gate: the mean score is 3\d\.\d, and the champion's is 3\.29: a factor of 9\.33", done.stderr
+    )
     assert home.runs()[0].data.tags["data_gate"] == "warned"
 
 

@@ -52,6 +52,8 @@ def init(warehouse: Warehouse) -> list[str]:
     for table in warehouse.rows(sql.load("queries/raw_tables").text):
         if not table["recognises"]:
             warehouse.command(sql.load("ddl/raw_settings").text, {"table": table["name"]})
+        if table["lacks_tags"]:
+            warehouse.command(sql.load("ddl/raw_tags").text, {"table": table["name"]})
     engine = warehouse.engine(MART)
     if engine not in (None, "View"):
         return [f"{MART} is a table of your own ({engine}) and was left as it is"]

@@ -1,0 +1,106 @@
+"""Pulling: what other hosts shipped, and the version that is served has not read, comes into this host's log.
+
+So a user who is routed to another host, after one was added or has failed, gets lists that know what they did since the
+training. The rows are found by the tags that shipping gives them; rows of forgotten users are deleted with their tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from pipeline.interaction_log import Columns, InteractionLog, PulledRow
+from pipeline.interaction_log.columns import as_id
+from pipeline.publishing.suppressed_users import SuppressedUsers, read_suppressed_users
+from pipeline.shipping.ledger import watermark
+from pipeline.shipping.ship import RATINGS, WATCHED, shipping_lock
+from pipeline.warehouse import Warehouse, sql
+
+__all__ = ["Puller"]
+
+_MOST = 10_000  # interactions asked for at once
+_AT_ONCE = 10  # such questions in one visit, one for each log at least: what is left comes with the next
+_TOGETHER = 1_000  # interactions that one transaction stores, as requests that write wait for it
+
+
+class Puller:
+    """Pulls into one log. It remembers who was forgotten, so that it looks for their rows only where that has changed.
+
+    Parameters
+    ----------
+    log : opened by the caller for each visit
+    """
+
+    def __init__(self) -> None:
+        self._suppressed: SuppressedUsers | None = None
+
+    def pull(
+        self,
+        warehouse: Warehouse,
+        log: InteractionLog,
+        served: Collection[Mapping[str, int]],
+        say: Callable[[str], None] = lambda _: None,
+        most: int = _MOST,
+        at_once: int = _AT_ONCE,
+    ) -> int:
+        """Pull what is new; returns how many interactions. It may be stopped anywhere and run again.
+
+        Nothing is pulled from an embedded warehouse, whose only host this is, where nothing is served, and where the
+        raw tables lack the tags.
+
+        Parameters
+        ----------
+        served : log id → what the training has read, of each version that is served now
+        most, at_once : interactions of a question, and questions in one call
+
+        Raises InputError, LockedError, InteractionLogError, ServerError.
+        """
+        if warehouse.embedded or not served:
+            return 0
+        tagged = {f"raw.{row['name']}" for row in warehouse.rows(sql.load("queries/tagged").text)}
+        if not tagged.issuperset((RATINGS, WATCHED)):
+            return 0
+        with shipping_lock(log.path, say):  # forgetting on this host waits, or is done
+            # Read first: rows up to the ledger's last number are all there.
+            arrived = watermark(warehouse)
+            arrived.pop(log.log_id, None)
+            self._forget(log, read_suppressed_users(warehouse))
+            added = 0
+            for _ in range(max(1, at_once // max(1, len(arrived)))):
+                for log_id, last in arrived.items():
+                    covered = min(int(read.get(log_id, 0)) for read in served)
+                    if (after := log.pull_after(log_id, covered)) < last:
+                        added += self._pull(warehouse, log, log_id, after, min(last, after + most))
+            return added
+
+    def _pull(self, warehouse: Warehouse, log: InteractionLog, log_id: str, after: int, last: int) -> int:
+        found = warehouse.rows(sql.load("queries/of_other_log").text, {"log_id": log_id, "after": after, "last": last})
+        # Read after the rows: whoever was forgotten before they were read is in it.
+        suppressed = read_suppressed_users(warehouse)
+        columns = log.columns  # as the last shipment has found them
+        rows = [row for given in found if (row := _row(given, columns)) is not None and row.user_id not in suppressed]
+        added = 0
+        while len(rows) > _TOGETHER:
+            some, rows = rows[:_TOGETHER], rows[_TOGETHER:]
+            added += log.put_pulled(log_id, after, some[-1].seq, some)
+            after = some[-1].seq
+        added += log.put_pulled(log_id, after, last, rows)
+        self._forget(log, suppressed)
+        return added
+
+    def _forget(self, log: InteractionLog, suppressed: SuppressedUsers) -> None:
+        """Forget those whose rows were pulled before they were forgotten on another host."""
+        if suppressed and suppressed != self._suppressed:
+            for user in log.pulled_users():
+                if user in suppressed:
+                    log.forget(user)
+        self._suppressed = suppressed
+
+
+def _row(given: Mapping[str, Any], columns: Columns) -> PulledRow | None:
+    """None for an id that no log holds: somebody else wrote the row."""
+    try:
+        user, item = as_id("user", given["user_id"], columns.user), as_id("item", given["item_id"], columns.item)
+    except ValueError:
+        return None
+    return PulledRow(int(given["seq"]), user, item, given["rating"], int(given["at_ms"]))
