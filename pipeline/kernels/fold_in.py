@@ -18,11 +18,12 @@ SMALLEST = 1e-300  # a component with a smaller curvature is left as it is
 
 
 @jit
-def solve_rows(cells: CsrRows, terms: FoldInTerms, sweeps: int, tol: float, out: Any) -> None:
+def solve_rows(cells: CsrRows, terms: FoldInTerms, sweeps: int, tol: float, out: Any, slow: Any) -> None:
     """Rows cells.lo … cells.hi − 1 of `out`, (n, k) float32: each w ≥ 0 minimises ½·w·A·w − b·w.
 
     A and b are those of `pipeline.models.fold_in`. Coordinate descent does at most `sweeps` sweeps, and ends when one
-    moves the row by less than `tol` of its length, both in the norm Σ A_tt·w_t².
+    moves the row by less than `tol` of its length, both in the norm Σ A_tt·w_t². slow (n,) bool: out, True for a row
+    that still moves after the last sweep, whose A is nearly singular.
     """
     indptr, indices, data = cells.indptr, cells.indices, cells.data
     items, gram, unobserved, confidence = terms.items, terms.gram, terms.unobserved, terms.confidence
@@ -55,6 +56,7 @@ def solve_rows(cells: CsrRows, terms: FoldInTerms, sweeps: int, tol: float, out:
             if w[t] != 0:
                 for r in range(k):
                     slope[r] += w[t] * A[t, r]
+        slow[u] = True
         for _ in range(sweeps):
             moved = 0.0
             length = 0.0
@@ -69,6 +71,7 @@ def solve_rows(cells: CsrRows, terms: FoldInTerms, sweeps: int, tol: float, out:
                     moved += A[t, t] * change * change
                     length += A[t, t] * new * new
             if moved <= tol * tol * length:
+                slow[u] = False
                 break
         for t in range(k):
             out[u, t] = w[t]

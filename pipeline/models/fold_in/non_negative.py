@@ -26,9 +26,12 @@ from pipeline.models.fold_in.way import ItemRows, ScoreParts, in_pieces, objecti
 
 __all__ = ["NonNegative"]
 
+_Floats = NDArray[np.float64]
+
 # Values of the last half-step of a fit (`pipeline.models.solvers`): sweeps, and the relative move that stops them.
 SWEEPS, TOL = 1000, 1e-6
 EXACT_SWEEPS, EXACT_TOL = 10_000, 1e-10  # in float64
+QUICK_SWEEPS = 300  # of the kernel; a row that needs more is solved by exchanges
 PIVOTS = 20  # exchanges before the sweeps take over; mostly one to three are needed
 
 
@@ -132,12 +135,14 @@ class NonNegative:
         kernel = compiled("fold_in").solve_rows
         weights = float(goal.unobserved_weight), float(goal.confidence), float(goal.dislike_weight)
         terms = FoldInTerms(rows, own, *weights, l1, l2, towards, start, free)
-        out = np.zeros((cells.hi, k), np.float32)
+        out, slow = np.zeros((cells.hi, k), np.float32), np.zeros(cells.hi, np.bool_)
 
         def piece(lo: int, hi: int) -> None:
-            kernel(cells._replace(lo=lo, hi=hi), terms, EXACT_SWEEPS, EXACT_TOL, out)
+            kernel(cells._replace(lo=lo, hi=hi), terms, QUICK_SWEEPS, EXACT_TOL, out, slow)
 
         in_pieces(piece, cells.hi, n_threads)
+        for u in np.flatnonzero(slow).tolist():
+            out[u] = self._row(cells, u, l1, l2, towards, start, free)
         return out
 
     def _in_numpy(self, cells: CsrRows) -> NDArray[np.float32]:
@@ -154,10 +159,24 @@ class NonNegative:
             out[:] = _descend(gram + l2[0] * np.eye(k), observed @ items - l1, start, free)
             return out
         for u in range(n):
-            own = slice(indptr[u], indptr[u + 1])
-            A, h, weighted = self._equations(indices[own], data[own], l2[u])
-            out[u] = _descend(A, (weighted @ h - l1[u] + towards[u])[None], start, free)[0]
+            out[u] = self._row(cells, u, l1, l2, towards, start, free)
         return out
+
+    def _row(
+        self,
+        cells: CsrRows,
+        u: int,
+        l1: _Floats,
+        l2: _Floats,
+        towards: _Floats,
+        start: _Floats,
+        free: NDArray[np.bool_],
+    ) -> _Floats:
+        """One row (k,) under an objective that is not plain."""
+        own = slice(cells.indptr[u], cells.indptr[u + 1])
+        A, h, weighted = self._equations(cells.indices[own], cells.data[own], l2[u])
+        row: _Floats = _descend(A, (weighted @ h - l1[u] + towards[u])[None], start, free)[0]
+        return row
 
     def _equations(
         self, indices: NDArray[np.int32], scores: NDArray[np.float32], l2: NDArray[np.float64]
