@@ -30,6 +30,17 @@ class Repeats:
     sums: NDArray[np.float64]
     n_cells: int
 
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Repeats)
+            and self.n_cells == other.n_cells
+            and np.array_equal(self.cells, other.cells)
+            and np.array_equal(self.counts, other.counts)
+            and np.array_equal(self.sums, other.sums)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # its arrays can change
+
     def of(self, cell: int) -> tuple[float, int] | None:
         """Sum and count of the cell in that place; None for one that occurred once."""
         place = int(np.searchsorted(self.cells, cell))
