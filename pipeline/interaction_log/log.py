@@ -114,7 +114,7 @@ class InteractionLog(PulledLog):
 
     def users(self) -> list[int | str]:
         """The users of whom anything is here: interactions, other logs' interactions or preferences."""
-        tables = " UNION ".join(f"SELECT user_id FROM {table}" for table in _OF_USERS)  # noqa: S608
+        tables = " UNION ".join(f"SELECT user_id FROM {table}" for table in _OF_USERS)  # noqa: S608  # our own names
         with self._reads() as database:
             return [user for (user,) in database.execute(f"{tables} ORDER BY 1")]
 
@@ -191,8 +191,11 @@ class InteractionLog(PulledLog):
                 (ids[0], ids[-1]),
             )
             n_rows = [
-                database.execute(f"DELETE FROM {table} WHERE user_id IN (?, ?)", (ids[0], ids[-1])).rowcount  # noqa: S608
-                for table in _OF_USERS
+                database.execute(statement, (ids[0], ids[-1])).rowcount
+                for statement in (
+                    f"DELETE FROM {table} WHERE user_id IN (?, ?)"  # noqa: S608  # our own names
+                    for table in _OF_USERS
+                )
             ]
             self._copy_tombstones(database)
         return Forgotten(sum(n_rows[:2]), not added, self.erase())
