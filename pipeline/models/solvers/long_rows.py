@@ -121,7 +121,8 @@ def step_along(problem: Equations, w: Float64s, steps: int) -> Float64s:
         slope = A @ w - b
         ahead = np.maximum(-FAR * slope / curves, -w)
         bent, own = A @ ahead, A @ w
-        gd, gw, dd, wd, ww = slope @ ahead, slope @ w, ahead @ bent, w @ bent, w @ own
+        pairs = (slope, ahead), (slope, w), (ahead, bent), (w, bent), (w, own)
+        gd, gw, dd, wd, ww = (float(left @ right) for left, right in pairs)
         if not (gd < 0 and dd > 0):
             break
         alpha, beta, determinant = min(-gd / dd, 1.0), 0.0, dd * ww - wd * wd
