@@ -239,6 +239,23 @@ def test_a_server_from_nothing_to_published(http_server, over_http, asked) -> No
     assert "INSERT ON analytics.*" in findings["grants"].todo or "ALTER DELETE ON raw.*" in findings["grants"].todo
 
 
+def test_what_services_on_several_hosts_need(http_server, over_http, asked, tmp_path: Path, monkeypatch) -> None:
+    init(over_http)
+    assert "shipping" not in asked()
+    for name in ("log_id", "seq", "sent_log_id", "sent_seq"):
+        over_http.command(f"ALTER TABLE raw.ratings DROP COLUMN {name}")
+    assert asked()["shipping"].detail.startswith("raw.ratings without log_id and seq: no service finds")
+    assert asked()["shipping"].todo == "rankline init adds these columns"
+    init(over_http)
+    assert "shipping" not in asked()
+    over_http.command("ALTER TABLE analytics.exposures DROP COLUMN manifest")
+    assert asked()["shipping"].detail == "analytics.exposures without manifest"
+    over_http.command("DROP TABLE raw.shipments")
+    monkeypatch.setenv("RANKLINE_LIVE_DIR", str(tmp_path))
+    InteractionLog.open(tmp_path / "interactions.db").close()
+    assert "raw.shipments is not in" in asked()["shipping"].detail
+
+
 def test_a_server_that_breaks_halfway(http_server, over_http, asked) -> None:
     init(over_http)
     http_server.rules({"match": "SHOW GRANTS", "do": "answer", "status": 500, "body": "<h1>oops</h1>", "times": 9})

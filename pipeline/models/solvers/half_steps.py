@@ -95,7 +95,7 @@ class Cells:
 
     def windows(self, number: int) -> Iterator[tuple[int, CsrRows]]:
         """The rows of one piece: a row, and cells that go with a factor's arrays from it on. Here, all at once."""
-        yield 0, CsrRows(self.cuts[number], self.cuts[number + 1], self.indptr, self.indices, self.data)
+        yield 0, CsrRows.of(self.cuts[number], self.cuts[number + 1], self.indptr, self.indices, self.data)
 
 
 @dataclass(eq=False)
