@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.interactions import Interactions
-from pipeline.data.mapped import counts_of, sums_of
+from pipeline.data.mapped import counts_of, release, sums_of
 from pipeline.errors import TooLittleDataError
 
 __all__ = ["Biases", "damped_biases", "global_average", "item_averages", "user_averages"]
@@ -22,7 +22,9 @@ def global_average(x: Interactions) -> float:
     """Mean of all scores. Raises TooLittleDataError if there are none."""
     if not len(x):
         raise TooLittleDataError("There is no score to average")
-    return float(x.scores.mean(dtype=np.float64))
+    mean = float(x.scores.mean(dtype=np.float64))
+    release(x.scores)
+    return mean
 
 
 def user_averages(x: Interactions) -> NDArray[np.float64]:
@@ -44,7 +46,10 @@ class Biases(NamedTuple):
 
     def predict(self, user_rows: NDArray[np.integer], item_rows: NDArray[np.integer]) -> NDArray[np.float64]:
         """Predicted score of each pair, (n,)."""
-        return np.asarray(self.mean + self.users[user_rows] + self.items[item_rows])
+        predicted: NDArray[np.float64] = self.users[user_rows]
+        predicted += self.mean
+        predicted += self.items[item_rows]
+        return predicted
 
 
 def damped_biases(x: Interactions, damping_items: float = 5.0, damping_users: float = 5.0) -> Biases:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.data.mapped import release
 from pipeline.data.repeats import Repeats
 from pipeline.models import safe_files
 from pipeline.models.item_snapshot import ItemSnapshot, ItemTexts, write_snapshot
@@ -38,7 +39,12 @@ Write = Callable[[IO[bytes]], None]
 
 def array_writer(array: NDArray[Any]) -> Write:
     """Writes one array as ``.npy``."""
-    return lambda file: np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+
+    def write(file: IO[bytes]) -> None:
+        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        release(array)
+
+    return write
 
 
 def sparse_writer(matrix: sparse.csr_matrix, **data: NDArray[Any]) -> Write:
@@ -48,6 +54,7 @@ def sparse_writer(matrix: sparse.csr_matrix, **data: NDArray[Any]) -> Write:
         pattern = {"indptr": matrix.indptr.astype(np.int64), "indices": matrix.indices.astype(np.int32, copy=False)}
         arrays: dict[str, Any] = {**pattern, "shape": np.array(matrix.shape, np.int64), **data}
         np.savez(file, allow_pickle=False, **arrays)
+        release(matrix.indices, *data.values())
 
     return write
 
