@@ -156,7 +156,7 @@ def sums_of(codes: NDArray[Any], values: Callable[[slice], NDArray[Any]], n: int
     total = np.zeros(n)
     for part in parts(codes.size):
         np.add.at(total, codes[part].astype(np.intp), values(part).astype(np.float64, copy=False))
-        release(codes)
+        release_all()  # `values` may have read any
     return total
 
 
