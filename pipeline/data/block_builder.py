@@ -32,7 +32,7 @@ from pipeline.data.mapped import release
 
 __all__ = ["CellSorter", "SortedRows", "rows_of", "rows_of_side", "write_matrix", "write_transposed"]
 
-CHUNK = 1 << 20  # cells that are sorted at a time
+CHUNK = 1 << 18  # cells that are sorted at a time: some 15 MB
 
 
 class SortedRows(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.interactions import Interactions
-from pipeline.data.mapped import counts_of, ends_of, release
+from pipeline.data.mapped import counts_of, ends_of, parts, release, taken, translated
 from pipeline.data.splits import Split
 from pipeline.evaluation.metric_names import holdout_name
 from pipeline.evaluation.metrics import BANDS, SEGMENTS, errors, observed_predictions, popularity_bands, user_segments
@@ -55,7 +55,7 @@ def predict_held_out(ranker: Ranker, split: Split, transform: Transform = "none"
     else:
         predicted = model.predict(rows, cols).astype(np.float64)
     if transform == "log1p":
-        predicted = np.expm1(predicted)
+        predicted = _in_place(np.expm1, predicted)
     return HeldOut(known, _clipped(predicted, split) if clipped else predicted)
 
 
@@ -64,9 +64,8 @@ def _known(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.int32]]:
     """Which interactions have a user with a row and a usable item, (n_test,), and the rows and columns of these."""
     known = (row_of >= 0)[test.users] & usable[test.items]
-    rows, cols = row_of[test.users[known]], col_of[test.items[known]]
     release(test.users, test.items)
-    return known, rows, cols
+    return known, translated(taken(test.users, known), row_of), translated(taken(test.items, known), col_of)
 
 
 def evaluate_ratings(ranker: Ranker, split: Split, transform: Transform = "none", part: str = "holdout") -> Report:
@@ -117,8 +116,8 @@ def evaluate_averages(split: Split, part: str = "holdout") -> Report:
         return Report(messages=(sentence,))
     predictions: Mapping[str, Callable[[], NDArray[np.float64]]] = {
         "global": lambda: np.full(r.size, global_average(train)),
-        "user": lambda: user_averages(train)[r],
-        "item": lambda: item_averages(train)[c],
+        "user": lambda: translated(r, user_averages(train)),
+        "item": lambda: translated(c, item_averages(train)),
         "biases": lambda: damped_biases(train).predict(r, c),
     }
     clipped = {name: partial(_clipped_of, predict, split) for name, predict in predictions.items()}
@@ -131,7 +130,19 @@ def _clipped_of(predict: Callable[[], NDArray[np.float64]], split: Split) -> NDA
 
 def _clipped(predicted: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
     scores = split.train.scores
-    return np.clip(predicted, *ends_of(scores), out=predicted) if scores.size else predicted
+    if not scores.size:
+        return predicted
+    low, high = ends_of(scores)
+    return _in_place(lambda some: np.clip(some, low, high), predicted)
+
+
+def _in_place(
+    change: Callable[[NDArray[np.float64]], NDArray[np.float64]], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    for part in parts(values.size):
+        values[part] = change(values[part])
+        release(values)
+    return values
 
 
 def _errors(
@@ -141,10 +152,9 @@ def _errors(
 
     predictions : baseline name → what makes its values; those of one baseline at a time are in memory
     """
-    actual = split.test.scores[known]
-    release(split.test.scores)
-    users, items = _user_codes(split)[known], _item_codes(split)[known]
-    groups = [("", "", None, 0)]
+    actual = taken(split.test.scores, known)
+    users, items = taken(_user_codes(split), known), taken(_item_codes(split), known)
+    groups: list[tuple[str, str, NDArray[np.int8] | None, int]] = [("", "", None, 0)]
     groups += [(label, "", users, code) for code, label in enumerate(SEGMENTS) if (users == code).any()]
     groups += [("", f"_{label}", items, code) for code, label in enumerate(BANDS) if (items == code).any()]
     found = {}
@@ -169,7 +179,7 @@ def _user_codes(split: Split) -> NDArray[np.int8]:
     count = counts_of(train.users, len(train.user_ids))
     codes = np.full(rows.size, -1, np.int8)
     codes[evaluated] = user_segments(count[rows[evaluated]])[0]
-    return codes[test.users]
+    return translated(test.users, codes)
 
 
 def _item_codes(split: Split) -> NDArray[np.int8]:
@@ -177,4 +187,4 @@ def _item_codes(split: Split) -> NDArray[np.int8]:
     train, test = split.train, split.test
     cols = train.item_ids.rows(test.item_ids.values, missing="negative")
     bands = popularity_bands(counts_of(train.items, len(train.item_ids)))
-    return np.append(bands, np.int8(-1))[cols][test.items]
+    return translated(test.items, np.append(bands, np.int8(-1))[cols])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.mapped import counts_of, parts, release
+from pipeline.data.mapped import counts_of, empty_beside, parts, release
 from pipeline.data.splits import Split, holds
 from pipeline.ranking.protocols import Ranker
 
@@ -51,7 +51,7 @@ def relevant_items(ranker: Ranker, split: Split) -> Relevance:
     # Both id maps ascend, so these rows are in the order of the ids.
     rows = row_of[known].astype(np.intp)
     position = np.where(known, np.cumsum(known) - 1, -1)
-    start, relevant, n_evaluated = np.zeros(rows.size + 1, np.int64), np.empty(len(test), np.int32), 0
+    start, relevant, n_evaluated = np.zeros(rows.size + 1, np.int64), empty_beside(test.items, len(test)), 0
     done = 0
     for part in parts(len(test)):
         users, cols = position[test.users[part]], col_of[test.items[part]]
@@ -61,7 +61,7 @@ def relevant_items(ranker: Ranker, split: Split) -> Relevance:
         some = cols[seen]
         relevant[done : done + some.size] = some
         done += some.size
-        release(test.users, test.items)
+        release(test.users, test.items, relevant)
     np.cumsum(start, out=start)
     messages = []
     if n := int(np.count_nonzero((row_of < 0) & (held_out > 0))):

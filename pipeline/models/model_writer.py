@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.data.mapped import release
+from pipeline.data.mapped import is_mapped, release_all
 from pipeline.data.repeats import Repeats
 from pipeline.models import safe_files
 from pipeline.models.item_snapshot import ItemSnapshot, ItemTexts, write_snapshot
@@ -40,11 +40,7 @@ Write = Callable[[IO[bytes]], None]
 def array_writer(array: NDArray[Any]) -> Write:
     """Writes one array as ``.npy``."""
 
-    def write(file: IO[bytes]) -> None:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-        release(array)
-
-    return write
+    return lambda file: np.save(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def sparse_writer(matrix: sparse.csr_matrix, **data: NDArray[Any]) -> Write:
@@ -54,7 +50,6 @@ def sparse_writer(matrix: sparse.csr_matrix, **data: NDArray[Any]) -> Write:
         pattern = {"indptr": matrix.indptr.astype(np.int64), "indices": matrix.indices.astype(np.int32, copy=False)}
         arrays: dict[str, Any] = {**pattern, "shape": np.array(matrix.shape, np.int64), **data}
         np.savez(file, allow_pickle=False, **arrays)
-        release(matrix.indices, *data.values())
 
     return write
 
@@ -92,7 +87,7 @@ def write_model(
     digests = {}
     for name, write in writers.items():
         with _replacing(folder / name) as file:
-            write(file)
+            write(_GivingBack(file) if is_mapped(seen.indices) else file)  # type: ignore[arg-type]  # it has all of it
         with safe_files.opened(folder, name) as written:
             digests[name] = safe_files.sha256(written)
     content = _metadata(model, facts, digests)
@@ -109,6 +104,21 @@ def write_model(
         else:
             (folder / name).unlink(missing_ok=True)
     return folder
+
+
+class _GivingBack:
+    """A file to which numpy writes some megabytes at a time; what it has read of mapped arrays is given back."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, content: Any) -> int:
+        n = self._file.write(content)
+        release_all()
+        return n
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _metadata(model: SavedModel, facts: Mapping[str, Any], digests: Mapping[str, str]) -> bytes:

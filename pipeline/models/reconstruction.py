@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.data.mapped import parts, release
+from pipeline.data.mapped import empty_beside, parts, release
 
 __all__ = [
     "AllCells",
@@ -39,11 +39,12 @@ def observed_predictions(
 ) -> NDArray[np.float64]:
     """ŷ of the cells (rows[i], cols[i]), (n,) float64."""
     items = np.ascontiguousarray(h.T)
-    result = np.empty(rows.size, np.float64)
+    result: NDArray[np.float64] = empty_beside(rows, rows.size, np.float64)
     size = min(_BLOCK, max(1, _NUMBERS // max(w.shape[1], 1)))
     for start in range(0, rows.size, size):
         block = slice(start, start + size)
         np.einsum("ij,ij->i", w[rows[block]], items[cols[block]], dtype=np.float64, out=result[block])
+        release(rows, cols, result)
     return result
 
 
@@ -56,6 +57,7 @@ def errors(actual: NDArray[Any], predicted: NDArray[Any], selected: NDArray[np.b
         n += residual.size
         squares += float(residual @ residual)
         absolute += float(np.abs(residual, out=residual).sum())
+        release(actual, predicted)
     if not n:
         return Errors(float("nan"), float("nan"))
     return Errors(math.sqrt(squares / n), absolute / n)

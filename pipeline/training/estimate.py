@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.models import registry
-from pipeline.models.footprint import Footprint, Plan, Size
+from pipeline.models.footprint import Footprint, Plan, Size, matrix_in_files
 from pipeline.models.item_features import MOST_FEATURES
 
 __all__ = [
@@ -30,9 +30,11 @@ __all__ = [
 
 PROGRAM = 290 << 20  # bytes of a process that has imported the modules for reading
 _KERNELS, _NO_KERNELS = 150 << 20, 60 << 20  # bytes of what fit, evaluation and logging import and compile
-_SCORE_BLOCKS = 400 << 20  # bytes of the blocks of scores of an evaluation, at most
+_SCORE_BLOCKS = 200 << 20  # bytes of the blocks of scores of an evaluation, at most
 _READ_AT_ONCE = 150 << 20  # bytes of the rows that are read onto the disk at a time, at most
-_USER_EVALUATED = 900  # bytes of a user's metrics and lists, for the model and all baselines
+_USER_EVALUATED = 900  # bytes of a user's metrics and lists, for the model and all baselines, while they are made
+_USER_MEASURED = 500  # bytes of them that stay
+_HELD_OUT = 4  # bytes of a held-out interaction, while its score is estimated
 _USERS_A_BLOCK = 16384  # whose lists are made at once
 _ROW_PUBLISHED = 100  # bytes of a row of the published table, without ids
 _SEEN_A_BLOCK = 2**22  # pairs of what is seen that are held at once, at most
@@ -128,7 +130,7 @@ def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[
         "interactions": size.read + size.n_cells * size.columns,  # as read, and in order
     }
     parted = {"holdout": plan.splits * (size.n_cells * size.columns + size.ids)}
-    evaluated = {"metrics of users": _USER_EVALUATED * size.n_users if plan.splits else 0}
+    evaluated, measured = _of_users(size, plan)
     kernels = _KERNELS if footprint.compiles or plan.splits else _NO_KERNELS
     later = {**held, "program": program + kernels, **parted}
     blocks = min(_SCORE_BLOCKS, 16 * size.n_users * size.n_items)
@@ -141,10 +143,16 @@ def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[
         },
         "holdout": {**held, **parted, "parting": 25 * size.n_cells if plan.splits else 0},
         "evaluate": {**later, **footprint.evaluate, **evaluated, "scores": blocks if plan.splits else 0},
-        "fit": {**later, **footprint.fit, **_predicting(size, plan), **evaluated},
-        "measure": {**later, **footprint.measure, **evaluated},
-        "log": {**later, **footprint.log, **evaluated, "logging": _ID_LOGGED * both},
+        "fit": {**later, **footprint.fit, **_predicting(size, plan), **measured},
+        "measure": {**later, **footprint.measure, **measured},
+        "log": {**later, **footprint.log, **measured, "logging": _ID_LOGGED * both},
     }
+
+
+def _of_users(size: Size, plan: Plan) -> tuple[dict[str, int], dict[str, int]]:
+    """The metrics of users while they are made, and afterwards."""
+    n = size.n_users if plan.splits else 0
+    return {"metrics of users": _USER_EVALUATED * n}, {"metrics of users": _USER_MEASURED * n}
 
 
 def _predicting(size: Size, plan: Plan) -> dict[str, int]:
@@ -156,27 +164,29 @@ def _predicting(size: Size, plan: Plan) -> dict[str, int]:
 
 
 def _phases_from_disk(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[str, dict[str, int]]:
-    """As `_phases`, of interactions in mapped files: the pages in use count, which are of one matrix at most."""
+    """As `_phases`, of interactions in mapped files: the pages in use count, of which each pass gives back its own."""
     n, both = size.n_cells, size.n_users + size.n_items
     held_out = round(plan.holdout * n) if plan.splits else 0
     kernels = _KERNELS if footprint.compiles or plan.splits else _NO_KERNELS
     held = {"program": program, "ids": 2 * size.ids, "rows of users": 24 * size.n_users}
-    later = {**held, "program": program + kernels, "matrix": 8 * n}
-    evaluated = {"metrics of users": _USER_EVALUATED * size.n_users if plan.splits else 0}
+    later = {**held, "program": program + kernels}
+    evaluated, measured = _of_users(size, plan)
     # A million rows, as they come and while they are encoded, or a 64th of all while they are sorted.
     at_once = max(min(_READ_AT_ONCE, 200 * size.n_rows), 80 * min(size.n_rows, max(size.n_rows // 64, 1 << 19)))
     blocks = min(_SCORE_BLOCKS, 16 * size.n_users * size.n_items)
     return {
         "read": {**held, "sorting": at_once},
         "matrix": {**held, "sorting": at_once, "marks": 2 * size.n_rows},
-        "holdout": {**held, "matrix": 8 * n, "parting": n + 24 * held_out, "sorting": at_once},
+        "holdout": {**held, "parting": 2 * n + 10 * held_out, "sorting": at_once},
         "evaluate": {
-            **later, **footprint.evaluate, **evaluated, "held-out part": 60 * held_out,
+            **later, **footprint.evaluate, **evaluated, "held-out part": _HELD_OUT * held_out,
             "scores": blocks if plan.splits else 0,
         },
-        "fit": {**later, **footprint.fit, **_predicting(size, plan), **evaluated},
-        "measure": {**later, **footprint.measure, **evaluated},
-        "log": {**later, **footprint.log, **evaluated, "logging": _ID_LOGGED * both},
+        "fit": {
+            **later, "matrix": matrix_in_files(size, plan), **footprint.fit, **_predicting(size, plan), **measured,
+        },
+        "measure": {**later, **footprint.measure, **measured},
+        "log": {**later, **footprint.log, **measured, "logging": _ID_LOGGED * both},
     }  # fmt: skip
 
 

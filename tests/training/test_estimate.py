@@ -97,7 +97,7 @@ def test_the_transposed_matrix_goes_to_disk_where_only_that_fits():
         stored = replace(plan, on_disk=True)
         peak, less = (estimate(size, each, program).peak for each in (plan, stored))
         parts = estimate(size, stored, program).phases["fit"]
-        assert parts["transposed matrix, from disk"] == 8 * 600_000 + (60 << 20) + 62_500_000 + (24 << 20)
+        assert parts["transposed matrix, from disk"] == 8 * 600_000 + (15 << 20) + 62_500_000 + (24 << 20)
         fit = estimate(size, plan, program).phases["fit"]
         assert sum(fit.values()) - sum(parts.values()) > 600_000_000
         assert within(size, plan, program, peak) == within(size, plan, program, None) == plan
@@ -146,7 +146,7 @@ def test_the_most_components_is_what_trying_each_gives(at_most, room, slope):
 
 def test_what_fits_does_fit():
     size = Size(5_000_000, 5_000_000, 800_000, 50_000)
-    plan = Plan(200)
+    plan = Plan(260)
 
     def kept(least):
         return replace(size, n_users=size.n_users // least, n_cells=size.n_cells - 1000 * least)
@@ -156,7 +156,7 @@ def test_what_fits_does_fit():
 
     full, least = peak(size, plan), peak(size, Plan(1))
     assert full > 2 * least
-    room = least + (full - least) // 3
+    room = least + (full - least) // 4
     options = what_fits(size, plan, room, peak, kept)
     assert [option.split()[0] for option in options] == ["--n-components", "--min-interactions"]
     k, users = (int(option.split()[1]) for option in options)
