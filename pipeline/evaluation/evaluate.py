@@ -224,6 +224,7 @@ def ranking_per_user(ranker: Ranker, split: Split, k: int = 10) -> dict[str, NDA
         hits, n_relevant = relevance.hits(users, listed, item.size), relevance.n_relevant[users]
         ndcg[users] = m.ndcg_at_k(hits, n_relevant)
         recall[users] = m.recall_at_k(hits, n_relevant)
+        release_all()
     return {f"ndcg_at_{k}": ndcg, f"recall_at_{k}": recall}
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Plan",
     "Size",
     "estimate",
+    "has_halves",
     "in_bytes",
     "in_time",
     "most_components",
@@ -34,7 +35,7 @@ _SCORE_BLOCKS = 200 << 20  # bytes of the blocks of scores of an evaluation, at 
 _READ_AT_ONCE = 150 << 20  # bytes of the rows that are read onto the disk at a time, at most
 _USER_EVALUATED = 900  # bytes of a user's metrics and lists, for the model and all baselines, while they are made
 _USER_MEASURED = 500  # bytes of them that stay
-_HELD_OUT = 4  # bytes of a held-out interaction, while its score is estimated
+_HELD_OUT = 4, 40  # bytes of a held-out interaction while it is evaluated: of a training, and of a search with ages
 _USERS_A_BLOCK = 16384  # whose lists are made at once
 _ROW_PUBLISHED = 100  # bytes of a row of the published table, without ids
 _SEEN_A_BLOCK = 2**22  # pairs of what is seen that are held at once, at most
@@ -84,21 +85,26 @@ def estimate(size: Size, plan: Plan, program: int = PROGRAM, busy: float = 1.0) 
     return Estimate(_phases(size, plan, footprint, program), seconds)
 
 
-def within(size: Size, plan: Plan, program: int, most: int | None) -> Plan:
+def within(size: Size, plan: Plan, program: int, most: int | None, *, may_store: bool = True) -> Plan:
     """The plan where it needs at most `most` bytes; else the first way that does, else the one that needs least.
 
-    The ways: with the transposed matrix in a temporary file, and with the interactions in such files, too. A search has
-    not the last one.
+    The ways: with the transposed matrix in a temporary file, and, where it `may_store` them, with the interactions in
+    such files, too.
     """
     if most is None:
         return plan
     ways = [plan]
-    if registry.find(plan.algorithm).distributed and plan.solver == "fast":
+    if has_halves(plan):
         ways.append(replace(plan, on_disk=True))
-    if plan.splits < 2 and not plan.searches:
+    if may_store:
         ways.append(replace(ways[-1], stored=True))
     peaks = [estimate(size, way, program).peak for way in ways]
     return next((way for way, peak in zip(ways, peaks, strict=True) if peak <= most), ways[peaks.index(min(peaks))])
+
+
+def has_halves(plan: Plan) -> bool:
+    """Whether the fit has a transposed matrix, which can lie on disk."""
+    return registry.find(plan.algorithm).distributed and plan.solver == "fast"
 
 
 def reading(size: Size, program: int = PROGRAM, *, stored: bool = False) -> int:
@@ -179,7 +185,7 @@ def _phases_from_disk(size: Size, plan: Plan, footprint: Footprint, program: int
         "matrix": {**held, "sorting": at_once, "marks": 2 * size.n_rows},
         "holdout": {**held, "parting": 2 * n + 10 * held_out, "sorting": at_once},
         "evaluate": {
-            **later, **footprint.evaluate, **evaluated, "held-out part": _HELD_OUT * held_out,
+            **later, **footprint.evaluate, **evaluated, "held-out part": _HELD_OUT[plan.splits > 1] * held_out,
             "scores": blocks if plan.splits else 0,
         },
         "fit": {
