@@ -100,6 +100,7 @@ def fit(folder: Path, users: int, items: int, k: int, iterations: int, way: str)
         load = mapped_copy if way == "files" else partial(np.load, allow_pickle=False)
         parts = tuple(load(folder / f"{name}.npy") for name in PARTS)
         X = sparse.csr_matrix(parts, shape=(users, items))
+        X.has_canonical_format = True  # as a training makes it: scipy would read all of it to see
         del parts
     estimator = NMF(k, init="random", random_state=0, max_iter=iterations).on(engine)
     reset_peak()  # loading has mapped the arrays' files

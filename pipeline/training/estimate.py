@@ -14,6 +14,7 @@ from pipeline.models.footprint import Footprint, Plan, Size, matrix_in_files
 from pipeline.models.item_features import MOST_FEATURES
 
 __all__ = [
+    "BASELINE",
     "PROGRAM",
     "Estimate",
     "Plan",
@@ -29,9 +30,11 @@ __all__ = [
     "within",
 ]
 
+BASELINE = "item-kNN, a baseline"  # a part of the evaluation, where it is not too slow
 PROGRAM = 290 << 20  # bytes of a process that has imported the modules for reading
-_KERNELS, _NO_KERNELS = 150 << 20, 60 << 20  # bytes of what fit, evaluation and logging import and compile
-_SCORE_BLOCKS = 200 << 20  # bytes of the blocks of scores of an evaluation, at most
+_KERNELS, _NO_KERNELS = 180 << 20, 60 << 20  # bytes of what fit, evaluation and logging import and compile
+_SCORE_BLOCKS = 100 << 20  # bytes of the blocks of scores of an evaluation, at most
+_BASELINE_SECONDS, _SCORES_A_SECOND = 10.0, 1e8  # the most that item-kNN may take as a baseline, as it counts
 _READ_AT_ONCE = 150 << 20  # bytes of the rows that are read onto the disk at a time, at most
 _USER_EVALUATED = 900  # bytes of a user's metrics and lists, for the model and all baselines, while they are made
 _USER_MEASURED = 500  # bytes of them that stay
@@ -139,7 +142,6 @@ def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[
     evaluated, measured = _of_users(size, plan)
     kernels = _KERNELS if footprint.compiles or plan.splits else _NO_KERNELS
     later = {**held, "program": program + kernels, **parted}
-    blocks = min(_SCORE_BLOCKS, 16 * size.n_users * size.n_items)
     return {
         "read": {"program": program, "interactions": size.read, "reading": size.n_rows * (40 if size.text else 24)},
         "matrix": {
@@ -148,7 +150,7 @@ def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[
             "sorting": 40 * size.n_rows,
         },
         "holdout": {**held, **parted, "parting": 25 * size.n_cells if plan.splits else 0},
-        "evaluate": {**later, **footprint.evaluate, **evaluated, "scores": blocks if plan.splits else 0},
+        "evaluate": {**later, **footprint.evaluate, **evaluated, **_evaluating(size, plan)},
         "fit": {**later, **footprint.fit, **_predicting(size, plan), **measured},
         "measure": {**later, **footprint.measure, **measured},
         "log": {**later, **footprint.log, **measured, "logging": _ID_LOGGED * both},
@@ -159,6 +161,17 @@ def _of_users(size: Size, plan: Plan) -> tuple[dict[str, int], dict[str, int]]:
     """The metrics of users while they are made, and afterwards."""
     n = size.n_users if plan.splits else 0
     return {"metrics of users": _USER_EVALUATED * n}, {"metrics of users": _USER_MEASURED * n}
+
+
+def _evaluating(size: Size, plan: Plan) -> dict[str, int]:
+    """Blocks of scores; and item-kNN, the largest of the baselines, where it is fitted in the time that they have."""
+    if not plan.splits:
+        return {"scores": 0}
+    scores = {"scores": min(_SCORE_BLOCKS, 8 * size.n_users * size.n_items)}
+    knn = registry.NEIGHBOURS
+    own = knn.footprint(size, knn.plan(knn.default_options(), (size.n_users, size.n_items), 1))
+    seconds = own.fit_seconds + size.n_users * size.n_items / _SCORES_A_SECOND
+    return scores | ({BASELINE: sum(own.fit.values())} if seconds <= _BASELINE_SECONDS else {})
 
 
 def _predicting(size: Size, plan: Plan) -> dict[str, int]:
@@ -179,14 +192,13 @@ def _phases_from_disk(size: Size, plan: Plan, footprint: Footprint, program: int
     evaluated, measured = _of_users(size, plan)
     # A million rows, as they come and while they are encoded, or a 64th of all while they are sorted.
     at_once = max(min(_READ_AT_ONCE, 200 * size.n_rows), 80 * min(size.n_rows, max(size.n_rows // 64, 1 << 19)))
-    blocks = min(_SCORE_BLOCKS, 16 * size.n_users * size.n_items)
     return {
         "read": {**held, "sorting": at_once},
         "matrix": {**held, "sorting": at_once, "marks": 2 * size.n_rows},
         "holdout": {**held, "parting": 2 * n + 10 * held_out, "sorting": at_once},
         "evaluate": {
             **later, **footprint.evaluate, **evaluated, "held-out part": _HELD_OUT[plan.splits > 1] * held_out,
-            "scores": blocks if plan.splits else 0,
+            **_evaluating(size, plan),
         },
         "fit": {
             **later, "matrix": matrix_in_files(size, plan), **footprint.fit, **_predicting(size, plan), **measured,
