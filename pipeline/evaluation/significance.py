@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from pipeline.errors import InputError, UsageError
 from pipeline.evaluation.metrics import SEGMENTS
@@ -232,4 +231,6 @@ def _percentiles(means: Values, level: float) -> tuple[float, float]:
 def _wilcoxon(difference: Values) -> float:
     if not difference.any():
         return 1.0
+    from scipy import stats  # 0.8 s to import: most commands test nothing
+
     return float(stats.wilcoxon(difference, zero_method="wilcox").pvalue)

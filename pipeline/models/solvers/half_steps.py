@@ -102,10 +102,10 @@ class Cells:
         """
         first, last = self.cuts[number : number + 2]
         if not is_mapped(self.indices):
-            yield 0, CsrRows(first, last, self.indptr, self.indices, self.data)
+            yield 0, CsrRows.of(first, last, self.indptr, self.indices, self.data)
             return
         for lo, hi in windows_of(self.indptr, int(first), int(last)):
-            yield 0, CsrRows(lo, hi, self.indptr, self.indices, self.data)
+            yield 0, CsrRows.of(lo, hi, self.indptr, self.indices, self.data)
             cells = slice(self.indptr[lo], self.indptr[hi])
             release(self.indices[cells], self.data[cells])
 

@@ -52,7 +52,7 @@ class StoredSide:
         if not hasattr(self._memory, "buffers"):
             self._memory.buffers = Buffers()
         for first, last in self.reader.windows(int(self.cuts[number]), int(self.cuts[number + 1])):
-            yield first, CsrRows(0, last - first, *self.reader.read(first, last, self._memory.buffers))
+            yield first, CsrRows.of(0, last - first, *self.reader.read(first, last, self._memory.buffers))
 
     def close(self) -> None:
         """Close the files, which frees those without a name."""
