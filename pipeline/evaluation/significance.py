@@ -210,10 +210,12 @@ def _resampled_means(values: Values, resamples: int, seed: int) -> Values:
     if different.size * 8 < n:
         distinct = np.column_stack([different.real, different.imag, different.real - different.imag][: values.shape[1]])
         # Draw how often each distinct row occurs: the same distribution with far fewer numbers.
-        times = rng.multinomial(n, count / n, size=resamples)
-        return np.asarray(times @ distinct / n)
-    means = np.empty((resamples, values.shape[1]))
-    step = max(1, _CELLS // n)
+        means, step = np.empty((resamples, values.shape[1])), max(1, _CELLS // different.size)
+        for start in range(0, resamples, step):
+            times = rng.multinomial(n, count / n, size=min(step, resamples - start))
+            means[start : start + step] = times @ distinct / n
+        return means
+    means, step = np.empty((resamples, values.shape[1])), max(1, _CELLS // n)
     for start in range(0, resamples, step):
         drawn = rng.integers(0, n, (min(step, resamples - start), n), dtype=np.int32)
         for column in range(values.shape[1]):
