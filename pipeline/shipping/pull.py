@@ -28,10 +28,10 @@ _TOGETHER = 1_000  # interactions that one transaction stores, as requests that 
 
 
 class Puller:
-    """Pulls into one log. It remembers who was forgotten, so that it looks for them only where that has changed."""
+    """Pulls into one log. It remembers what it has looked for, so that it looks only where something has changed."""
 
     def __init__(self) -> None:
-        self._looked_for: tuple[SuppressedUsers, frozenset[Path]] = SuppressedUsers({}), frozenset()
+        self._looked_for: tuple[SuppressedUsers, frozenset[Path], int] = SuppressedUsers({}), frozenset(), 0
 
     def pull(
         self,
@@ -90,7 +90,8 @@ class Puller:
 
     def _forget(self, log: InteractionLog, suppressed: SuppressedUsers, models: Collection[Path]) -> None:
         """Forget whom another host has forgotten since, of those in the log and in the models."""
-        looked_for = suppressed, frozenset(models)
+        # What comes later of somebody who was forgotten is found out when it is shipped; preferences are not.
+        looked_for = suppressed, frozenset(models), log.newest_preference()
         if suppressed and looked_for != self._looked_for:
             known = {user for user in log.users() if user in suppressed}
             for folder in models:

@@ -274,7 +274,7 @@ def _evaluated(
 ) -> tuple[Report, HoldoutEvaluation | None, Fitted | None]:
     """Fit on the training side, and evaluate that model and the baselines on the held-out side.
 
-    Returns the report, the evaluation, and the fit that was evaluated.
+    Returns the report, the evaluation, and the fit that was evaluated, where `Algorithm.refit` takes something from it.
     """
     with stages("holdout"):
         split = split_interactions(x, spec)
@@ -296,7 +296,8 @@ def _evaluated(
             half_life_days=spec.half_life_days,
             progress=progress,
         )
-    return report | evaluation.report, evaluation, fitted
+    # The final fit needs its memory, unless it takes something from this one.
+    return report | evaluation.report, evaluation, fitted if algorithm.learns_from_earlier else None
 
 
 def split_interactions(x: PreparedInteractions, spec: TrainOptions) -> Split:
