@@ -28,10 +28,11 @@ from scipy import sparse
 
 from pipeline.data.block_reader import Buffers, Rows, SideReader
 from pipeline.data.blocks import Block, BlockFolder, Side, write_block, write_manifest
+from pipeline.data.mapped import release
 
 __all__ = ["CellSorter", "SortedRows", "rows_of", "rows_of_side", "write_matrix", "write_transposed"]
 
-CHUNK = 1 << 20  # cells that are sorted at a time
+CHUNK = 1 << 18  # cells that are sorted at a time: some 15 MB
 
 
 class SortedRows(NamedTuple):
@@ -148,6 +149,7 @@ def rows_of(X: sparse.csr_matrix) -> Iterator[tuple[int, Rows]]:
         last = max(int(np.searchsorted(X.indptr, X.indptr[first] + CHUNK, side="right")) - 1, first + 1)
         cells = slice(X.indptr[first], X.indptr[last])
         yield first, Rows(X.indptr[first : last + 1] - X.indptr[first], X.indices[cells], X.data[cells])
+        release(X.indices[cells], X.data[cells])
         first = last
 
 

@@ -25,10 +25,22 @@ from pipeline.data.blocks import BlockFolder
 from pipeline.data.stored_values import decoded
 from pipeline.errors import ArtifactError
 
-__all__ = ["Buffers", "Rows", "SideReader"]
+__all__ = ["Buffers", "Rows", "SideReader", "windows_of"]
 
 WINDOW = 1 << 20  # cells of a window: some 9 MB of buffers
 STEP = 64  # a window has a multiple of so many rows: as many as a kernel takes at a time
+
+
+def windows_of(indptr: NDArray[np.int64], first: int, last: int, cells: int = 0) -> Iterator[tuple[int, int]]:
+    """Cut the rows first … last − 1 into ranges of at most `cells` cells (default: `WINDOW`).
+
+    Each but the last has a multiple of 64 rows; a range of 64 rows may have more cells.
+    """
+    while first < last:
+        most = int(np.searchsorted(indptr, indptr[first] + (cells or WINDOW), side="right")) - 1
+        end = min(first + max((most - first) // STEP, 1) * STEP, last)
+        yield first, end
+        first = end
 
 
 class Rows(NamedTuple):
@@ -114,15 +126,8 @@ class SideReader:
             os.close(self._files.pop())
 
     def windows(self, first: int, last: int, cells: int = 0) -> Iterator[tuple[int, int]]:
-        """Cut the rows first … last − 1 into ranges of at most `cells` cells (default: `WINDOW`).
-
-        Each but the last has a multiple of 64 rows; a range of 64 rows may have more cells.
-        """
-        while first < last:
-            most = int(np.searchsorted(self.indptr, self.indptr[first] + (cells or WINDOW), side="right")) - 1
-            end = min(first + max((most - first) // STEP, 1) * STEP, last)
-            yield first, end
-            first = end
+        """`windows_of` this side."""
+        return windows_of(self.indptr, first, last, cells)
 
     def read(self, first: int, last: int, buffers: Buffers) -> Rows:
         """The rows first … last − 1. Raises ArtifactError where a file ends early or can't be read."""

@@ -213,12 +213,16 @@ class IdMap:
         return result
 
     def parse(self, text: str | int) -> int | str:
-        """A typed or configured id with this map's type: ``"17"`` is 17 where ids are integers."""
+        """A typed or configured id with this map's type: ``"17"`` is 17 where ids are integers.
+
+        What can't be an id of that type stays text, and is unknown.
+        """
         if self.kind == "str":
             return str(text)
         # Stricter than int(), which takes "1_0" and refuses thousands of digits.
         digits = str(text).strip()
-        return int(digits) if re.fullmatch(r"-?\d{1,30}", digits, re.ASCII) else text
+        number = int(digits) if re.fullmatch(r"-?\d{1,30}", digits, re.ASCII) else None
+        return number if number is not None and _INT64.min <= number <= _INT64.max else str(text)
 
 
 def _short(value: int | str) -> str:

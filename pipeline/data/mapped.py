@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 from numpy.typing import NDArray
 
 __all__ = [
@@ -40,14 +41,17 @@ AT_ONCE = 1 << 20  # numbers of a part
 
 
 class _File(mmap.mmap):
-    """A mapped temporary file. folder : where it lies; None: where TMPDIR says."""
+    """A mapped temporary file. folder : where it lies; None: where TMPDIR says. address : where it is mapped."""
 
     folder: Path | None = None
+    address: int = 0
 
-    def forget(self) -> None:
-        """Let the system have the pages; what was written stays in the file."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self.madvise(mmap.MADV_DONTNEED)
+    def forget(self, first: int = 0, last: int | None = None) -> None:
+        """Let the system have the pages of the bytes first … last − 1; what was written stays in the file."""
+        first = first // mmap.PAGESIZE * mmap.PAGESIZE
+        last = len(self) if last is None else last
+        if hasattr(mmap, "MADV_DONTNEED") and last > first:
+            self.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 _FILES: weakref.WeakSet[_File] = weakref.WeakSet()
@@ -66,6 +70,7 @@ def empty(size: int, dtype: Any, folder: Path | None = None) -> NDArray[Any]:
     mapped.folder = folder
     _FILES.add(mapped)
     array: NDArray[Any] = np.ndarray((size,), dtype, buffer=mapped)
+    mapped.address = array.ctypes.data
     return array
 
 
@@ -89,10 +94,14 @@ def empty_beside(array: NDArray[Any], size: int, dtype: Any = None) -> NDArray[A
 
 
 def release(*arrays: NDArray[Any]) -> None:
-    """Free the memory of the pages that were touched, of arrays of `empty`; they are read again if needed."""
+    """Free the memory of the pages that were touched, of arrays of `empty` or of parts of them.
+
+    They are read again if needed.
+    """
     for array in arrays:
         if (file := _file_of(array)) is not None:
-            file.forget()
+            low, high = byte_bounds(array)
+            file.forget(low - file.address, high - file.address)
 
 
 def release_all() -> None:
@@ -147,7 +156,7 @@ def sums_of(codes: NDArray[Any], values: Callable[[slice], NDArray[Any]], n: int
     total = np.zeros(n)
     for part in parts(codes.size):
         np.add.at(total, codes[part].astype(np.intp), values(part).astype(np.float64, copy=False))
-        release(codes)
+        release_all()  # `values` may have read any
     return total
 
 

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
-from pipeline.data.mapped import empty_beside, parts, release
+from pipeline.data.mapped import empty_beside, ends_of, parts, release
 from pipeline.data.prepare import PreparedInteractions, require_enough
 from pipeline.errors import InputError, UsageError
 
@@ -97,12 +97,13 @@ def cell_values(
     if not len(x) or (transform == "none" and half_life_days is None):
         return x.scores
     out = empty_beside(x.scores, len(x))
-    newest = x.at.max() if newest is None and half_life_days is not None and x.at is not None else newest
+    newest = ends_of(x.at)[1] if newest is None and half_life_days is not None and x.at is not None else newest
     for part in parts(len(x)):
         out[part] = _transformed(x.scores[part], transform)
         if half_life_days is not None and x.at is not None and newest is not None:
             age = days_before(newest, x.at[part])
             out[part] = out[part] * 0.5 ** (np.maximum(age, 0) / half_life_days)
+            release(x.at)
         release(x.scores, out)
     return out
 

@@ -213,6 +213,7 @@ def aggregate(x: Interactions, duplicates: Duplicates = "last") -> PreparedInter
     for rows in parts(len(x) - 1):
         after = slice(rows.start + 1, rows.stop + 1)
         last[rows] = (x.users[after] != x.users[rows]) | (x.items[after] != x.items[rows])
+        release(x.users, x.items)
     if last.all():
         return PreparedInteractions.from_sorted(x)
     kept = PreparedInteractions.from_sorted(x.take(last))

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
-from pipeline.data.mapped import release, translated
+from pipeline.data.mapped import release_all, translated
 from pipeline.data.matrix import UserItems, to_matrix
 from pipeline.data.prepare import PreparedInteractions
 from pipeline.data.splits import Split
@@ -165,6 +165,7 @@ def _measure_lists(
         for name, values in zip(_measured_names(ks), table, strict=True):
             columns[name][block] = values
         ties.count(top, relevance, block, lists[block], n_items)
+        release_all()  # what was read of seen items on disk
         if progress is not None:
             progress("evaluation", block.stop, n)
     return lists, ties
@@ -184,6 +185,7 @@ def _add_diversity(
     shape = (train.shape[0], len(split.items))
     columns_of_cells = train.indices if columns_of.size == shape[1] else translated(train.indices, columns_of)
     similarity = m.cosine_of_users(sparse.csr_matrix((train.data, columns_of_cells, train.indptr), shape=shape))
+    release_all()
     for k, values in zip(ks, diversity(lists, similarity, ks, threads), strict=True):
         columns[f"diversity_at_{k}"][:] = values
 
@@ -222,6 +224,7 @@ def ranking_per_user(ranker: Ranker, split: Split, k: int = 10) -> dict[str, NDA
         hits, n_relevant = relevance.hits(users, listed, item.size), relevance.n_relevant[users]
         ndcg[users] = m.ndcg_at_k(hits, n_relevant)
         recall[users] = m.recall_at_k(hits, n_relevant)
+        release_all()
     return {f"ndcg_at_{k}": ndcg, f"recall_at_{k}": recall}
 
 
@@ -255,7 +258,6 @@ def _histories(
     cols = split.items.rows(known.item_ids.values, missing="negative")
     popularity = np.where(cols >= 0, np.append(split.item_counts, 0)[cols], 0).astype(np.float64)
     n, total = tally(known.users, known.items, len(known.user_ids), popularity, threads)
-    release(known.users, known.items)
     rows = known.user_ids.rows(user_ids, missing="negative")
     n, total = np.append(n, 0)[rows], np.append(total, 0.0)[rows]
     return n, np.where(n > 0, total / np.maximum(n, 1), np.nan)

@@ -29,6 +29,7 @@ from pipeline.models.saved_model import with_meta
 from pipeline.options import Transform
 from pipeline.ranking.protocols import Ranker
 from pipeline.ranking.scorer import Scorer
+from pipeline.runtime.memory import give_back
 from pipeline.runtime.progress import Progress
 
 __all__ = [
@@ -179,6 +180,7 @@ def evaluate_holdout(
             evaluation = replace(evaluation, per_user=accuracy_of(evaluation))
         evaluations[candidate.key] = evaluation
         release_all()  # what ranking has read of a matrix on disk
+        give_back()
     if split.ranked is not None:
         evaluations |= {name: evaluate(ranker, split) for name, ranker in references(matrix, split)}
     ratings, averages = _ratings(algorithm, scorer, split, transform, half_life_days)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.mapped import counts_of, parts, release, sums_of
 from pipeline.evaluation import metrics as m
 from pipeline.evaluation.metrics.catalogue import ItemSimilarity
 from pipeline.evaluation.relevance import Relevance
@@ -140,12 +141,12 @@ def tally(
     threads: ThreadPool | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """How many pairs (users[c], items[c]) each user has, and the sum of their items' values, (n_users,) both."""
-    n, total = np.zeros(n_users, np.int64), np.zeros(n_users)
     if threads is None:
-        n += np.bincount(users, minlength=n_users)
-        total += np.bincount(users, value[items], minlength=n_users)
-    else:
-        compiled("list_metrics").tally(users, items, value, n, total)
+        return counts_of(users, n_users), sums_of(users, lambda part: value[items[part]], n_users)
+    n, total = np.zeros(n_users, np.int64), np.zeros(n_users)
+    for part in parts(users.size):
+        compiled("list_metrics").tally(users[part], items[part], value, n, total)
+        release(users, items)
     return n, total
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.mapped import counts_of, ends_of
+from pipeline.data.interactions import Interactions
+from pipeline.data.mapped import counts_of, ends_of, parts, release, taken, translated
 from pipeline.data.splits import Split
 from pipeline.evaluation.metric_names import holdout_name
 from pipeline.evaluation.metrics import BANDS, SEGMENTS, errors, observed_predictions, popularity_bands, user_segments
@@ -42,19 +43,29 @@ def predict_held_out(ranker: Ranker, split: Split, transform: Transform = "none"
     clipped : cut them to the range of the training scores
     """
     test = split.test
-    rows = ranker.users.rows(test.user_ids.values, missing="negative")[test.users]
-    cols = ranker.items.rows(test.item_ids.values, missing="negative")[test.items]
+    row_of = ranker.users.rows(test.user_ids.values, missing="negative")
+    col_of = ranker.items.rows(test.item_ids.values, missing="negative")
     comparable = split.train.item_ids if split.ranked is None else split.ranked
-    known = (rows >= 0) & (cols >= 0) & (comparable.rows(test.item_ids.values, missing="negative")[test.items] >= 0)
+    usable = (col_of >= 0) & (comparable.rows(test.item_ids.values, missing="negative") >= 0)
+    known, rows, cols = _known(test, row_of, col_of, usable)
     model = ranker.model
     if isinstance(model, FactorModel):
         # Unlike published scores these are not rounded to float32: errors are sums of small differences.
-        predicted = observed_predictions(rows[known], cols[known], model.user_factors, model.item_factors)
+        predicted = observed_predictions(rows, cols, model.user_factors, model.item_factors)
     else:
-        predicted = model.predict(rows[known], cols[known]).astype(np.float64)
+        predicted = model.predict(rows, cols).astype(np.float64)
     if transform == "log1p":
-        predicted = np.expm1(predicted)
+        predicted = _in_place(np.expm1, predicted)
     return HeldOut(known, _clipped(predicted, split) if clipped else predicted)
+
+
+def _known(
+    test: Interactions, row_of: NDArray[np.int32], col_of: NDArray[np.int32], usable: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.int32]]:
+    """Which interactions have a user with a row and a usable item, (n_test,), and the rows and columns of these."""
+    known = (row_of >= 0)[test.users] & usable[test.items]
+    release(test.users, test.items)
+    return known, translated(taken(test.users, known), row_of), translated(taken(test.items, known), col_of)
 
 
 def evaluate_ratings(ranker: Ranker, split: Split, transform: Transform = "none", part: str = "holdout") -> Report:
@@ -96,19 +107,17 @@ def evaluate_averages(split: Split, part: str = "holdout") -> Report:
     ``baseline/global-mean/segment/cold/rmse``, ``baseline/global-mean/band/head/rmse``, and so on.
     """
     train, test = split.train, split.test
-    rows = train.user_ids.rows(test.user_ids.values, missing="negative")[test.users]
-    cols = train.item_ids.rows(test.item_ids.values, missing="negative")[test.items]
-    known = (rows >= 0) & (cols >= 0)
+    row_of = train.user_ids.rows(test.user_ids.values, missing="negative")
+    col_of = train.item_ids.rows(test.item_ids.values, missing="negative")
+    known, r, c = _known(test, row_of, col_of, col_of >= 0)
     if not known.any() or not len(train):
         name = holdout_name("rmse", part=part, baseline="global")
         sentence = f"{name} and its like left out: no held-out interaction is of a known user and item"
         return Report(messages=(sentence,))
-    r, c = rows[known], cols[known]
-    del rows, cols
     predictions: Mapping[str, Callable[[], NDArray[np.float64]]] = {
         "global": lambda: np.full(r.size, global_average(train)),
-        "user": lambda: user_averages(train)[r],
-        "item": lambda: item_averages(train)[c],
+        "user": lambda: translated(r, user_averages(train)),
+        "item": lambda: translated(c, item_averages(train)),
         "biases": lambda: damped_biases(train).predict(r, c),
     }
     clipped = {name: partial(_clipped_of, predict, split) for name, predict in predictions.items()}
@@ -121,7 +130,19 @@ def _clipped_of(predict: Callable[[], NDArray[np.float64]], split: Split) -> NDA
 
 def _clipped(predicted: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
     scores = split.train.scores
-    return np.clip(predicted, *ends_of(scores), out=predicted) if scores.size else predicted
+    if not scores.size:
+        return predicted
+    low, high = ends_of(scores)
+    return _in_place(lambda some: np.clip(some, low, high), predicted)
+
+
+def _in_place(
+    change: Callable[[NDArray[np.float64]], NDArray[np.float64]], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    for part in parts(values.size):
+        values[part] = change(values[part])
+        release(values)
+    return values
 
 
 def _errors(
@@ -131,20 +152,21 @@ def _errors(
 
     predictions : baseline name → what makes its values; those of one baseline at a time are in memory
     """
-    actual = split.test.scores[known]
-    users, items = _user_codes(split)[known], _item_codes(split)[known]
-    parts = [("", "", np.ones(actual.size, bool))]
-    parts += [(label, "", users == code) for code, label in enumerate(SEGMENTS)]
-    parts += [("", f"_{label}", items == code) for code, label in enumerate(BANDS)]
-    parts = [(segment, band, selected) for segment, band, selected in parts if selected.any()]
+    actual = taken(split.test.scores, known)
+    users, items = taken(_user_codes(split), known), taken(_item_codes(split), known)
+    groups: list[tuple[str, str, NDArray[np.int8] | None, int]] = [("", "", None, 0)]
+    groups += [(label, "", users, code) for code, label in enumerate(SEGMENTS) if (users == code).any()]
+    groups += [("", f"_{label}", items, code) for code, label in enumerate(BANDS) if (items == code).any()]
     found = {}
     for name, predict in predictions.items():
         predicted = predict()
-        found[name] = [errors(actual[selected], predicted[selected]) for _, _, selected in parts]
+        found[name] = [
+            errors(actual, predicted, None if codes is None else codes == code) for _, _, codes, code in groups
+        ]
     result = {}
-    for number, (segment, band, _) in enumerate(parts):
-        for name, by_part in found.items():
-            for error, value in zip(ERRORS, by_part[number], strict=True):
+    for number, (segment, band, _, _) in enumerate(groups):
+        for name, by_group in found.items():
+            for error, value in zip(ERRORS, by_group[number], strict=True):
                 result[holdout_name(error + band, part=part, baseline=name, segment=segment)] = value
     return result
 
@@ -153,11 +175,11 @@ def _user_codes(split: Split) -> NDArray[np.int8]:
     """Segment of each test interaction's user, among the test users who are in training; -1 for the others."""
     train, test = split.train, split.test
     rows = train.user_ids.rows(test.user_ids.values, missing="negative")
-    evaluated = (np.bincount(test.users, minlength=rows.size) > 0) & (rows >= 0)
+    evaluated = (counts_of(test.users, rows.size) > 0) & (rows >= 0)
     count = counts_of(train.users, len(train.user_ids))
     codes = np.full(rows.size, -1, np.int8)
     codes[evaluated] = user_segments(count[rows[evaluated]])[0]
-    return codes[test.users]
+    return translated(test.users, codes)
 
 
 def _item_codes(split: Split) -> NDArray[np.int8]:
@@ -165,4 +187,4 @@ def _item_codes(split: Split) -> NDArray[np.int8]:
     train, test = split.train, split.test
     cols = train.item_ids.rows(test.item_ids.values, missing="negative")
     bands = popularity_bands(counts_of(train.items, len(train.item_ids)))
-    return np.append(bands, np.int8(-1))[cols][test.items]
+    return translated(test.items, np.append(bands, np.int8(-1))[cols])

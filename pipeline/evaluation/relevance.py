@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.mapped import counts_of, empty_beside, parts, release
 from pipeline.data.splits import Split, holds
 from pipeline.ranking.protocols import Ranker
 
@@ -45,25 +46,32 @@ def relevant_items(ranker: Ranker, split: Split) -> Relevance:
     test = split.test
     row_of = ranker.users.rows(test.user_ids.values, missing="negative")
     col_of = split.items.rows(test.item_ids.values, missing="negative")
-    held_out = np.bincount(test.users, minlength=row_of.size)
+    held_out = counts_of(test.users, row_of.size)
     known = (row_of >= 0) & (held_out > 0)
     # Both id maps ascend, so these rows are in the order of the ids.
     rows = row_of[known].astype(np.intp)
-    cols = col_of[test.items]
-    evaluated = known[test.users]
-    seen = evaluated & (cols >= 0)
-    position = np.cumsum(known) - 1
-    start = np.zeros(rows.size + 1, np.int64)
-    np.cumsum(np.bincount(position[test.users[seen]], minlength=rows.size), out=start[1:])
+    position = np.where(known, np.cumsum(known) - 1, -1)
+    start, relevant, n_evaluated = np.zeros(rows.size + 1, np.int64), empty_beside(test.items, len(test)), 0
+    done = 0
+    for part in parts(len(test)):
+        users, cols = position[test.users[part]], col_of[test.items[part]]
+        n_evaluated += int(np.count_nonzero(users >= 0))
+        seen = (users >= 0) & (cols >= 0)
+        start[1:] += np.bincount(users[seen], minlength=rows.size)
+        some = cols[seen]
+        relevant[done : done + some.size] = some
+        done += some.size
+        release(test.users, test.items, relevant)
+    np.cumsum(start, out=start)
     messages = []
     if n := int(np.count_nonzero((row_of < 0) & (held_out > 0))):
         messages.append(
             f"{n:,} users with {int(held_out[row_of < 0].sum()):,} held-out interactions are left out: "
             "they have no training interaction"
         )
-    if n := int(np.count_nonzero(evaluated) - start[-1]):
+    if n := int(n_evaluated - start[-1]):
         messages.append(f"{n:,} held-out interactions are of items that training has not seen: they count as missed")
     if not rows.size:
         messages.append("ranking metrics left out: no known user has a held-out interaction")
     n_relevant = held_out[known].astype(np.int64)
-    return Relevance(rows, ranker.users.ids(rows), n_relevant, start, cols[seen], tuple(messages))
+    return Relevance(rows, ranker.users.ids(rows), n_relevant, start, relevant[:done], tuple(messages))

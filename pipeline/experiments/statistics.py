@@ -22,8 +22,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from scipy.special import betaln
-from scipy.stats import norm
+from scipy.special import betaln, ndtr, ndtri
 
 __all__ = [
     "ArmSums",
@@ -90,7 +89,7 @@ def difference(a: ArmSums, b: ArmSums, alpha: float, scale: float) -> Difference
     if min(a.n, b.n) < 2:
         return Difference(value, -math.inf, math.inf, -math.inf, math.inf, 1.0)
     wide = half_width(variance, alpha, scale)
-    fixed = float(norm.isf(alpha / 2)) * math.sqrt(variance)
+    fixed = -float(ndtri(alpha / 2)) * math.sqrt(variance)
     return Difference(value, value - wide, value + wide, value - fixed, value + fixed, _p_value(value, variance, scale))
 
 
@@ -123,7 +122,7 @@ def power_at(variance: float, effect: float, alpha: float, scale: float) -> floa
         return 1.0
     if math.isinf(variance):
         return 0.0
-    return float(norm.cdf((effect - half_width(variance, alpha, scale)) / math.sqrt(variance)))
+    return float(ndtr((effect - half_width(variance, alpha, scale)) / math.sqrt(variance)))
 
 
 def users_needed(

@@ -178,6 +178,11 @@ class InteractionLog(PulledLog):
         with self._reads() as database:
             return preferences.get(database, spellings(user_id))
 
+    def newest_preference(self) -> int:
+        """When somebody said last what they like, in milliseconds since 1970; 0 where nobody did."""
+        with self._reads() as database:
+            return int(database.execute("SELECT ifnull(max(at), 0) FROM preferences").fetchone()[0])
+
     # ---- forgetting ------------------------------------------------------------------------------
 
     def forget(self, user_id: int | str) -> Forgotten:

@@ -161,14 +161,14 @@ def forget_again_job(settings: Settings, reporter: Reporter, dry_run: bool = Fal
 def lift_job(user: str, settings: Settings) -> bool:
     """Remove a user who came back from the list; returns whether they were on it."""
     _check_id(user)
-    lifted = False
-    if (log := open_log(settings)) is not None:
-        with log:
-            lifted = log.lift(user)
-    with open_warehouse(settings) as warehouse:
+    with open_warehouse(settings) as warehouse:  # first: while it lists the user, a service's agent forgets them again
         names = published_tables.published_names(warehouse)
         with publish_locks(warehouse, "forgetting", names, expiry=settings.lock_expiry):
-            return suppressed_users.lift(warehouse, user) or lifted
+            lifted = suppressed_users.lift(warehouse, user)
+    if (log := open_log(settings)) is not None:
+        with log:
+            lifted = log.lift(user) or lifted
+    return lifted
 
 
 def _check_id(user: str) -> None:

@@ -17,7 +17,6 @@ from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.item_texts import item_texts
 from pipeline.jobs.logged_run import TrainingJob, log_run
 from pipeline.jobs.nightly_plan import FoldInPlan
-from pipeline.models.model_files import REPEATS
 from pipeline.models.registry import find
 from pipeline.models.saved_model import ItemTexts, model_name, with_meta
 from pipeline.tracking.lookup import RunRef, evaluation_files
@@ -44,7 +43,7 @@ def fold_in_night(job: TrainingJob, chosen: LoadedInput, plan: FoldInPlan) -> Fo
     """
     with job.stages("fold in"):
         job.reporter.progress("fold in", 0, None)
-        folded = fold_in(plan.base.scorer.model, plan.now, plan.changes)
+        folded = fold_in(plan.base.scorer.model, plan.now, plan.changes, plan.repeats)
     shape = f"{len(folded.model.users)}x{len(folded.model.items)}"
     name = f"fold in · {find(model_name(folded.model)).display_name} · {chosen.source} {shape}"
     sentence = _sentence(folded, plan)
@@ -76,7 +75,6 @@ def _filling(
             "query_digest": chosen.query.digest if chosen.query else None,
             "data_watermark": chosen.watermark,
             "data_digest": plan.data_digest,
-            REPEATS: None,  # of the cells of the training, and those of changed users are others by now
             FOLDED_FROM: {"version": base.version.label, "run_id": base.version.run_id},
         }
         with_meta(model, {**model.meta, **facts}).save(writer.model, _texts(job, chosen, plan, folded))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pipeline.data.matrix import UserItems, to_matrix
 from pipeline.data.prepare import prepare_interactions
+from pipeline.data.repeats import Repeats
 from pipeline.errors import ArtifactError, InputError
 from pipeline.jobs.inputs import LoadedInput
 from pipeline.jobs.load_model import loaded
@@ -64,12 +65,14 @@ class FoldInPlan:
     now : the interactions, scores before the transform
     changes : since the training
     data_digest : of all interactions that were read
+    repeats : of the cells of `now` that are means
     """
 
     base: Base
     now: UserItems
     changes: HistoryChanges
     data_digest: str
+    repeats: Repeats | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +136,7 @@ def _plan(
     age = now - base.trained
     if options.refit_days is not None and age > timedelta(days=options.refit_days):
         return NightPlan("train", f"{base.version.label} is {age.days} days old (--refit-days {options.refit_days:g})")
-    return NightPlan("fold in", sentence, FoldInPlan(base, known, changes, prepared.data_digest))
+    return NightPlan("fold in", sentence, FoldInPlan(base, known, changes, prepared.data_digest, prepared.repeats))
 
 
 def _base(champion: ModelVersion, job: TrainingJob, stack: ExitStack) -> Base:

@@ -32,6 +32,7 @@ from pipeline.training.estimate import (
     PROGRAM,
     Estimate,
     estimate,
+    has_halves,
     in_bytes,
     in_time,
     most_components,
@@ -150,7 +151,7 @@ def check_memory(
     program = program_of(room, 0 if already else size.read)
     plan = within(size, wanted.plan(size), program, None if room is None else room.most)
     if already or (plan.stored and not wanted.may_store):
-        plan = replace(plan, stored=already, on_disk=plan.on_disk or (already and _has_halves(plan)))
+        plan = replace(plan, stored=already, on_disk=plan.on_disk or (already and has_halves(plan)))
     estimated = estimate(size, plan, program, busy())
     run.metrics_later(
         {
@@ -175,11 +176,6 @@ def check_memory(
             f"about {in_time(estimated.seconds_in_all)} from here, {in_bytes(estimated.peak)} of memory at most{most}"
         )
     return chosen
-
-
-def _has_halves(plan: Plan) -> bool:
-    """Whether the fit has a transposed matrix, which can lie on disk."""
-    return find(plan.algorithm).distributed and plan.solver == "fast"
 
 
 def check_scoring(model: SavedModel, k: int, settings: Settings) -> None:
@@ -213,8 +209,8 @@ class TrainingRequest:
 
     @property
     def may_store(self) -> bool:
-        """Whether its interactions may lie in files: one model is fitted, in this process."""
-        return self.search is None and self.executors is None and not self.spec.is_auto
+        """Whether its interactions may lie in files: executors read them on their own."""
+        return self.executors is None
 
     def plan(self, size: Size) -> Plan:
         """The plan for a matrix of this size. Raises UsageError where there is nothing to search."""
@@ -238,8 +234,9 @@ def find_candidates(
     limit = memory_limit(settings.memory_limit_mb)
     size = sizes_of(x, n_duplicates(x))(spec.min_interactions or 0)
     seconds = min(60 * spec.budget_minutes, math.inf if timeout is None else timeout)
-    most = None if limit is None else limit.most
-    return candidates_for(spec, size, Room(seconds, most, program_of(limit, size.read), cpu_count()))
+    most, stored = None if limit is None else limit.most, is_mapped(x.users)
+    program = program_of(limit, 0 if stored else size.read)
+    return candidates_for(spec, size, Room(seconds, most, program, cpu_count(), stored))
 
 
 def program_of(room: MemoryLimit | None, already: int) -> int:

@@ -43,6 +43,18 @@ class CsrRows(NamedTuple):
     indices: NDArray[np.int32]
     data: Floats
 
+    @classmethod
+    def of(cls, lo: int, hi: int, indptr: NDArray[Any], indices: NDArray[Any], data: Floats) -> CsrRows:
+        """Of the types above, and read-only: for an array that may be written numba compiles all anew."""
+        arrays = (
+            np.ascontiguousarray(indptr, np.int64).view(),
+            np.ascontiguousarray(indices, np.int32).view(),
+            np.ascontiguousarray(data).view(),
+        )
+        for array in arrays:
+            array.flags.writeable = False
+        return cls(lo, hi, *arrays)
+
 
 # ---- half_step: the plain objective -------------------------------------------------------------
 

@@ -12,17 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.interactions import Interactions
-from pipeline.data.mapped import counts_of, sums_of
+from pipeline.data.mapped import counts_of, empty_beside, parts, release, sums_of
 from pipeline.errors import TooLittleDataError
 
 __all__ = ["Biases", "damped_biases", "global_average", "item_averages", "user_averages"]
+
+_SUMMED = 1 << 16  # scores added at a time: the sum is the same wherever they lie
 
 
 def global_average(x: Interactions) -> float:
     """Mean of all scores. Raises TooLittleDataError if there are none."""
     if not len(x):
         raise TooLittleDataError("There is no score to average")
-    return float(x.scores.mean(dtype=np.float64))
+    total = 0.0
+    for part in parts(len(x), _SUMMED):
+        total += float(x.scores[part].sum(dtype=np.float64))
+        release(x.scores[part])
+    return total / len(x)
 
 
 def user_averages(x: Interactions) -> NDArray[np.float64]:
@@ -44,7 +50,11 @@ class Biases(NamedTuple):
 
     def predict(self, user_rows: NDArray[np.integer], item_rows: NDArray[np.integer]) -> NDArray[np.float64]:
         """Predicted score of each pair, (n,)."""
-        return np.asarray(self.mean + self.users[user_rows] + self.items[item_rows])
+        predicted: NDArray[np.float64] = empty_beside(user_rows, user_rows.size, np.float64)
+        for part in parts(predicted.size):
+            predicted[part] = self.mean + self.users[user_rows[part]] + self.items[item_rows[part]]
+            release(user_rows, item_rows, predicted)
+        return predicted
 
 
 def damped_biases(x: Interactions, damping_items: float = 5.0, damping_users: float = 5.0) -> Biases:

@@ -112,6 +112,7 @@ class Algorithm(ABC):
     baseline : whether every training is compared with it, at its default options
     searched_by_auto : whether `--algorithm auto` tries it
     distributed : whether its fit consists of half-steps that another engine can carry out (`on`)
+    learns_from_earlier : whether `refit` takes something from the earlier fit
     ranks : whether it learns which items a user chooses; a model of ratings learns how they score what they chose
     """
 
@@ -129,6 +130,7 @@ class Algorithm(ABC):
     stands_for: ClassVar[str] = ""
     baseline: ClassVar[bool] = False
     distributed: ClassVar[bool] = False
+    learns_from_earlier: ClassVar[bool] = False
     searched_by_auto: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
     _engine: Engine | None = None

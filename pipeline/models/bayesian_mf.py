@@ -127,7 +127,8 @@ def _draw(
     noise = RowNoise(
         rng.standard_normal((cells.hi, known.width), np.float32), rng.standard_normal(cells.data.size, np.float32)
     )
-    cells, known = cells._replace(data=root * cells.data), known._replace(rows=scaled)
+    cells = CsrRows.of(cells.lo, cells.hi, cells.indptr, cells.indices, root * cells.data)
+    known = known._replace(rows=scaled)
     z = solve_rows(cells, known, np.ones(cells.hi), n_threads, noise=noise)
     return prior.mean.astype(np.float32) + z @ prior.inverse.astype(np.float32)
 

@@ -8,16 +8,20 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, check_non_negative
+from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
+from pipeline.data.mapped import ends_of, is_mapped
 from pipeline.models.solvers.engine import LOCAL
 from pipeline.models.solvers.iterations import Factorization
 from pipeline.models.solvers.steps import Engine
 
-__all__ = ["Draws", "FactorEstimator", "checked_start", "warn_of_idle_start"]
+__all__ = ["Draws", "FactorEstimator", "checked_matrix", "checked_start", "warn_of_idle_start"]
+
+_FLOATS = [np.float64, np.float32]
 
 # Makes |N(0, 1)| numbers for W (n_samples, k) and H (k, n_features).
 Draws = Callable[[int], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -87,6 +91,22 @@ def checked_start(X: Any, W: Any, H: Any, k: int | Literal["auto"], name: str) -
     if H.dtype != X.dtype or W.dtype != X.dtype:
         raise TypeError(f"H and W should have the same dtype as X. Got H.dtype = {H.dtype} and W.dtype = {W.dtype}.")
     return W, H
+
+
+def checked_matrix(estimator: Any, X: Any, formats: tuple[str, ...], whom: str, **how: Any) -> Any:
+    """X as scikit-learn's check returns it: finite and ≥ 0, float32 or float64.
+
+    Of a matrix in mapped files the check goes through the scores some at a time: they stay on disk.
+
+    Raises ValueError, TypeError in scikit-learn's words; `whom` it says. `how` are `validate_data`'s.
+    """
+    if sparse.issparse(X) and X.format == "csr" and is_mapped(X.data):
+        low, high = ends_of(X.data)  # which pass NaN on
+        if low >= 0 and high < np.inf:
+            return validate_data(estimator, X, accept_sparse=formats, dtype=_FLOATS, ensure_all_finite=False, **how)
+    X = validate_data(estimator, X, accept_sparse=formats, dtype=_FLOATS, **how)
+    check_non_negative(X, whom)
+    return X
 
 
 def warn_of_idle_start(W: Any, H: Any) -> None:

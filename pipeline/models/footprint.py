@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pipeline.options import TrainOptions
 from pipeline.runtime.memory import memory_limit
 
-__all__ = ["Footprint", "Plan", "Size", "keeps_on_disk", "transposed"]
+__all__ = ["Footprint", "Plan", "Size", "keeps_on_disk", "matrix_in_files", "transposed"]
 
 _WINDOW = 12 << 20  # bytes that a thread reads of a matrix on disk at a time
-_SORTING = 60 << 20  # bytes of the cells that are sorted at a time, on their way there
+_SORTING = 15 << 20  # bytes of the cells that are sorted at a time, on their way there
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,14 @@ def transposed(size: Size, plan: Plan) -> Mapping[str, int]:
     # A 64th of the cells is sorted at a time, into a block.
     on_disk = 8 * both + _SORTING + 40 * size.n_cells // 64 + _WINDOW * plan.threads
     return {"transposed matrix, from disk": min(in_memory, on_disk)}
+
+
+def matrix_in_files(size: Size, plan: Plan) -> int:
+    """Bytes in memory of a matrix that lies in mapped files, while the model is fitted to it.
+
+    A fit by half-steps has a window of it for each thread. Another one reads all of it.
+    """
+    return min(8 * size.n_cells, _WINDOW * plan.threads) if plan.on_disk else 8 * size.n_cells
 
 
 def keeps_on_disk(footprint: Footprint, limit_mb: int | None) -> bool:

@@ -102,8 +102,7 @@ def fold_in_items(
     n = cells.shape[0]
     if not n or not model.n_components:
         return np.zeros((model.n_components, n), np.float32)
-    arrays = np.array(cells.indptr, np.int64), np.array(cells.indices, np.int32), np.array(cells.data, np.float32)
-    rows = CsrRows(0, n, *arrays)
+    rows = CsrRows.of(0, n, cells.indptr, cells.indices, np.asarray(cells.data, np.float32))
     if name == "rating":
         out = _rating(model, rows, kernels, n_threads)
     elif name in ("non_negative", "ridge"):

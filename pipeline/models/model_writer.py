@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.data.mapped import is_mapped, release_all
 from pipeline.data.repeats import Repeats
 from pipeline.models import safe_files
 from pipeline.models.item_snapshot import ItemSnapshot, ItemTexts, write_snapshot
@@ -38,6 +39,7 @@ Write = Callable[[IO[bytes]], None]
 
 def array_writer(array: NDArray[Any]) -> Write:
     """Writes one array as ``.npy``."""
+
     return lambda file: np.save(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
@@ -85,7 +87,7 @@ def write_model(
     digests = {}
     for name, write in writers.items():
         with _replacing(folder / name) as file:
-            write(file)
+            write(_GivingBack(file) if is_mapped(seen.indices) else file)  # type: ignore[arg-type]  # it has all of it
         with safe_files.opened(folder, name) as written:
             digests[name] = safe_files.sha256(written)
     content = _metadata(model, facts, digests)
@@ -102,6 +104,21 @@ def write_model(
         else:
             (folder / name).unlink(missing_ok=True)
     return folder
+
+
+class _GivingBack:
+    """A file to which numpy writes some megabytes at a time; what it has read of mapped arrays is given back."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, content: Any) -> int:
+        n = self._file.write(content)
+        release_all()
+        return n
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _metadata(model: SavedModel, facts: Mapping[str, Any], digests: Mapping[str, str]) -> bytes:

@@ -19,10 +19,10 @@ from scipy import sparse
 from sklearn.base import _fit_context
 from sklearn.decomposition._nmf import _initialize_nmf
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.data.blocks import BlockFolder
-from pipeline.models.factor_estimator import FactorEstimator, checked_start, warn_of_idle_start
+from pipeline.models.factor_estimator import FactorEstimator, checked_matrix, checked_start, warn_of_idle_start
 from pipeline.models.solvers.half_steps import PaddedFactor, padded
 from pipeline.models.solvers.iterations import Factorization, Iterations
 from pipeline.models.solvers.nmf import Penalty, factorize_rows, fold_in
@@ -145,9 +145,7 @@ class NMF(FactorEstimator):
         if isinstance(X, BlockFolder):
             self._check_blocks(X)
         else:
-            X = validate_data(self, X, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32])
-            check_non_negative(X, "NMF initialization")
-            X = _canonical(X)
+            X = _canonical(checked_matrix(self, X, ("csr", "csc"), "NMF initialization"))
         return self._learn(self._factorize(X, list(self._start(X, W, H))))
 
     def transform(self, X: Any) -> NDArray[Any]:

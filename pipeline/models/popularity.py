@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.interactions import Interactions
-from pipeline.data.mapped import counts_of, sums_of
+from pipeline.data.mapped import counts_of, ends_of, sums_of
 from pipeline.data.matrix import UserItems, days_before
 from pipeline.errors import InputError, UsageError
 from pipeline.models.popularity_model import PopularityModel
@@ -37,7 +37,7 @@ def recent_model(matrix: UserItems, train: Interactions, *, half_life_days: floa
         raise InputError(f"Interactions with {len(train.item_ids)} items and a matrix with {len(matrix.items)}")
     if train.at is None or not len(train):
         return replace(popular_model(matrix), meta={"model": "recent"})
-    at, newest = train.at, train.at.max()
+    at, (_, newest) = train.at, ends_of(train.at)
     weight = sums_of(
         train.items, lambda part: 0.5 ** (days_before(newest, at[part]) / half_life_days), len(matrix.items)
     )

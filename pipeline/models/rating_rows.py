@@ -56,8 +56,7 @@ class Ratings(NamedTuple):
 
 
 def _cells(matrix: sparse.csr_matrix) -> CsrRows:
-    arrays = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data.astype(np.float32)
-    return CsrRows(0, matrix.shape[0], *arrays)
+    return CsrRows.of(0, matrix.shape[0], matrix.indptr, matrix.indices, np.asarray(matrix.data, np.float32))
 
 
 def known_rows(features: NDArray[np.floating], levels: NDArray[np.floating]) -> RatingRows:

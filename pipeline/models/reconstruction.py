@@ -5,13 +5,14 @@ W : (n_users, k), H : (k, n_items), X : csr (n_users, n_items); ŷ = (W·H) at a
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.data.mapped import parts, release
+from pipeline.data.mapped import empty_beside, parts, release
 
 __all__ = [
     "AllCells",
@@ -22,7 +23,8 @@ __all__ = [
 ]
 
 _BLOCK = 1 << 18  # cells a block, at most
-_NUMBERS = 1 << 24  # factors a block, at most: 128 MB in float32 twice
+_NUMBERS = 1 << 22  # factors a block, at most: 32 MB in float32 twice
+_CONVERTED = 1 << 20  # numbers that are float64 at a time
 
 
 class Errors(NamedTuple):
@@ -37,18 +39,28 @@ def observed_predictions(
 ) -> NDArray[np.float64]:
     """ŷ of the cells (rows[i], cols[i]), (n,) float64."""
     items = np.ascontiguousarray(h.T)
-    result = np.empty(rows.size, np.float64)
+    result: NDArray[np.float64] = empty_beside(rows, rows.size, np.float64)
     size = min(_BLOCK, max(1, _NUMBERS // max(w.shape[1], 1)))
     for start in range(0, rows.size, size):
         block = slice(start, start + size)
         np.einsum("ij,ij->i", w[rows[block]], items[cols[block]], dtype=np.float64, out=result[block])
+        release(rows, cols, result)
     return result
 
 
-def errors(actual: NDArray[Any], predicted: NDArray[Any]) -> Errors:
-    """RMSE and MAE of paired values."""
-    residual = np.asarray(predicted, np.float64) - actual
-    return Errors(float(np.sqrt(np.mean(residual**2))), float(np.mean(np.abs(residual))))
+def errors(actual: NDArray[Any], predicted: NDArray[Any], selected: NDArray[np.bool_] | None = None) -> Errors:
+    """RMSE and MAE of paired values, or of those that are selected; NaN of none."""
+    n, squares, absolute = 0, 0.0, 0.0
+    for part in parts(actual.size, _CONVERTED):
+        chosen = ... if selected is None else selected[part]
+        residual = np.asarray(predicted[part][chosen], np.float64) - actual[part][chosen]
+        n += residual.size
+        squares += float(residual @ residual)
+        absolute += float(np.abs(residual, out=residual).sum())
+        release(actual, predicted)
+    if not n:
+        return Errors(float("nan"), float("nan"))
+    return Errors(math.sqrt(squares / n), absolute / n)
 
 
 class AllCells(NamedTuple):
@@ -71,9 +83,9 @@ def all_cells_errors(x: sparse.csr_matrix, w: NDArray[Any], h: NDArray[Any]) -> 
     Σ_all ŷ = (Σ_u w_u)·(Σ_i h_i). O(nnz·k + (n_users + n_items)·k²).
     """
     squares_predicted, sum_predicted, squares, absolute = _over_cells(x, w, h)
-    w64, h64 = np.asarray(w, np.float64), np.asarray(h, np.float64)
-    empty_squares = float(np.sum((w64.T @ w64) * (h64 @ h64.T)) - squares_predicted)
-    empty_sum = float(w64.sum(axis=0) @ h64.sum(axis=1) - sum_predicted)
+    (square_w, sum_w), (square_h, sum_h) = _gram(w), _gram(h.T)
+    empty_squares = float(np.sum(square_w * square_h) - squares_predicted)
+    empty_sum = float(sum_w @ sum_h - sum_predicted)
     # NaN without cells, as the mean of nothing
     observed = Errors(float(np.sqrt(np.divide(squares, x.nnz))), float(np.divide(absolute, x.nnz)))
     if x.nnz == x.shape[0] * x.shape[1]:
@@ -85,6 +97,17 @@ def all_cells_errors(x: sparse.csr_matrix, w: NDArray[Any], h: NDArray[Any]) -> 
     signed = min(w.min(initial=0), h.min(initial=0)) < 0
     mae = None if signed else absolute / cells
     return AllCells(np.sqrt(squares), np.sqrt(squares / cells), mae, observed)
+
+
+def _gram(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """rowsᵀ·rows (k, k) and Σ rows (k,) of (n, k) factors, some rows at a time: no copy of all in float64."""
+    k = rows.shape[1]
+    square, total = np.zeros((k, k)), np.zeros(k)
+    for part in parts(rows.shape[0], max(1, _CONVERTED // max(k, 1))):
+        some = rows[part].astype(np.float64)
+        square += some.T @ some
+        total += some.sum(axis=0)
+    return square, total
 
 
 def _over_cells(x: sparse.csr_matrix, w: NDArray[Any], h: NDArray[Any]) -> NDArray[np.float64]:

@@ -37,6 +37,11 @@ class IntegerRange:
     high: int
 
     @property
+    def n_values(self) -> int:
+        """How many values there are."""
+        return self.high - self.low + 1
+
+    @property
     def places(self) -> tuple[int, ...]:
         """The values a quarter, a half and three quarters of the way from low to high."""
         return tuple(dict.fromkeys(round(value) for value in _quarters(self.low, self.high)))
@@ -64,6 +69,7 @@ class FloatRange:
     high: float
     below: Any = _NO_END
     above: Any = _NO_END
+    n_values = math.inf
 
     @property
     def places(self) -> tuple[float, ...]:
@@ -105,6 +111,11 @@ class Choice:
 
     name: str
     values: tuple[Any, ...]
+
+    @property
+    def n_values(self) -> int:
+        """How many values there are."""
+        return len(self.values)
 
     @property
     def places(self) -> tuple[Any, ...]:

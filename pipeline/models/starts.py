@@ -17,6 +17,7 @@ from scipy.special import ndtri
 from pipeline.data.block_reader import Buffers, SideReader
 from pipeline.data.blocks import BlockFolder
 from pipeline.data.id_map import IdMap
+from pipeline.data.mapped import release
 
 __all__ = ["half_normal_rows", "mean_of", "random_factors", "uniform_rows"]
 
@@ -87,7 +88,10 @@ def mean_of(X: Any) -> Any:
 def _sum(scores: Callable[[int, int], NDArray[Any]], lo: int, hi: int, share: Any) -> Any:
     """Σ share·score in the order of numpy's pairwise sum of all of them, which halves an array down to 128 numbers."""
     if hi - lo <= _LEAF:
-        return np.sum(scores(lo, hi) * share)
+        some = scores(lo, hi)
+        total = np.sum(some * share)
+        release(some)
+        return total
     half = lo + (hi - lo) // 2 // 8 * 8
     return _sum(scores, lo, half, share) + _sum(scores, half, hi, share)
 

@@ -21,10 +21,10 @@ from scipy import sparse
 from sklearn.base import _fit_context
 from sklearn.decomposition._nmf import _initialize_nmf
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, check_non_negative, check_random_state, validate_data
+from sklearn.utils.validation import check_is_fitted, check_random_state
 
 from pipeline.errors import UsageError
-from pipeline.models.factor_estimator import Draws, FactorEstimator, checked_start, warn_of_idle_start
+from pipeline.models.factor_estimator import Draws, FactorEstimator, checked_matrix, checked_start, warn_of_idle_start
 from pipeline.models.objective import Objective
 from pipeline.models.solvers.weighted import factorize_weighted, fold_in_weighted, mean_score
 
@@ -243,8 +243,7 @@ class WeightedNMF(FactorEstimator):
                 "A dense X does not say which of its zeros were observed: give a sparse matrix of the observed cells "
                 "(scipy.sparse.csr_matrix((scores, (rows, columns)), shape))"
             )
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset)
-        check_non_negative(X, "WeightedNMF")
+        X = checked_matrix(self, X, ("csr",), "WeightedNMF", reset=reset)
         if not X.has_canonical_format:
             X = X.copy()
             X.sum_duplicates()

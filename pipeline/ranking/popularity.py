@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from pipeline.ranking.topk_numpy import ListRequest, TopK, cells_of
 
 __all__ = ["PopularityFinder"]
 
-_USERS_A_BLOCK = 1 << 14
+_USERS_A_BLOCK, _CELLS_A_BLOCK = 1 << 14, 1 << 18  # a cell takes some 60 bytes for a moment
 
 
 class PopularityFinder:
@@ -31,8 +33,7 @@ class PopularityFinder:
         order = self._order if hidden is None else self._order[~hidden[self._order]]
         place = np.full(self._scores.size, -1, np.int64)
         place[order] = np.arange(order.size)
-        for start in range(0, request.rows.size, _USERS_A_BLOCK):
-            block = slice(start, start + _USERS_A_BLOCK)
+        for block in _blocks(request):
             part = request.part(block)
             cells = [cells_of(matrix) for matrix in part.left_out]
             places = _first_places(part.rows.size, request.k, order.size, place, cells)
@@ -43,6 +44,20 @@ class PopularityFinder:
 
     def prepare(self) -> None:
         """There is nothing to prepare."""
+
+
+def _blocks(request: ListRequest) -> Iterator[slice]:
+    """The lists in blocks of bounded memory; one user's cells are never parted."""
+    cells = np.zeros(request.rows.size + 1, np.int64)
+    for matrix in request.left_out:
+        cells[1:] += matrix.indptr[matrix.rows + 1] - matrix.indptr[matrix.rows]
+    np.cumsum(cells, out=cells)
+    start = 0
+    while start < request.rows.size:
+        most = int(np.searchsorted(cells, cells[start] + _CELLS_A_BLOCK, side="right")) - 1
+        stop = min(max(most, start + 1), start + _USERS_A_BLOCK, request.rows.size)
+        yield slice(start, stop)
+        start = stop
 
 
 def _first_places(

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from pipeline.serving.gate import Gate, request_id_of
 from pipeline.serving.invalid import invalid
 from pipeline.serving.page.app import page_problem, with_page
-from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
+from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, fault, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
 from pipeline.serving.routes.embedding import embedding_routes
@@ -79,6 +79,7 @@ def _routes_of(service: Service, names: Sequence[str]) -> tuple[FastAPI, Callabl
     app.add_exception_handler(Problem, _answering(_same))
     app.add_exception_handler(RequestValidationError, _answering(invalid))
     app.add_exception_handler(HTTPException, _answering(_http))
+    app.add_exception_handler(Exception, _answering(lambda _: fault()))  # else a text; the gate writes the log
     return app, documented
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.serving.access import Access, is_of_page
 from pipeline.serving.metrics import Metrics
-from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, problem_body
+from pipeline.serving.problems import MEDIA_TYPE, Code, Problem, fault, problem_body
 from pipeline.serving.rate_limit import RateLimit
 from pipeline.serving.request_log import RequestLog
 
@@ -204,10 +204,10 @@ class Gate:
         except Exception as error:  # whatever it is, the client gets an answer
             last = traceback.extract_tb(error.__traceback__)[-1]
             _LOG.error(f"request {request_id}: {type(error).__name__}: {error} ({last.filename}:{last.lineno})")
-            if status:
-                raise
-            fault = Problem(Code.INTERNAL_ERROR, "A fault of the service; its log has it")
-            await send_problem(sending, fault, request_id)
+            if status not in (0, 500):
+                raise  # the answer had begun: it is broken off
+            if not status:
+                await send_problem(sending, fault(), request_id)
         finally:
             self.in_flight -= 1
             seconds = time.perf_counter() - begun

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-__all__ = ["MEDIA_TYPE", "Code", "Problem", "problem_body", "status_of"]
+__all__ = ["MEDIA_TYPE", "Code", "Problem", "fault", "problem_body", "status_of"]
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -104,6 +104,11 @@ class Problem(Exception):  # noqa: N818  # its name in RFC 9457
             self.headers.setdefault("Retry-After", "1")
         if self.status == 401:
             self.headers.setdefault("WWW-Authenticate", "Bearer")
+
+
+def fault() -> Problem:
+    """What a client is told of an error that nothing foresaw."""
+    return Problem(Code.INTERNAL_ERROR, "A fault of the service; its log has it")
 
 
 def problem_body(problem: Problem, request_id: str) -> bytes:

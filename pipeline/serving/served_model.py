@@ -146,9 +146,7 @@ class ServedModel:
 
     def user(self, given: int | str) -> int | str:
         """A user's id as the model has ids; one that can't be of that kind stays as it is, and is unknown."""
-        parsed = self.scorer.users.parse(given)
-        # JSON is written with 64 bits.
-        return str(given) if isinstance(parsed, int) and not -(2**63) <= parsed < 2**63 else parsed
+        return self.scorer.users.parse(given)
 
     @property
     def identity(self) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 
 from pipeline.errors import RanklineError
@@ -19,7 +18,7 @@ from pipeline.options import Names
 from pipeline.publishing.rules import read_rules
 from pipeline.ranking.rules import Rules, now_ms
 from pipeline.serving.arms import arm_pointers
-from pipeline.serving.live_folder import LiveFolder, write_json
+from pipeline.serving.live_folder import LiveFolder, Pointer, write_json
 from pipeline.serving.service import ServiceConfig
 from pipeline.settings import Settings
 from pipeline.shipping.exposures import ship_exposures
@@ -78,13 +77,15 @@ class ServerWarehouse:
             if self._folder.exposures_path.exists():
                 with ExposureLog.open(self._folder.exposures_path, create=False) as exposures:
                     ship_exposures(warehouse, exposures, log)
-            if n_pulled := self._puller.pull(warehouse, log, self._read_by_served()):
+            served = self._served()
+            models = [LiveFolder(self._config.live, one.name).model_folder(one.digest) for one in served]
+            if n_pulled := self._puller.pull(warehouse, log, [one.watermark for one in served], models):
                 _LOG.info(f"pulled {n_pulled:,} interaction(s) of other hosts from {warehouse.address}")
 
-    def _read_by_served(self) -> list[Mapping[str, int]]:
-        """The watermarks of what this host serves, of every name and arm, since one log is theirs together."""
+    def _served(self) -> list[Pointer]:
+        """What this host serves, of every name and arm, since one log is theirs together."""
         served = self._folder.current_of_all_names()
-        return [pointer.watermark for one in served for pointer in (one, *arm_pointers(one))]
+        return [pointer for one in served for pointer in (one, *arm_pointers(one))]
 
     def _fetch_rules(self, warehouse: Warehouse) -> None:
         path = self._config.rules

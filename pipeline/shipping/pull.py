@@ -2,15 +2,19 @@
 
 So a user who is routed to another host, after one was added or has failed, gets lists that know what they did since the
 training. The rows are found by the tags that shipping gives them; rows of forgotten users are deleted with their tags.
+
+Who was forgotten on another host is forgotten here, too: whatever is known of them here, the row of a served model too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline.interaction_log import Columns, InteractionLog, PulledRow
 from pipeline.interaction_log.columns import as_id
+from pipeline.models.model_files import load_ids
 from pipeline.publishing.suppressed_users import SuppressedUsers, read_suppressed_users
 from pipeline.shipping.ledger import watermark
 from pipeline.shipping.ship import RATINGS, WATCHED, shipping_lock
@@ -24,48 +28,46 @@ _TOGETHER = 1_000  # interactions that one transaction stores, as requests that 
 
 
 class Puller:
-    """Pulls into one log. It remembers who was forgotten, so that it looks for their rows only where that has changed.
-
-    Parameters
-    ----------
-    log : opened by the caller for each visit
-    """
+    """Pulls into one log. It remembers what it has looked for, so that it looks only where something has changed."""
 
     def __init__(self) -> None:
-        self._suppressed: SuppressedUsers | None = None
+        self._looked_for: tuple[SuppressedUsers, frozenset[Path], int] = SuppressedUsers({}), frozenset(), 0
 
     def pull(
         self,
         warehouse: Warehouse,
         log: InteractionLog,
         served: Collection[Mapping[str, int]],
+        models: Collection[Path] = (),
         say: Callable[[str], None] = lambda _: None,
         most: int = _MOST,
         at_once: int = _AT_ONCE,
     ) -> int:
-        """Pull what is new; returns how many interactions. It may be stopped anywhere and run again.
+        """Pull what is new, and forget; returns how many interactions came. It may be stopped anywhere and run again.
 
         Nothing is pulled from an embedded warehouse, whose only host this is, where nothing is served, and where the
         raw tables lack the tags.
 
         Parameters
         ----------
+        log : opened by the caller for each visit
         served : log id → what the training has read, of each version that is served now
+        models : the folders of these versions
         most, at_once : interactions of a question, and questions in one call
 
-        Raises InputError, LockedError, InteractionLogError, ServerError.
+        Raises InputError, ArtifactError, LockedError, InteractionLogError, ServerError.
         """
         if warehouse.embedded or not served:
             return 0
         tagged = {f"raw.{row['name']}" for row in warehouse.rows(sql.load("queries/tagged").text)}
-        if not tagged.issuperset((RATINGS, WATCHED)):
-            return 0
         with shipping_lock(log.path, say):  # forgetting on this host waits, or is done
             # Read first: rows up to the ledger's last number are all there.
             arrived = watermark(warehouse)
             arrived.pop(log.log_id, None)
-            self._forget(log, read_suppressed_users(warehouse))
+            self._forget(log, read_suppressed_users(warehouse), models)
             added = 0
+            if not tagged.issuperset((RATINGS, WATCHED)):
+                return added
             for _ in range(max(1, at_once // max(1, len(arrived)))):
                 for log_id, last in arrived.items():
                     covered = min(int(read.get(log_id, 0)) for read in served)
@@ -84,17 +86,20 @@ class Puller:
             some, rows = rows[:_TOGETHER], rows[_TOGETHER:]
             added += log.put_pulled(log_id, after, some[-1].seq, some)
             after = some[-1].seq
-        added += log.put_pulled(log_id, after, last, rows)
-        self._forget(log, suppressed)
-        return added
+        return added + log.put_pulled(log_id, after, last, rows)
 
-    def _forget(self, log: InteractionLog, suppressed: SuppressedUsers) -> None:
-        """Forget those whose rows were pulled before they were forgotten on another host."""
-        if suppressed and suppressed != self._suppressed:
-            for user in log.pulled_users():
-                if user in suppressed:
-                    log.forget(user)
-        self._suppressed = suppressed
+    def _forget(self, log: InteractionLog, suppressed: SuppressedUsers, models: Collection[Path]) -> None:
+        """Forget whom another host has forgotten since, of those in the log and in the models."""
+        # What comes later of somebody who was forgotten is found out when it is shipped; preferences are not.
+        looked_for = suppressed, frozenset(models), log.newest_preference()
+        if suppressed and looked_for != self._looked_for:
+            known = {user for user in log.users() if user in suppressed}
+            for folder in models:
+                ids = load_ids(folder)[0].values
+                known.update(ids[suppressed.mask(ids)].tolist())
+            for user in known - log.forgotten_among(known):
+                log.forget(user)
+        self._looked_for = looked_for
 
 
 def _row(given: Mapping[str, Any], columns: Columns) -> PulledRow | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.mapped import ends_of, release
 from pipeline.data.splits import Split
 
 __all__ = ["user_weights"]
@@ -50,7 +51,8 @@ def _ages(split: Split) -> NDArray[np.float64] | None:
     if train.at is None or test.at is None or not len(train):
         return None
     known = train.user_ids.rows(test.user_ids.values, missing="negative") >= 0
-    days = (train.at.max() - test.at) / np.timedelta64(1, "D")
+    days = (ends_of(train.at)[1] - test.at) / np.timedelta64(1, "D")
+    release(test.at)
     count = np.bincount(test.users, minlength=known.size)
     evaluated = known & (count > 0)
     total = np.bincount(test.users, days, minlength=known.size)

@@ -13,7 +13,7 @@ from pipeline.models.footprint import Plan, Size
 from pipeline.models.search_space import Choice, Dimension, IntegerRange
 from pipeline.options import TrainOptions
 from pipeline.options.base import as_text
-from pipeline.training.estimate import PROGRAM, estimate, in_bytes, in_time, most_components, within
+from pipeline.training.estimate import PROGRAM, estimate, has_halves, in_bytes, in_time, most_components, within
 
 __all__ = ["LARGEST", "Candidate", "Candidates", "Room", "candidates_for", "ensemble_of"]
 
@@ -34,12 +34,14 @@ class Room:
     bytes : most memory of the process; None: unknown, and nothing is left out for its memory
     program : memory of the process besides the data
     cores : processors
+    stored : whether the interactions lie in temporary files
     """
 
     seconds: float
     bytes: int | None = None
     program: int = PROGRAM
     cores: int = 1
+    stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,4 +223,8 @@ def _plan(algorithm: Algorithm, options: TrainOptions, size: Size, room: Room) -
 
 
 def _peak(size: Size, plan: Plan, room: Room) -> int:
-    return estimate(size, within(size, plan, room.program, room.bytes), room.program).peak
+    if room.stored:
+        plan = replace(plan, stored=True, on_disk=has_halves(plan))
+    else:
+        plan = within(size, plan, room.program, room.bytes, may_store=False)
+    return estimate(size, plan, room.program).peak

@@ -10,15 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.models import registry
-from pipeline.models.footprint import Footprint, Plan, Size
+from pipeline.models.footprint import Footprint, Plan, Size, matrix_in_files
 from pipeline.models.item_features import MOST_FEATURES
 
 __all__ = [
+    "BASELINE",
     "PROGRAM",
     "Estimate",
     "Plan",
     "Size",
     "estimate",
+    "has_halves",
     "in_bytes",
     "in_time",
     "most_components",
@@ -28,11 +30,15 @@ __all__ = [
     "within",
 ]
 
+BASELINE = "item-kNN, a baseline"  # a part of the evaluation, where it is not too slow
 PROGRAM = 290 << 20  # bytes of a process that has imported the modules for reading
-_KERNELS, _NO_KERNELS = 150 << 20, 60 << 20  # bytes of what fit, evaluation and logging import and compile
-_SCORE_BLOCKS = 400 << 20  # bytes of the blocks of scores of an evaluation, at most
+_KERNELS, _NO_KERNELS = 180 << 20, 60 << 20  # bytes of what fit, evaluation and logging import and compile
+_SCORE_BLOCKS = 100 << 20  # bytes of the blocks of scores of an evaluation, at most
+_BASELINE_SECONDS, _SCORES_A_SECOND = 10.0, 1e8  # the most that item-kNN may take as a baseline, as it counts
 _READ_AT_ONCE = 150 << 20  # bytes of the rows that are read onto the disk at a time, at most
-_USER_EVALUATED = 900  # bytes of a user's metrics and lists, for the model and all baselines
+_USER_EVALUATED = 900  # bytes of a user's metrics and lists, for the model and all baselines, while they are made
+_USER_MEASURED = 500  # bytes of them that stay
+_HELD_OUT = 4, 40  # bytes of a held-out interaction while it is evaluated: of a training, and of a search with ages
 _USERS_A_BLOCK = 16384  # whose lists are made at once
 _ROW_PUBLISHED = 100  # bytes of a row of the published table, without ids
 _SEEN_A_BLOCK = 2**22  # pairs of what is seen that are held at once, at most
@@ -82,21 +88,26 @@ def estimate(size: Size, plan: Plan, program: int = PROGRAM, busy: float = 1.0) 
     return Estimate(_phases(size, plan, footprint, program), seconds)
 
 
-def within(size: Size, plan: Plan, program: int, most: int | None) -> Plan:
+def within(size: Size, plan: Plan, program: int, most: int | None, *, may_store: bool = True) -> Plan:
     """The plan where it needs at most `most` bytes; else the first way that does, else the one that needs least.
 
-    The ways: with the transposed matrix in a temporary file, and with the interactions in such files, too. A search has
-    not the last one.
+    The ways: with the transposed matrix in a temporary file, and, where it `may_store` them, with the interactions in
+    such files, too.
     """
     if most is None:
         return plan
     ways = [plan]
-    if registry.find(plan.algorithm).distributed and plan.solver == "fast":
+    if has_halves(plan):
         ways.append(replace(plan, on_disk=True))
-    if plan.splits < 2 and not plan.searches:
+    if may_store:
         ways.append(replace(ways[-1], stored=True))
     peaks = [estimate(size, way, program).peak for way in ways]
     return next((way for way, peak in zip(ways, peaks, strict=True) if peak <= most), ways[peaks.index(min(peaks))])
+
+
+def has_halves(plan: Plan) -> bool:
+    """Whether the fit has a transposed matrix, which can lie on disk."""
+    return registry.find(plan.algorithm).distributed and plan.solver == "fast"
 
 
 def reading(size: Size, program: int = PROGRAM, *, stored: bool = False) -> int:
@@ -128,10 +139,9 @@ def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[
         "interactions": size.read + size.n_cells * size.columns,  # as read, and in order
     }
     parted = {"holdout": plan.splits * (size.n_cells * size.columns + size.ids)}
-    evaluated = {"metrics of users": _USER_EVALUATED * size.n_users if plan.splits else 0}
+    evaluated, measured = _of_users(size, plan)
     kernels = _KERNELS if footprint.compiles or plan.splits else _NO_KERNELS
     later = {**held, "program": program + kernels, **parted}
-    blocks = min(_SCORE_BLOCKS, 16 * size.n_users * size.n_items)
     return {
         "read": {"program": program, "interactions": size.read, "reading": size.n_rows * (40 if size.text else 24)},
         "matrix": {
@@ -140,11 +150,28 @@ def _phases(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[
             "sorting": 40 * size.n_rows,
         },
         "holdout": {**held, **parted, "parting": 25 * size.n_cells if plan.splits else 0},
-        "evaluate": {**later, **footprint.evaluate, **evaluated, "scores": blocks if plan.splits else 0},
-        "fit": {**later, **footprint.fit, **_predicting(size, plan), **evaluated},
-        "measure": {**later, **footprint.measure, **evaluated},
-        "log": {**later, **footprint.log, **evaluated, "logging": _ID_LOGGED * both},
+        "evaluate": {**later, **footprint.evaluate, **evaluated, **_evaluating(size, plan)},
+        "fit": {**later, **footprint.fit, **_predicting(size, plan), **measured},
+        "measure": {**later, **footprint.measure, **measured},
+        "log": {**later, **footprint.log, **measured, "logging": _ID_LOGGED * both},
     }
+
+
+def _of_users(size: Size, plan: Plan) -> tuple[dict[str, int], dict[str, int]]:
+    """The metrics of users while they are made, and afterwards."""
+    n = size.n_users if plan.splits else 0
+    return {"metrics of users": _USER_EVALUATED * n}, {"metrics of users": _USER_MEASURED * n}
+
+
+def _evaluating(size: Size, plan: Plan) -> dict[str, int]:
+    """Blocks of scores; and item-kNN, the largest of the baselines, where it is fitted in the time that they have."""
+    if not plan.splits:
+        return {"scores": 0}
+    scores = {"scores": min(_SCORE_BLOCKS, 8 * size.n_users * size.n_items)}
+    knn = registry.NEIGHBOURS
+    own = knn.footprint(size, knn.plan(knn.default_options(), (size.n_users, size.n_items), 1))
+    seconds = own.fit_seconds + size.n_users * size.n_items / _SCORES_A_SECOND
+    return scores | ({BASELINE: sum(own.fit.values())} if seconds <= _BASELINE_SECONDS else {})
 
 
 def _predicting(size: Size, plan: Plan) -> dict[str, int]:
@@ -156,27 +183,28 @@ def _predicting(size: Size, plan: Plan) -> dict[str, int]:
 
 
 def _phases_from_disk(size: Size, plan: Plan, footprint: Footprint, program: int) -> dict[str, dict[str, int]]:
-    """As `_phases`, of interactions in mapped files: the pages in use count, which are of one matrix at most."""
+    """As `_phases`, of interactions in mapped files: the pages in use count, of which each pass gives back its own."""
     n, both = size.n_cells, size.n_users + size.n_items
     held_out = round(plan.holdout * n) if plan.splits else 0
     kernels = _KERNELS if footprint.compiles or plan.splits else _NO_KERNELS
     held = {"program": program, "ids": 2 * size.ids, "rows of users": 24 * size.n_users}
-    later = {**held, "program": program + kernels, "matrix": 8 * n}
-    evaluated = {"metrics of users": _USER_EVALUATED * size.n_users if plan.splits else 0}
+    later = {**held, "program": program + kernels}
+    evaluated, measured = _of_users(size, plan)
     # A million rows, as they come and while they are encoded, or a 64th of all while they are sorted.
     at_once = max(min(_READ_AT_ONCE, 200 * size.n_rows), 80 * min(size.n_rows, max(size.n_rows // 64, 1 << 19)))
-    blocks = min(_SCORE_BLOCKS, 16 * size.n_users * size.n_items)
     return {
         "read": {**held, "sorting": at_once},
         "matrix": {**held, "sorting": at_once, "marks": 2 * size.n_rows},
-        "holdout": {**held, "matrix": 8 * n, "parting": n + 24 * held_out, "sorting": at_once},
+        "holdout": {**held, "parting": 2 * n + 10 * held_out, "sorting": at_once},
         "evaluate": {
-            **later, **footprint.evaluate, **evaluated, "held-out part": 60 * held_out,
-            "scores": blocks if plan.splits else 0,
+            **later, **footprint.evaluate, **evaluated, "held-out part": _HELD_OUT[plan.splits > 1] * held_out,
+            **_evaluating(size, plan),
         },
-        "fit": {**later, **footprint.fit, **_predicting(size, plan), **evaluated},
-        "measure": {**later, **footprint.measure, **evaluated},
-        "log": {**later, **footprint.log, **evaluated, "logging": _ID_LOGGED * both},
+        "fit": {
+            **later, "matrix": matrix_in_files(size, plan), **footprint.fit, **_predicting(size, plan), **measured,
+        },
+        "measure": {**later, **footprint.measure, **measured},
+        "log": {**later, **footprint.log, **measured, "logging": _ID_LOGGED * both},
     }  # fmt: skip
 
 

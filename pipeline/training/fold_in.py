@@ -19,15 +19,17 @@ from scipy import sparse
 
 from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import UserItems
+from pipeline.data.repeats import Repeats
 from pipeline.errors import UsageError
 from pipeline.models.ensemble_model import EnsembleModel
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn, transformed
 from pipeline.models.item_fold_in import with_items
 from pipeline.models.item_item_model import ItemItemModel
+from pipeline.models.model_files import REPEATS
 from pipeline.models.neural_model import NeuralModel
 from pipeline.models.rerank_model import RerankModel
-from pipeline.models.saved_model import SavedModel
+from pipeline.models.saved_model import SavedModel, with_meta
 from pipeline.models.similarity import DualWeights
 from pipeline.ranking.new_users import with_users
 
@@ -63,7 +65,7 @@ class HistoryChanges:
 class Folded:
     """Attributes
     ----------
-    model : with the users of now; `meta` is the base's, with the rows of folded items
+    model : with the users of now; `meta` is the base's, with the rows of folded items and the repeats of now
     n_new_users, n_changed_users : users who were solved anew
     n_new_items : items that were folded in
     n_left_out : interactions with new items that the model can't fold in
@@ -136,7 +138,7 @@ def changes_since(model: SavedModel, now: UserItems) -> HistoryChanges:
     )
 
 
-def fold_in(model: SavedModel, now: UserItems, changes: HistoryChanges) -> Folded:
+def fold_in(model: SavedModel, now: UserItems, changes: HistoryChanges, repeats: Repeats | None = None) -> Folded:
     """The model for the users and interactions of now; its items stay, and new ones are added where it folds items.
 
     Parameters
@@ -144,6 +146,7 @@ def fold_in(model: SavedModel, now: UserItems, changes: HistoryChanges) -> Folde
     model : for which `why_not_foldable` is ""
     now : all interactions, scores before the fit's transform
     changes : `changes_since` of the two
+    repeats : of the cells of `now` that are means
 
     Raises
     ------
@@ -165,6 +168,7 @@ def fold_in(model: SavedModel, now: UserItems, changes: HistoryChanges) -> Folde
             _check_members(model, folded)
     n_new_users = int(np.count_nonzero(changes.rows < 0))
     n_changed = int(np.count_nonzero(changes.touched)) - n_new_users
+    folded = with_meta(folded, {**folded.meta, REPEATS: _repeats_over(folded, now, repeats)})
     return Folded(folded, n_new_users, n_changed, n_new_items, n_left_out)
 
 
@@ -214,3 +218,20 @@ def _over(now: UserItems, items: IdMap) -> UserItems:
     cells = sparse.csr_matrix((now.scores.data[known], col[known], indptr), shape=(n, len(items)))
     cells.sort_indices()
     return UserItems(cells, now.users, items)
+
+
+def _repeats_over(model: SavedModel, now: UserItems, repeats: Repeats | None) -> Repeats | None:
+    """The repeats of the cells of `now`, as those of the model's cells; its users are those of `now`."""
+    if repeats is None:
+        return None
+    cols = model.items.rows(model.items.same_kind(now.items.values), missing="negative")
+    indptr, seen, n_items = now.scores.indptr, model.seen, len(model.items)
+    rows = np.searchsorted(indptr, repeats.cells, side="right") - 1
+    col = cols[now.scores.indices[repeats.cells]]
+    kept = np.flatnonzero(col >= 0)
+    if not kept.size:
+        return None
+    cells = np.repeat(np.arange(seen.shape[0], dtype=np.int64), np.diff(seen.indptr)) * n_items + seen.indices
+    places = np.searchsorted(cells, rows[kept].astype(np.int64) * n_items + col[kept])
+    order = np.argsort(places)
+    return Repeats(places[order], repeats.counts[kept][order], repeats.sums[kept][order], int(seen.nnz))

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from pipeline.data.splits import Split
 from pipeline.errors import SplitError
@@ -59,8 +59,8 @@ def over_stretches(a: NDArray[np.float64], b: NDArray[np.float64], sizes: Sequen
     """
     parts = np.split(b - a, np.cumsum(sizes)[:-1])
     means = np.array([np.nanmean(part) for part in parts if np.isfinite(part).any()])
-    mean, error = float(means.mean()), float(stats.sem(means)) if means.size > 1 else np.inf
-    reach = float(stats.t.ppf(0.975, max(means.size - 1, 1))) * error
+    mean, error = float(means.mean()), float(means.std(ddof=1)) / means.size**0.5 if means.size > 1 else np.inf
+    reach = float(stdtrit(max(means.size - 1, 1), 0.975)) * error
     return Interval(mean, mean - reach, mean + reach)
 
 

@@ -6,6 +6,7 @@ results of the trials before it, so a search that is resumed tries the same opti
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -148,6 +149,8 @@ class Study:
         """Start the next trial, at a point that no trial was at. Raises AllTried where there is none left."""
         ended = self.trials()
         number, tried = len(ended), {_point(trial.options) for trial in ended}
+        if len(tried) >= math.prod(dimension.n_values for dimension in self._space.values()):
+            raise AllTried
         for point in self._given if ended else ():
             if _point({name: self._space[name].decode(raw) for name, raw in point.items()}) not in tried:
                 self._enqueue(point)

@@ -135,6 +135,13 @@ def train(
 
     report = replace(report, metrics=current_names(report.metrics))  # the headline first
     facts = _facts(algorithm, fitted, matrix)
+    model = _described(algorithm, fitted, prepared, report, spec)
+    digest = prepared.data_digest
+    return Trained(algorithm, model, matrix, report, fitted, digest, facts, stages.seconds, spec, evaluation)
+
+
+def _described(algorithm: Algorithm, fitted: Fitted, prepared: Preparation, report: Report, spec: TrainOptions) -> Any:
+    """The fitted model, with what its metadata says of the training."""
     meta = {
         **fitted.model.meta,
         "algorithm": algorithm.display_name,
@@ -145,9 +152,7 @@ def train(
     }
     if prepared.repeats is not None and fitted.model.seen.nnz == prepared.repeats.n_cells:
         meta[REPEATS] = prepared.repeats
-    model = replace(fitted.model, meta=meta)
-    digest = prepared.data_digest
-    return Trained(algorithm, model, matrix, report, fitted, digest, facts, stages.seconds, spec, evaluation)
+    return replace(fitted.model, meta=meta)
 
 
 def _facts(algorithm: Algorithm, fitted: Fitted, matrix: UserItems) -> dict[str, Any]:
@@ -269,7 +274,7 @@ def _evaluated(
 ) -> tuple[Report, HoldoutEvaluation | None, Fitted | None]:
     """Fit on the training side, and evaluate that model and the baselines on the held-out side.
 
-    Returns the report, the evaluation, and the fit that was evaluated.
+    Returns the report, the evaluation, and the fit that was evaluated, where `Algorithm.refit` takes something from it.
     """
     with stages("holdout"):
         split = split_interactions(x, spec)
@@ -291,7 +296,8 @@ def _evaluated(
             half_life_days=spec.half_life_days,
             progress=progress,
         )
-    return report | evaluation.report, evaluation, fitted
+    # The final fit needs its memory, unless it takes something from this one.
+    return report | evaluation.report, evaluation, fitted if algorithm.learns_from_earlier else None
 
 
 def split_interactions(x: PreparedInteractions, spec: TrainOptions) -> Split:

@@ -303,6 +303,8 @@ def test_parse():
     assert IdMap([1, 17]).parse("17") == 17
     assert IdMap([1, 17]).parse(17) == 17
     assert IdMap([1, 17]).parse("x") == "x"
+    assert IdMap([1, 17]).parse(-(2**63)) == -(2**63)
+    assert [IdMap([1, 17]).parse(past) for past in (2**63, "-9223372036854775809")] == [str(2**63), str(-(2**63) - 1)]
     assert IdMap(["1", "17"]).parse("17") == "17"
     assert IdMap(["1", "17"]).parse(17) == "17"
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from support.processes import ROOT, Home, end, free_port, wait_for
 from support.stored_evaluations import add_version, stored_evaluation
 
@@ -149,61 +145,3 @@ def test_from_a_git_address_with_a_scratch_warehouse(home: Home, git_uri: str) -
     assert not Path(match[1]).is_relative_to(ROOT)
     (run,) = home.runs()
     assert run.data.tags["mlflow.source.git.commit"] in run.data.tags["git_commit"]
-
-
-def own_environments(home: Home) -> dict[str, str]:
-    """Built anew: by default one is kept by the content of conda.yaml, whoever built it."""
-    return {"MLFLOW_ENV_ROOT": str(home.folder / "environments")}
-
-
-@pytest.mark.takes(60)
-def test_an_environment_built_by_uv(home: Home) -> None:
-    mlflow_run(home, str(ROOT), *QUICK, "-P", "holdout=0", manager="uv", env=own_environments(home), timeout=600)
-    assert home.runs()[0].info.status == "FINISHED"
-
-
-@pytest.fixture
-def pyenv(home: Home) -> Path:
-    """A `pyenv` that hands out this Python: the real one compiles what it downloads."""
-    version = ".".join(map(str, sys.version_info[:3]))
-    root = home.folder / "pyenv"
-    python = root / "versions" / version / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    python.write_text(f'#!/bin/sh\nexec "{base}" "$@"\n')
-    script = root / "bin" / "pyenv"
-    script.parent.mkdir()
-    script.write_text(  # install --list, install, root: what mlflow asks of it
-        f'#!/bin/sh\ncase "$*" in "install --list") echo {version};; '
-        f'root) echo "{root}";; install*);; *) exit 9;; esac\n'
-    )
-    for path in (python, script):
-        path.chmod(0o755)
-    return script.parent
-
-
-@pytest.fixture
-def chosen_wheels(home: Home) -> dict[str, str]:
-    """Settings of pip that name the files to install: it spends most of its time on reading lists of all releases."""
-    uv = str(Path(sys.executable).with_name("uv"))
-    pins = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"][-1]["pip"]
-    (home.folder / "pins.txt").write_text("\n".join(pins))
-    compiled = subprocess.run(
-        [uv, "pip", "compile", "--quiet", "--format", "pylock.toml", "--python-version", "3.11", "pins.txt"],
-        cwd=home.folder, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    packages = tomllib.loads(compiled.stdout)["packages"]
-    urls = [file["url"] for package in packages for file in package.get("wheels") or [package["sdist"]]]
-    page = home.folder / "wheels.html"
-    page.write_text("".join(f'<a href="{url}">{url.rpartition("/")[2]}</a>\n' for url in urls))
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(page)}
-
-
-@pytest.mark.takes(60)
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="conda.yaml asks for Python 3.11")
-def test_an_environment_built_by_virtualenv(home: Home, pyenv: Path, chosen_wheels: dict[str, str]) -> None:
-    # Most of what it installs is never imported, so it need not be compiled: "0" says so, "1" would compile it.
-    pip = {**chosen_wheels, "PIP_NO_COMPILE": "0", "PIP_PROGRESS_BAR": "off"}
-    env = {**own_environments(home), **pip, "PATH": f"{pyenv}{os.pathsep}{home.env['PATH']}"}
-    mlflow_run(home, str(ROOT), *QUICK, "-P", "holdout=0", manager="virtualenv", env=env, timeout=600)
-    assert home.runs()[0].info.status == "FINISHED"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from pipeline.jobs.doctor import Check, Finding, Group, examine
 from pipeline.jobs.doctor.environment import options, read_settings, signing_keys
 from pipeline.jobs.doctor.grants import missing
 from pipeline.jobs.doctor.interaction_log import interaction_log
-from pipeline.jobs.doctor.leftovers import unlogged
+from pipeline.jobs.doctor.leftovers import scratch, unlogged
 from pipeline.jobs.doctor.machine import disk
 from pipeline.jobs.doctor.packages import versions
 from pipeline.jobs.doctor.warehouse import RAW, warehouse_group
@@ -80,6 +81,26 @@ def test_a_check_that_hangs_or_breaks_hides_no_other() -> None:
     assert findings[2].detail == "RuntimeError: at http://***@host"
     assert "Traceback" in calls[0]
     assert SECRET not in calls[0]
+
+
+def test_a_check_that_asks_no_server_may_be_slow() -> None:
+    slow = Check("slow", lambda: [ok("slow", str(threading.Event().wait(0.2)))])
+    findings, hanging = examine([Group("here", [slow]), Group("server", [slow], server="up?")], NOTHING, 0.05)
+    assert [(entry.group, entry.status) for entry in findings] == [("here", "ok"), ("server", "fail")]
+    assert hanging
+
+
+def test_a_temporary_folder_that_a_job_takes_away_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "rankline-just-gone").symlink_to(tmp_path / "nowhere")  # it is listed, and then it is not there
+    (tmp_path / "rankline-of-today").mkdir()
+    (finding,) = scratch()
+    assert finding.status == "ok"
+    old = tmp_path / "rankline-old"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    (finding,) = scratch()
+    assert (finding.status, finding.todo) == ("warn", f"rm -r {old}")
 
 
 def test_secrets_are_masked_in_every_form() -> None:
@@ -237,6 +258,23 @@ def test_a_server_from_nothing_to_published(http_server, over_http, asked) -> No
         "grants",
     }
     assert "INSERT ON analytics.*" in findings["grants"].todo or "ALTER DELETE ON raw.*" in findings["grants"].todo
+
+
+def test_what_services_on_several_hosts_need(http_server, over_http, asked, tmp_path: Path, monkeypatch) -> None:
+    init(over_http)
+    assert "shipping" not in asked()
+    for name in ("log_id", "seq", "sent_log_id", "sent_seq"):
+        over_http.command(f"ALTER TABLE raw.ratings DROP COLUMN {name}")
+    assert asked()["shipping"].detail.startswith("raw.ratings without log_id and seq: no service finds")
+    assert asked()["shipping"].todo == "rankline init adds these columns"
+    init(over_http)
+    assert "shipping" not in asked()
+    over_http.command("ALTER TABLE analytics.exposures DROP COLUMN manifest")
+    assert asked()["shipping"].detail == "analytics.exposures without manifest"
+    over_http.command("DROP TABLE raw.shipments")
+    monkeypatch.setenv("RANKLINE_LIVE_DIR", str(tmp_path))
+    InteractionLog.open(tmp_path / "interactions.db").close()
+    assert "raw.shipments is not in" in asked()["shipping"].detail
 
 
 def test_a_server_that_breaks_halfway(http_server, over_http, asked) -> None:

@@ -39,7 +39,7 @@ def step(X, F, W, k, *, lo=0, hi=None, given=None, l1=0.0, l2=0.0, past=None, sc
     gram = gram.astype(kind)
     gram[range(k), range(k)] += kind(l2)
     gram_own, sums = np.zeros((width, width)), np.zeros(7)
-    cells = CsrRows(lo, X.shape[0] if hi is None else hi, X.indptr.astype(np.int64), X.indices.astype(np.int32), X.data)
+    cells = CsrRows.of(lo, X.shape[0] if hi is None else hi, X.indptr, X.indices, X.data)
     product = np.zeros((0, width), kind) if given is None else given
     fixed = FixedFactor(F, kind(scales[0]), gram, NONE.astype(kind) if inverse is None else inverse, product)
     solved = SolvedFactor(W, past, own, kind(scales[1]), new)
@@ -149,6 +149,17 @@ def test_a_row_is_the_same_bits_in_whatever_company(dtype):
         assert np.array_equal(step(X, F, W, 33, lo=lo, hi=hi, sweeps=300, tol=1e-5)[1][lo:hi], new[lo:hi])
     picked = [3, 140, 9]
     assert np.array_equal(step(X[picked], F, W[picked], 33, sweeps=300, tol=1e-5)[1], new[picked])
+
+
+def test_cells_are_of_one_type_wherever_they_lie(tmp_path):
+    numba = pytest.importorskip("numba")
+    indptr, indices, data = np.array([0, 2]), np.array([1, 4]), np.ones(2, np.float32)
+    data.tofile(tmp_path / "data")
+    mapped = np.memmap(tmp_path / "data", np.float32, "r")
+    first = CsrRows.of(0, 1, indptr, indices, data)
+    second = CsrRows.of(np.int64(0), np.int64(1), indptr.astype(np.int32), indices.astype(np.int32), mapped)
+    assert numba.typeof(first) == numba.typeof(second)
+    assert indptr.flags.writeable
 
 
 def test_without_numba_it_says_what_to_install(monkeypatch):

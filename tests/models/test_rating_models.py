@@ -60,7 +60,7 @@ def test_a_row_solves_its_equations_with_few_cells_and_with_many(n):
     rng = np.random.default_rng(n)
     features, levels = rng.normal(0, 1, (20, 4)), rng.normal(0, 1, 20)
     items, scores = np.sort(rng.choice(20, n, replace=False)).astype(np.int32), rng.random(n).astype(np.float32)
-    cells = CsrRows(0, 1, np.array([0, n]), items, scores)
+    cells = CsrRows.of(0, 1, np.array([0, n]), items, scores)
     row = solve_rows(cells, known_rows(features, levels), np.array([0.7]), 1)[0]
     np.testing.assert_allclose(
         row, naive.solved_row(features[items], scores - levels[items], 0.7), rtol=1e-5, atol=1e-6
@@ -73,7 +73,7 @@ def test_drawn_rows_have_the_mean_and_the_covariance_of_their_posterior(n):
     features, times = rng.normal(0, 1, (n, 3)), 40_000
     scores = rng.normal(0, 1, n).astype(np.float32)
     indices = np.tile(np.arange(n, dtype=np.int32), times)
-    cells = CsrRows(0, times, np.arange(times + 1) * n, indices, np.tile(scores, times))
+    cells = CsrRows.of(0, times, np.arange(times + 1) * n, indices, np.tile(scores, times))
     noise = RowNoise(rng.standard_normal((times, 3), np.float32), rng.standard_normal(n * times, np.float32))
     rows = solve_rows(cells, known_rows(features, np.zeros(n)), np.full(times, 2.0), 2, noise=noise)
     covariance = np.linalg.inv(features.T @ features + 2 * np.eye(3))

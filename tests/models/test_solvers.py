@@ -146,6 +146,17 @@ def test_half_width_changes_the_loss_by_its_rounding_only(monkeypatch):
     assert factorize(X, W, H, max_iter=15, tol=0).loss == pytest.approx(wide.loss, rel=2e-3)
 
 
+def test_the_width_stays_half_after_an_extrapolation_that_went_too_far(monkeypatch):
+    monkeypatch.setattr(nmf, "NARROW_BYTES", 0)
+    widened = []
+    monkeypatch.setattr(half_steps.PaddedFactor, "widen", lambda factor: widened.append(factor))
+    X, W, H = problem(300, 200, 10, np.float32, density=0.1)
+    losses = factorize(X, W, H, max_iter=30, tol=0).losses
+    assert 0.0 in np.diff(losses)  # an iteration was undone
+    assert losses[-3] - losses[-1] > 1e-5 * losses[-1]
+    assert not widened
+
+
 @pytest.mark.parametrize("accelerate", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_threads_change_no_bit(many_pieces, monkeypatch, accelerate, dtype):

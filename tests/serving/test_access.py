@@ -172,6 +172,21 @@ def test_every_error_is_a_problem_with_a_code(
     assert answer.json()["status"] == answer.status_code < 500
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/api/v1/popular"), ("POST", "/api/v1/recommendations"), ("GET", "/page/models")]
+)
+def test_an_error_that_nothing_foresaw_is_a_problem_too(
+    workers: Workers, method: str, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.serving.current_model.CurrentModel.served", lambda *_: 1 / 0)
+    answer = workers.ask(method, path, json={"user_ids": [1]} if method == "POST" else None)
+    assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL_ERROR")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+    assert "ZeroDivisionError" in caplog.text
+    assert "division" not in answer.text
+
+
 def test_answers_carry_an_id_and_no_answer_is_kept_or_guessed_at(workers: Workers) -> None:
     answer = workers.get(LIST, headers={"X-Request-ID": "abc-1"})
     assert answer.headers["x-request-id"] == "abc-1"

@@ -104,6 +104,8 @@ def test_an_unknown_id_takes_a_comparison_too(tmp_path: Path, monkeypatch: pytes
         "/api/v1/recommendations/;a=b",
         "/api/v1/items/%2F%2Fevil.example/similar",
         "/api/v1/explain/%00/%00",
+        "/api/v1/explain/1/-9223372036854775809",  # past what JSON is written with
+        "/api/v1/items/-9223372036854775809/similar",
         "/api/v1/jobs/..%2f..%2fkeys.json",
         "//api/v1/popular",
         "/api/v1/popular/",

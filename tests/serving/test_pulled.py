@@ -15,6 +15,8 @@ from support.served import Workers, listed, put_copy, small_trained
 from pipeline.data.sources.warehouse import init
 from pipeline.interaction_log import InteractionLog
 from pipeline.models.saved_model import SavedModel
+from pipeline.publishing import suppressed_users
+from pipeline.publishing.lock import publish_lock
 from pipeline.serving.agent import Agent
 from pipeline.serving.live_folder import write_json
 from pipeline.serving.server_warehouse import ServerWarehouse
@@ -134,6 +136,29 @@ def test_who_is_forgotten_at_either_host_is_unknown_at_the_other(
     assert {source for source, _ in b.lists()} == {"popular"}
     b.visits.visit()
     assert b.log.pulled_of_user(USER) == []
+
+
+def test_who_is_forgotten_elsewhere_is_unknown_here_whatever_is_known_of_them(
+    hosts: tuple[Host, Host], over_http: Warehouse, model: SavedModel
+) -> None:
+    a, _ = hosts
+    in_model, other = [int(user) for user in model.users.values if user != USER][:2]
+    rated = unseen(a, 1)
+    a.rate(*rated)
+    a.visits.visit()
+
+    def sources() -> list[str]:
+        return [a.workers.get(f"/api/v1/recommendations/{user}").json()["source"] for user in (USER, in_model)]
+
+    assert sources() == ["fold_in", "nmf"]
+    with publish_lock(over_http, "forgetting"):
+        for user in (USER, in_model):
+            suppressed_users.add(over_http, str(user))
+    a.visits.visit()
+    assert sources() == ["popular", "popular"]
+    answer = a.workers.post("/api/v1/interactions", {**RATED, "item_id": rated[0]})
+    assert answer.json()["code"] == "FORGOTTEN_USER"
+    assert not a.log.is_forgotten(other)
 
 
 def test_with_the_warehouse_away_lists_stay_and_health_says_why(hosts: tuple[Host, Host]) -> None:

@@ -119,6 +119,14 @@ def test_who_was_forgotten_on_another_host_is_gone_here(over_http: Warehouse, lo
     puller.pull(over_http, b, NOTHING_READ)
     assert (b.pulled_of_user(1), b.is_forgotten(1), b.is_forgotten(2)) == ([], True, False)
     assert [len(log.pulled_of_user(2)) for log in (b, c)] == [2, 2]
+    b.set_preference(1_000, ["War"])
+    puller.pull(over_http, b, NOTHING_READ)
+    with publish_lock(over_http, "forgetting"):
+        suppressed_users.add(over_http, "2000")
+    puller.pull(over_http, b, NOTHING_READ)
+    b.set_preference(2000, ["War"])  # of whom this host has not known
+    puller.pull(over_http, b, NOTHING_READ)
+    assert (b.preference(2000), b.is_forgotten(2000), b.is_forgotten(1_000)) == (None, True, False)
     c.forget(3)
     assert Puller().pull(over_http, c, [{}]) == 0
     assert c.pulled_of_user(3) == []

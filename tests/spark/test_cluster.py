@@ -50,7 +50,7 @@ def test_a_killed_worker_and_a_killed_driver(cluster: Cluster, home: Home, tmp_p
     def kept() -> list[int]:
         return [path.stat().st_mtime_ns for path in (shared / "fits").glob("*[0-9a-f].npz")]
 
-    first = home.start(*command, env=env)
+    first = home.fork(*command, env=env)
     until(kept, first)
     cluster.kill_worker(0)
     before = kept()
@@ -59,7 +59,7 @@ def test_a_killed_worker_and_a_killed_driver(cluster: Cluster, home: Home, tmp_p
     first.wait()
     assert not home.client().search_model_versions("name = 'rankline'")
 
-    second = home.start(*command, env=env)
+    second = home.fork(*command, env=env)
     out, said = second.communicate(timeout=400)
     assert second.returncode == 0, said
     assert "the fit goes on after iteration " in said

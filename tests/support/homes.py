@@ -41,7 +41,8 @@ def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once_a_run(tmp_path_factory, "store", make)
 
 
-def _home(folder: Path, template: Path) -> Home:
+def new_home(folder: Path, template: Path) -> Home:
+    """A home in that folder, its store a copy of the template's."""
     folder.mkdir(exist_ok=True, parents=True)
     target = folder / "mlflow.db"
     target.write_bytes((template / "mlflow.db").read_bytes())
@@ -53,7 +54,7 @@ def _home(folder: Path, template: Path) -> Home:
 @pytest.fixture
 def home(tmp_path: Path, store_template: Path) -> Home:
     """Nothing trained yet."""
-    return _home(tmp_path / "home", store_template)
+    return new_home(tmp_path / "home", store_template)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def here(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 @pytest.fixture(scope="session")
 def _trained_sample(tmp_path_factory: pytest.TempPathFactory, store_template: Path) -> Path:
     def make(folder: Path) -> None:
-        made = _home(folder / "home", store_template)
+        made = new_home(folder / "home", store_template)
         for command in (("train", "--max-iter", "30"), ("score",)):
             done = made.rankline(*command)
             assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import pytest
 from support.tastes import three_tastes
 
 from pipeline.data.interactions import Interactions
+from pipeline.data.sources.blocks_builder import stored
 from pipeline.data.splits import pair_keys
 from pipeline.errors import InputError
 from pipeline.evaluation.report.plots import candidates_with_intervals
@@ -63,6 +64,19 @@ def chosen(x: Interactions, base: TrainOptions = BASE, **more: object) -> Choice
 @pytest.fixture(scope="module")
 def choice(x: Interactions) -> Choice:
     return chosen(x)
+
+
+def test_interactions_in_files_find_the_same_and_let_more_models_fit(x: Interactions, choice: Choice, tmp_path) -> None:
+    found = chosen(stored(x, tmp_path))
+    assert tried(found) == tried(choice)
+    assert [score.interval for score in found.scores] == [score.interval for score in choice.scores]
+    tight = Room(seconds=1e6, bytes=1 << 30)
+    able, more = (
+        {one.algorithm.name for one in candidates_for(BASE, LARGE, room).able}
+        for room in (tight, replace(tight, stored=True))
+    )
+    assert "nmf" in more - able
+    assert able < more
 
 
 def tried(choice: Choice) -> list[tuple[dict, float | None]]:

@@ -24,6 +24,7 @@ from pipeline.options import TrainOptions
 from pipeline.runtime.memory import MemoryLimit, memory_limit, resident_memory
 from pipeline.settings import Settings
 from pipeline.training.estimate import (
+    BASELINE,
     estimate,
     in_bytes,
     in_time,
@@ -49,7 +50,11 @@ plans = st.builds(
 @given(sizes, plans, st.sampled_from(["n_rows", "n_cells", "n_users", "n_items"]), counts)
 def test_more_of_anything_never_needs_less(size, plan, count, more):
     larger = replace(size, **{count: getattr(size, count) + more})
-    assert estimate(larger, plan).peak >= estimate(size, plan).peak
+    # A baseline that takes too long is left out.
+    little, much = (estimate(each, plan).phases for each in (size, larger))
+    for phase, parts in little.items():
+        less = sum(parts.values()) - parts.get(BASELINE, 0)
+        assert sum(much[phase].values()) - much[phase].get(BASELINE, 0) >= less
     assert reading(larger) >= reading(size)
     before, after = estimate(size, plan).seconds, estimate(larger, plan).seconds
     assert all(after[stage] >= seconds for stage, seconds in before.items())
@@ -97,20 +102,20 @@ def test_the_transposed_matrix_goes_to_disk_where_only_that_fits():
         stored = replace(plan, on_disk=True)
         peak, less = (estimate(size, each, program).peak for each in (plan, stored))
         parts = estimate(size, stored, program).phases["fit"]
-        assert parts["transposed matrix, from disk"] == 8 * 600_000 + (60 << 20) + 62_500_000 + (24 << 20)
+        assert parts["transposed matrix, from disk"] == 8 * 600_000 + (15 << 20) + 62_500_000 + (24 << 20)
         fit = estimate(size, plan, program).phases["fit"]
         assert sum(fit.values()) - sum(parts.values()) > 600_000_000
         assert within(size, plan, program, peak) == within(size, plan, program, None) == plan
         # Where another phase decides, nothing is won by it.
         if less < peak:
             assert within(size, plan, program, less) == stored
-        # Where that is not enough, the interactions lie on disk, too: a matrix and the factors stay.
+        # Where that is not enough, the interactions lie on disk, too: the factors stay.
         least = within(size, plan, program, 0)
         assert least == replace(stored, stored=True)
         bytes_of_both = 8 * 100_000_000 + 64 * 600_000 * 4
-        assert estimate(size, least, program).peak < 2 * bytes_of_both < peak
+        assert estimate(size, least, program).peak < bytes_of_both < peak / 2
         assert within(size, replace(plan, solver="sklearn"), program, 0).on_disk is False
-        assert within(size, replace(plan, searches=3), program, 0).stored is False
+        assert within(size, plan, program, 0, may_store=False).stored is False
     few = Size(10, 10, 5, 5)
     assert transposed(few, Plan(1, on_disk=True)) == {"transposed matrix, from disk": 8 * 20}
     assert within(size, Plan(0, algorithm="popular"), program, 0).on_disk is False
@@ -146,7 +151,7 @@ def test_the_most_components_is_what_trying_each_gives(at_most, room, slope):
 
 def test_what_fits_does_fit():
     size = Size(5_000_000, 5_000_000, 800_000, 50_000)
-    plan = Plan(200)
+    plan = Plan(260)
 
     def kept(least):
         return replace(size, n_users=size.n_users // least, n_cells=size.n_cells - 1000 * least)
@@ -156,7 +161,7 @@ def test_what_fits_does_fit():
 
     full, least = peak(size, plan), peak(size, Plan(1))
     assert full > 2 * least
-    room = least + (full - least) // 3
+    room = least + (full - least) // 4
     options = what_fits(size, plan, room, peak, kept)
     assert [option.split()[0] for option in options] == ["--n-components", "--min-interactions"]
     k, users = (int(option.split()[1]) for option in options)

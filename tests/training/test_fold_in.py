@@ -116,6 +116,29 @@ def test_rows_of_users_without_news_stay_and_the_others_are_what_a_service_compu
     assert changes_since(wide, now).share == 0
 
 
+@pytest.mark.parametrize("algorithm", ["als", "item-knn"])  # one folds items in, the other leaves them out
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.sampled_from([1.0, 2.5, 5.0])), max_size=30))
+@settings(max_examples=examples(25), deadline=None)
+def test_means_keep_how_many_they_are_of(algorithm: str, new: list[tuple[int, int, float]]) -> None:
+    rows = [(user, item, float(1 + (user + item) % 5)) for user in range(4) for item in (1, 2, 4, 5, 8)]
+    x = more(Interactions.of([9], [4], [1.0], [np.datetime64("2026-01-01", "ms")]), *rows, (2, 4, 3.0), (2, 5, 3.0))
+    spec = TrainOptions(algorithm=algorithm, holdout=0, duplicates="mean", min_data=1, threads=1)
+    model = train(x, spec).model
+    later = prepare_interactions(more(x, *new) if new else x, "mean")
+    now = to_matrix(later.interactions)
+    folded = fold_in(model, now, changes_since(model, now), later.repeats).model
+    repeats = folded.meta["repeats"]
+    assert repeats.n_cells == folded.seen.nnz
+    for user in folded.users.values.tolist():
+        row = folded.users.row(user)
+        for place in range(folded.seen.indptr[row], folded.seen.indptr[row + 1]):
+            item = folded.items.values[folded.seen.indices[place]]
+            scores = [
+                score for u, i, score in [(9, 4, 1.0), *rows, (2, 4, 3.0), (2, 5, 3.0), *new] if (u, i) == (user, item)
+            ]
+            assert repeats.of(place) == ((sum(scores), len(scores)) if len(scores) > 1 else None)
+
+
 def test_a_user_who_is_gone_is_in_the_model_no_more() -> None:
     x = ratings()
     model = fitted(x)

@@ -226,7 +226,10 @@ def test_no_point_is_tried_twice(tmp_path) -> None:
     with open_study("s", space, first, 7) as study:
         with pytest.raises(AllTried):
             go_on(study, 100)
-        points = options_of(study)
+        points, n_drawn = options_of(study), len(study._study.get_trials())
+        with pytest.raises(AllTried):
+            study.ask()
+        assert len(study._study.get_trials()) == n_drawn, "nothing is drawn where nothing is left"
     assert len(points) == len({str(point) for point in points}) == 6
     assert points[0] == {"n_components": 4, "transform": "none"}, "the second given point is the first one again"
     assert points[1]["n_components"] == 5

@@ -120,9 +120,13 @@ def test_the_limit_decides_where_interactions_lie(monkeypatch, tmp_path: Path):
     limit[0] = there
     assert check(counted) == tmp_path
     assert said.lines.count(preflight._IN_FILES) == 1
-    # A search reads into memory: several fits at once hold copies of it.
-    with pytest.raises(DoesNotFitError, match="fewer rows"):
-        check_reading(Settings(), dataclasses.replace(wanted, search=TuneOptions()))(counted)
+    for search in (
+        dataclasses.replace(wanted, search=TuneOptions(search="n_components")),
+        TrainingRequest(TrainOptions(algorithm="auto")),
+    ):
+        assert check_reading(Settings(), search)(counted) == tmp_path
+    with pytest.raises(DoesNotFitError, match="fewer rows"):  # executors read on their own
+        check_reading(Settings(), dataclasses.replace(wanted, executors=object()))(counted)
 
     # Where the count was not known before, what was read moves to the disk; the rest is refused in a line.
     x = interactions()

@@ -11,6 +11,7 @@ from support.tastes import three_tastes
 
 from pipeline.data.interactions import Interactions
 from pipeline.data.prepare import prepare_interactions
+from pipeline.data.sources.blocks_builder import stored
 from pipeline.data.splits import holdout, pair_keys
 from pipeline.errors import InputError, LeakageError, TooLittleDataError, UsageError
 from pipeline.options import TrainOptions, TuneOptions
@@ -51,6 +52,17 @@ def test_the_defaults_are_trial_0_and_the_same_seed_tries_the_same(x, tuned) -> 
     drawn = [[trial.options for trial in result.trials] for result in many]
     assert drawn[0][:10] == drawn[1][:10]
     assert drawn[0][10:] != drawn[1][10:]
+
+
+def test_interactions_in_files_find_the_same(x, tuned, tmp_path) -> None:
+    found = tune(stored(x, tmp_path), BASE, FEW)
+    for name in ("study", "trials", "baselines", "lift", "gain", "data_digest", "split_digest"):
+        mine, other = getattr(found, name), getattr(tuned, name)
+        if name == "trials":
+            mine, other = ([(trial.options, trial.value) for trial in trials] for trials in (mine, other))
+        assert str(mine) == str(other), name
+    for name, evaluation in tuned.test.items():
+        assert found.test[name].metrics == evaluation.metrics
 
 
 def test_the_winner_is_the_best_on_the_validation_part(x, tuned) -> None:

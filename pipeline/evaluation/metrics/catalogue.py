@@ -134,10 +134,14 @@ def cosine_of_users(seen: sparse.csr_matrix, max_users: int = 10_000, seed: int 
     """
     if seen.shape[0] > max_users:
         rows = np.sort(np.random.default_rng(seed).choice(seen.shape[0], max_users, replace=False))
-        seen = seen[rows]
-    ones = np.ones(seen.nnz, np.float32)
-    by_item = sparse.csr_matrix((ones, seen.indices, seen.indptr), shape=seen.shape).tocsc()
-    return ItemSimilarity(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), seen.shape[0])
+        # The rows' items alone: scipy's indexing reads the scores as well, which may lie on disk.
+        of_rows = [seen.indices[seen.indptr[row] : seen.indptr[row + 1]] for row in rows]
+        indptr = np.append(0, np.cumsum(np.diff(seen.indptr)[rows], dtype=np.int64))
+        indices, shape = np.concatenate(of_rows), (max_users, seen.shape[1])
+    else:
+        indptr, indices, shape = seen.indptr, seen.indices, seen.shape
+    by_item = sparse.csr_matrix((np.ones(indices.size, np.float32), indices, indptr), shape=shape).tocsc()
+    return ItemSimilarity(by_item.indptr.astype(np.int64), by_item.indices.astype(np.int32), shape[0])
 
 
 def intra_list_diversity(lists: Lists, cosine: ItemSimilarity, ks: Sequence[int]) -> list[NDArray[np.float64]]:

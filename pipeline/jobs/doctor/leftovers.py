@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,14 +21,22 @@ _PENDING = "rankline-unlogged-"
 def scratch() -> Iterator[Finding]:
     """Check for temporary folders of killed jobs."""
     folder = Path(tempfile.gettempdir())
-    folders = [path for path in folder.glob("rankline-*") if path.is_dir() and not path.name.startswith(_PENDING)]
-    old = sorted(path for path in folders if time.time() - path.stat().st_mtime > _DAY)
+    folders = [path for path in folder.glob("rankline-*") if not path.name.startswith(_PENDING)]
+    old = sorted(path for path in folders if _is_old_folder(path))
     if old:
         some = " ".join(map(str, old[:3])) + (" …" if len(old) > 3 else "")
         said = f"{len(old)} of jobs that were killed, with copies of artifacts"
         yield warn("temporary folders", said, f"rm -r {some}")
     else:
         yield ok("temporary folders", f"none left behind in {folder}")
+
+
+def _is_old_folder(path: Path) -> bool:
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # that of a job, which has ended meanwhile
+        return False
+    return stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime > _DAY
 
 
 def unlogged(folder: Path) -> Iterator[Finding]:

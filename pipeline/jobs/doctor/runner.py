@@ -15,6 +15,7 @@ from pipeline.runtime.redact import Mask
 __all__ = ["LIMIT", "examine"]
 
 LIMIT = 10.0  # seconds
+_LOCAL = 60.0  # at least, where no server is asked: on a busy machine a check may be slow, and nothing is at fault
 
 
 @dataclass
@@ -75,11 +76,12 @@ def examine(
         thread.start()
     while waiting := [worker for worker in workers if not (worker.over or worker.abandoned)]:
         for worker in waiting:
-            if time.monotonic() - worker.since > limit and not worker.over:
+            patience = limit if worker.group.server else max(limit, _LOCAL)
+            if time.monotonic() - worker.since > patience and not worker.over:
                 worker.abandoned = True
                 if worker.current != "closing":
                     advice = worker.group.server
-                    detail = f"no answer within {limit:.0f} s" if advice else f"not done within {limit:.0f} s"
+                    detail = f"{'no answer' if advice else 'not done'} within {patience:.0f} s"
                     worker.findings.append(Finding(worker.current, "fail", detail, advice, bool(advice)))
         time.sleep(0.02)
     findings = [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.sources.columns import Columns
-from pipeline.data.sources.warehouse import MART, as_read
+from pipeline.data.sources.warehouse import MART, as_read, has_manifest
 from pipeline.errors import InputError, LockedError, QueryError, RanklineError, ServerError, TimedOutError
 from pipeline.jobs.doctor.file_holder import holder_of
 from pipeline.jobs.doctor.grants import missing
@@ -17,6 +17,8 @@ from pipeline.publishing.suppressed_users import FORGOTTEN
 from pipeline.runtime.diagnostics import Check, Finding, Group, fail, ok, warn
 from pipeline.runtime.process import ProcessIdentity
 from pipeline.settings import Settings
+from pipeline.shipping.exposures import EXPOSURES
+from pipeline.shipping.ship import RATINGS, WATCHED, raw_columns
 from pipeline.warehouse import RetryPolicy, Warehouse, connect, sql
 from pipeline.warehouse.errors import TOO_SLOW
 
@@ -37,6 +39,7 @@ def warehouse_group(settings: Settings, mask: Callable[[str], str]) -> Group:
         Check("tables", look.tables),
         Check("read", look.read),
         Check("grants", look.grants),
+        Check("shipping", look.shipping),
         Check("clock", look.clock),
         Check("published", look.published),
         Check("left behind", look.left_behind),
@@ -183,6 +186,27 @@ class _Look:
             may = [command for command in may if command != "train"]
         if may:
             yield ok("grants", f"the user may {', '.join(may)}")
+
+    def shipping(self) -> Iterator[Finding]:
+        """Check what services on several hosts need of a server's raw tables; of an embedded one shipping makes it."""
+        if self._warehouse is None or self._warehouse.embedded:
+            return
+        if self._settings.interaction_log_path.exists():
+            try:
+                raw_columns(self._warehouse)
+            except InputError as error:
+                yield warn("shipping", str(error), "new interactions wait in their log until then")
+                return
+        tagged = {f"raw.{row['name']}" for row in self._warehouse.rows(sql.load("queries/tagged").text)}
+        untagged = [name for name in (RATINGS, WATCHED) if name in self._tables and name not in tagged]
+        if untagged:
+            yield warn(
+                "shipping",
+                f"{', '.join(untagged)} without log_id and seq: no service finds what other hosts have shipped",
+                "rankline init adds these columns",
+            )
+        if EXPOSURES in self._tables and not has_manifest(self._warehouse):
+            yield warn("shipping", f"{EXPOSURES} without manifest", "rankline init adds this column")
 
     def clock(self) -> Iterator[Finding]:
         """Compare the clocks: times of rows are by the warehouse's clock, times of runs by this machine's."""

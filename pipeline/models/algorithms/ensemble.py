@@ -37,6 +37,7 @@ class EnsembleAlgorithm(MadeOfMembers):
         "--members ease:regularization=300,als:n_components=128"
     )
     own_defaults = {"members": _MEMBERS}  # noqa: RUF012 (as in the base)
+    learns_from_earlier = True
 
     # ---- options ----------------------------------------------------------------------------
 

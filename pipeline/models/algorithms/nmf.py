@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NMFAlgorithm", "estimator_for", "fit_estimator", "objective_of", "sklearn_estimator"]
 
-_GATHERED = 1 << 18  # cells whose factors are fetched at once to measure errors
+_GATHERED = 1 << 18, 1 << 22  # cells, and numbers of their factors, that are fetched at once to measure errors
 _ITERATIONS = 30  # a typical fit stops after about so many, with tol = 1e-4
 # Options that scikit-learn's solver lacks.
 _WEIGHTED = frozenset({"unobserved_weight", "confidence", "dislike_weight", "reg_exponent"})
@@ -127,8 +127,11 @@ class NMFAlgorithm(Algorithm):
         return Footprint(
             evaluate={"factors": 4 * k * both},
             fit={**transposed(size, plan), "factors": fitting},
-            # Predictions and residuals of some cells, and both factors a second time in float64.
-            measure={"factors": 12 * k * both, "measuring": (40 + 8 * k) * min(_GATHERED, n)},
+            # The items' factors a second time; predictions and residuals of some cells, and the factors of these.
+            measure={
+                "factors": 4 * k * (both + size.n_items),
+                "measuring": (40 + 8 * k) * min(_GATHERED[0], max(1, _GATHERED[1] // k), n),
+            },
             log={"factors": 8 * k * both},
             fit_seconds=an_iteration * iterations / plan.threads,
             measure_seconds=1.5e-7 * n + 1e-9 * n * k + 1e-9 * k**2 * both,

@@ -45,6 +45,7 @@ class RerankAlgorithm(MadeOfMembers):
         "--members ease:regularization=300"
     )
     own_defaults = {"members": "ease"}  # noqa: RUF012 (as in the base)
+    learns_from_earlier = True
     needs = Needs(genres=True)
 
     def __init__(self, find: Find) -> None:

@@ -117,8 +117,7 @@ class FoldIn:
         n, k = len(indptr) - 1, self._h.shape[0]
         if not n * k:
             return np.zeros((n, k), np.float32)
-        # Writeable copies of one type each: the kernels are compiled once for these types.
-        cells = CsrRows(0, n, np.array(indptr, np.int64), np.array(indices, np.int32), np.array(scores, np.float32))
+        cells = CsrRows.of(0, n, indptr, indices, np.asarray(scores, np.float32))
         out = self._way.solve(cells, n_threads)
         if not (np.isfinite(out.min()) and np.isfinite(out.max())):
             raise InputError("Scores to fold in are too large for float32: scale them down")
@@ -131,8 +130,8 @@ class FoldIn:
         """
         if not isinstance(self._way, Splitting):
             return None
-        indptr = np.array([0, len(indices)], np.int64)
-        cells = CsrRows(0, 1, indptr, np.array(indices, np.int32), np.array(scores, np.float32))
+        indptr = np.array([0, len(indices)])
+        cells = CsrRows.of(0, 1, indptr, indices, np.asarray(scores, np.float32))
         return self._way.split(cells, item)
 
     def prepare(self) -> None:

@@ -64,7 +64,7 @@ def map_block(unit: Unit) -> CsrRows:
         if len(_mapped) >= _MOST_MAPPED:
             _mapped.clear()
         _mapped[name] = arrays
-    return CsrRows(0, block.n_rows, arrays.indptr, arrays.indices, arrays.scores())
+    return CsrRows.of(0, block.n_rows, arrays.indptr, arrays.indices, arrays.scores())
 
 
 class FileArray(NamedTuple):

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.data.block_reader import windows_of
+from pipeline.data.mapped import is_mapped, release
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows, FixedFactor, StepOptions
 from pipeline.models.solvers.steps import OpenEngine, Side, State, Step
@@ -94,8 +96,18 @@ class Cells:
         return counts
 
     def windows(self, number: int) -> Iterator[tuple[int, CsrRows]]:
-        """The rows of one piece: a row, and cells that go with a factor's arrays from it on. Here, all at once."""
-        yield 0, CsrRows(self.cuts[number], self.cuts[number + 1], self.indptr, self.indices, self.data)
+        """The rows of one piece: a row, and cells that go with a factor's arrays from it on.
+
+        In memory, all at once. Of mapped files some at a time, whose pages are then no memory of this process any more.
+        """
+        first, last = self.cuts[number : number + 2]
+        if not is_mapped(self.indices):
+            yield 0, CsrRows.of(first, last, self.indptr, self.indices, self.data)
+            return
+        for lo, hi in windows_of(self.indptr, int(first), int(last)):
+            yield 0, CsrRows.of(lo, hi, self.indptr, self.indices, self.data)
+            cells = slice(self.indptr[lo], self.indptr[hi])
+            release(self.indices[cells], self.data[cells])
 
 
 @dataclass(eq=False)

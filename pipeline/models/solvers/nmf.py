@@ -193,7 +193,7 @@ def _accelerated(
     best_H = H.new  # never written to while it is the best
     try:
         while iterations.left and not converged:
-            own, new = W.own, H.new
+            own, new, plain = W.own, H.new, ahead.plain
             sweeps = TRAIN if begun or len(iterations.losses) >= GENTLE else Sweeps()
             past_W = replace(sweeps, beta=0.0 if ahead.plain else ahead.beta)
             on_W = problem.solve_w(engine, H, W, past_W, (spare_W, W.new))
@@ -209,7 +209,8 @@ def _accelerated(
                 H.keep(engine.threads, narrow=narrow)
                 converged = ahead.plain and not narrow  # a plain step that gains nothing: rounding is all that is left
                 ahead.shorten()
-            if narrow and fall < NARROW_UNTIL * best:
+            # An extrapolated step that raised the loss tells nothing of rounding: the next, plain one does.
+            if narrow and fall < NARROW_UNTIL * best and (fall >= 0 or plain):
                 narrow = False
                 W.widen()
                 H.keep(engine.threads, narrow=False)

@@ -64,7 +64,7 @@ def _plain_finish(total: Part, step: Step, gram: Floats, sums: Floats) -> None:
     fixed, scale, options = step.shared
     kind = step.out[1].dtype
     fixed = fixed._replace(product=total.b[None].astype(kind))
-    empty = CsrRows(0, 1, np.zeros(2, np.int64), np.zeros(1, np.int32), np.zeros(1, kind))
+    empty = CsrRows.of(0, 1, np.zeros(2, np.int64), np.zeros(1, np.int32), np.zeros(1, kind))
     _plain(empty, step._replace(shared=(fixed, scale, options)), gram, sums)
 
 

@@ -19,6 +19,7 @@ from scipy import sparse
 from pipeline.data.block_builder import rows_of, rows_of_side, write_transposed
 from pipeline.data.block_reader import Buffers, SideReader
 from pipeline.data.blocks import BlockFolder, Side, write_manifest
+from pipeline.data.mapped import release
 from pipeline.errors import UsageError
 from pipeline.kernels.arguments import CsrRows
 from pipeline.models.solvers.half_steps import cuts_of
@@ -51,7 +52,7 @@ class StoredSide:
         if not hasattr(self._memory, "buffers"):
             self._memory.buffers = Buffers()
         for first, last in self.reader.windows(int(self.cuts[number]), int(self.cuts[number + 1])):
-            yield first, CsrRows(0, last - first, *self.reader.read(first, last, self._memory.buffers))
+            yield first, CsrRows.of(0, last - first, *self.reader.read(first, last, self._memory.buffers))
 
     def close(self) -> None:
         """Close the files, which frees those without a name."""
@@ -85,10 +86,12 @@ def sum_over(X: sparse.csr_matrix | BlockFolder, term: Callable[[NDArray[np.floa
     The bits are the same in memory and on disk, and no copy of all scores is made.
     """
     if not isinstance(X, BlockFolder):
-        data = X.data
-        return float(
-            sum(term(data[start : start + SUMMED].astype(np.float64)) for start in range(0, data.size, SUMMED))
-        )
+        total = 0.0
+        for start in range(0, X.data.size, SUMMED):
+            some = X.data[start : start + SUMMED]
+            total += term(some.astype(np.float64))
+            release(some)
+        return total
     buffers = Buffers()
     with SideReader(X, "rows") as reader:
         starts = range(0, X.cells, SUMMED)
@@ -101,4 +104,6 @@ def _indices(X: Any) -> Iterator[NDArray[np.int32]]:
         yield from (rows.indices for _, rows in rows_of_side(X, "rows"))
         return
     for start in range(0, X.indices.size, _COUNTED):
-        yield X.indices[start : start + _COUNTED]
+        some = X.indices[start : start + _COUNTED]
+        yield some
+        release(some)
