@@ -6,12 +6,14 @@ means (or ratios of means) of the resamples. The same seed gives the same interv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from pipeline.errors import InputError, UsageError
 from pipeline.evaluation.metrics import SEGMENTS
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 RESAMPLES = 2000
+_EXACT = 50  # so few differences are tested exactly
 _CELLS = 1 << 22  # drawn at once: 32 MB of positions
 
 Verdict = Literal["yes", "no", "unclear"]
@@ -229,8 +232,19 @@ def _percentiles(means: Values, level: float) -> tuple[float, float]:
 
 
 def _wilcoxon(difference: Values) -> float:
+    """The two-sided p-value of Wilcoxon's signed-rank test without the zeros, bit for bit that of scipy.stats."""
     if not difference.any():
         return 1.0
-    from scipy import stats  # 0.8 s to import: most commands test nothing
+    if difference.size <= _EXACT:
+        from scipy import stats  # 0.8 s to import
 
-    return float(stats.wilcoxon(difference, zero_method="wilcox").pvalue)
+        return float(stats.wilcoxon(difference, zero_method="wilcox").pvalue)
+    # The normal approximation, corrected for ties.
+    different = difference[difference != 0]
+    n = float(different.size)
+    _, place, ties = np.unique(np.abs(different), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
+    tied = float((ties.astype(np.float64) ** 3 - ties).sum())
+    spread = math.sqrt((n * (n + 1) * (2 * n + 1) - tied / 2) / 24)
+    z = (float(ranks[different > 0].sum()) - n * (n + 1) / 4) / spread
+    return 2 * float(ndtr(-abs(z)))

@@ -6,8 +6,9 @@ Given H, a row w of W (a user; items are the same on Xᵀ) is a problem of its o
 
 with i over the row's cells, c = 1 + confidence·x, G = H·Hᵀ, and `share` and `pull` a number for each component:
 1 − ρ and −ρ, or 1 and the prior for a bias, or 0 for a component that is fixed (Hu, Koren & Volinsky 2008, with
-non-negativity and the penalties of `pipeline.models.objective`). A is another one for each row. Two ways through it:
+non-negativity and the penalties of `pipeline.models.objective`). A is another one for each row. Three ways through it:
 
+* `pipeline.kernels.weighted_steps` forms no A: two cheap steps a half-step, for the first iterations.
 * `sweep_rows` takes the row's gradient where it begins, and lets the components that are 0 and would stay so rest: two
   in three. For the others A is formed, and coordinate descent on that costs a few vectors a step. For the alternation,
   where a few sweeps from where the row was are all that pays.
@@ -32,7 +33,7 @@ from pipeline.kernels.simd import element, fill, lanes, load, prefetch, store, t
 from pipeline.kernels.simd_arithmetic import madd, relu, total
 from pipeline.kernels.simd_gather import pick, sums8
 
-__all__ = ["keep_rows", "sweep_rows"]
+__all__ = ["AIM", "BLOCK", "SHARE", "TILE", "fetch", "keep_rows", "sweep_rows"]
 
 BLOCK = 64  # rows summed in their own width before they go into float64, and cells of a row at a time
 TILE = 2**16  # numbers of a row's cells that are copied next to one another, to stay in the second cache
@@ -61,24 +62,24 @@ W, SLOPE, CURVE, INVERSE = 0, 1, 2, 3  # of `vectors`: the row, its gradient, A'
 
 
 @jit_inlined
-def _fetch(cells: CsrRows, begin: int, n: int, other: Any, terms: RowTerms, row: Row) -> None:
-    """Set `tile`, and SHARE and AIM of `line`, for n cells from `begin` on; up to a multiple of 16 they weigh 0."""
+def fetch(cells: CsrRows, begin: int, n: int, at: int, other: Any, terms: RowTerms, row: Any) -> None:
+    """Set `tile`, and SHARE and AIM of `line` from `at` on, for n cells; up to a multiple of 16 they weigh 0."""
     tile, line, indices, data = row.tile, row.line, cells.indices, cells.data
     last = indices.shape[0] - 1
     width, group = tile.shape[1], lanes(tile, 64)
     for j in range(n):
         x = data[begin + j]
         c = 1 + terms.confidence * x if x != 0 else terms.zero
-        line[SHARE, j] = c - terms.weight
-        line[AIM, j] = c * x
+        line[SHARE, at + j] = c - terms.weight
+        line[AIM, at + j] = c * x
         column, soon = np.intp(indices[begin + j]), np.intp(indices[min(begin + j + AHEAD, last)])
         for t in range(0, width, group):
             prefetch(other, soon, t)
             store(tile, j, t, load(other, column, t, 64))
     zero = fill(tile, 0, 64)
     for j in range(n, (n + 15) // 16 * 16):
-        line[SHARE, j] = 0
-        line[AIM, j] = 0
+        line[SHARE, at + j] = 0
+        line[AIM, at + j] = 0
         for t in range(0, width, group):
             store(tile, j, t, zero)
 
@@ -147,7 +148,7 @@ def _begin(number: int, cells: CsrRows, other: Any, terms: RowTerms, start: Any,
     first, end, room = cells.indptr[number], cells.indptr[number + 1], row.tile.shape[0]
     for begin in range(first, end, room):
         n = min(room, end - begin)
-        _fetch(cells, begin, n, other, terms, row)
+        fetch(cells, begin, n, 0, other, terms, row)
         value += _add_slopes(n, row)
     return value
 
@@ -181,7 +182,7 @@ def _form(number: int, cells: CsrRows, other: Any, terms: RowTerms, row: Row, n:
     for begin in range(first, end, room):
         m = min(room, end - begin)
         if end - first > room:
-            _fetch(cells, begin, m, other, terms, row)
+            fetch(cells, begin, m, 0, other, terms, row)
         for j in range(m):
             line[Q, j] = math.sqrt(line[SHARE, j])
         for t in range(0, wide, group):

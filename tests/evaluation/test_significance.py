@@ -95,6 +95,15 @@ def test_wilcoxon_is_scipys(rng):
     assert compare(a, a).p_value == 1.0
 
 
+@pytest.mark.parametrize("n", [1, 12, 50, 51, 300, 3000])
+def test_wilcoxon_is_scipys_with_zeros_and_ties_too(n, rng):
+    few = np.where(rng.random(n) < 0.9, 0, rng.normal(size=n))
+    few[-1] = 1
+    for difference in (rng.normal(0.1, 1, n), np.round(rng.normal(0.1, 1, n), 1) + 0.05, few):
+        expected = stats.wilcoxon(difference, zero_method="wilcox").pvalue
+        assert compare(np.zeros(n), difference).p_value == expected
+
+
 def test_who_is_better(rng):
     a = rng.random(300)
     assert compare(a, a + 0.1 * rng.random(300)).b_is_better == "yes"

@@ -50,7 +50,7 @@ def as_start(W, H, o):
     return W, H
 
 
-def halved(X, W, H, o, sweeps, items):
+def halved(X, W, H, o, sweeps, items, way=WeightedHalf.sweep):
     """One half-step of the solver → the rows, and Σ ½ w·A·w − b·w."""
     W, H = as_start(W, H, o)
     X, W, H = (X.T.tocsr(), H.T, W.T) if items else (X, W, H)
@@ -60,23 +60,27 @@ def halved(X, W, H, o, sweeps, items):
     mine, other = WeightedFactor.of(np.ascontiguousarray(W)), WeightedFactor.of(np.ascontiguousarray(H.T))
     with LOCAL.open(1) as engine:
         facing.keep(engine.threads, other, other.new, other.own, 0.0)
-        value = half.sweep(engine, other, mine.own, mine.new, sweeps)
+        value = way(half, engine, other, mine.own, mine.new, sweeps)
     assert not mine.new[:, k:].any()
     return mine.new[:, :k], value
 
 
 @named
 @pytest.mark.parametrize("items", [False, True])
-def test_sweeps_are_the_naive_twins(o, items):
+@pytest.mark.parametrize("way", ["sweep", "step"])
+def test_sweeps_and_steps_are_the_naive_twins(o, items, way):
+    if way == "step" and o.biases:
+        pytest.skip("steps are for models without fixed components")
     X, dense, W, H = problem()
-    solved, value = halved(X, W, H, o, 3, items)
+    solved, value = halved(X, W, H, o, 3, items, getattr(WeightedHalf, way))
+    improve = getattr(naive, way)
     start_W, start_H = as_start(W, H, o)
     if items:
-        expected = naive.sweep(dense.T, start_W, start_H.T, o, True, 3)
+        expected = improve(dense.T, start_W, start_H.T, o, True, 3)
         at = naive.loss(dense, start_W, expected.T, o)
         rest = naive.loss(dense, start_W, np.zeros_like(start_H), dataclasses.replace(o, alpha_H=0.0))
     else:
-        expected = naive.sweep(dense, start_H.T, start_W, o, False, 3)
+        expected = improve(dense, start_H.T, start_W, o, False, 3)
         at = naive.loss(dense, expected, start_H, o)
         rest = naive.loss(dense, np.zeros_like(start_W), start_H, dataclasses.replace(o, alpha_W=0.0))
     np.testing.assert_allclose(solved, expected, rtol=1e-8, atol=1e-10)
@@ -96,6 +100,8 @@ def test_every_width_of_rows_and_factors(rows, columns, k, dtype):
     o = Objective(0.3, 0.5, 0.05, 0.03, 0.1)
     close = {"rtol": 1e-8, "atol": 1e-10} if dtype == np.float64 else {"rtol": 2e-3, "atol": 2e-4}
     np.testing.assert_allclose(halved(X, W, H, o, 1, False)[0], naive.sweep(dense, H.T, W, o), **close)
+    stepped = halved(X, W, H, o, 2, False, WeightedHalf.step)[0]
+    np.testing.assert_allclose(stepped, naive.step(dense, H.T, W, o, steps=2), **close)
 
 
 @named

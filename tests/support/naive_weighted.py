@@ -94,6 +94,33 @@ def sweep(X, F, W, o, items=False, sweeps=1):
     return W
 
 
+def step(X, F, W, o, items=False, steps=1):
+    """Steps of the rows of W (m, k) to the best (1 + b)·w + a·d ≥ 0 with d = max(-w, -3·gradient / curvature)."""
+    F, W = np.array(F, np.float64), np.array(W, np.float64)
+    C, _ = weights(X, o)
+    ridge = lam(X, o.alpha_H if items else o.alpha_W, o) * (1 - o.l1_ratio)
+    for _ in range(steps):
+        slopes = gradient(X, F, W, o, items)
+        for u, (w, g) in enumerate(zip(W, slopes, strict=True)):
+            A = (F.T * C[u]) @ F + ridge[u] * np.eye(len(w))
+            curves = np.where(np.diag(A) > 0, np.diag(A), np.inf)
+            d = np.maximum(-w, -3 * g / curves)
+            if not (g @ d < 0 and d @ A @ d > 0):
+                continue
+            plane = np.stack([d, w])
+            bent, along = plane @ A @ plane.T, plane @ g
+            a, b = min(-along[0] / bent[0, 0], 1), 0
+            if np.linalg.det(bent) > 1e-4 * bent[0, 0] * bent[1, 1]:
+                inner = np.linalg.solve(bent, -along)
+                if 0 < inner[0] <= 1 + inner[1]:
+                    a, b = inner
+                elif inner[0] > 0 and inner[1] > -1:  # the best multiple of w + d
+                    a = max(0, (w + d) @ (A @ w - g) / ((w + d) @ A @ (w + d)))
+                    b = a - 1
+            W[u] = np.maximum((1 + b) * w + a * d, 0)
+    return W
+
+
 def kkt(X, F, W, o, items=False):
     """The largest breach of w ≥ 0, gradient ≥ 0, w·gradient = 0, over the size of the data's part of it."""
     slope = gradient(X, F, W, o, items)

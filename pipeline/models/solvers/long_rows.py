@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from pipeline.kernels.arguments import AlsTerms, RowTerms
 
-__all__ = ["Equations", "Part", "descend", "equations", "products", "solve_ridge", "solve_some"]
+__all__ = ["Equations", "Part", "descend", "equations", "products", "solve_ridge", "solve_some", "step_along"]
 
 Float64s = NDArray[np.float64]
 AT_ONCE = 1 << 14  # cells whose rows of the other factor are fetched at a time
 SMALLEST = 1e-35  # as in the kernels: a component with less curvature is left as it is
 SINGULAR = 1e-6  # as in `pipeline.kernels.ridge`
+FAR, PARALLEL = 3.0, 1e-4  # as in `pipeline.kernels.weighted_steps`
 
 
 class Part(NamedTuple):
@@ -109,6 +110,31 @@ def descend(problem: Equations, w: Float64s, free: NDArray[np.bool_], sweeps: in
             length += A[t, t] * now * now
         if not moved > tol * tol * length:
             break
+    return w
+
+
+def step_along(problem: Equations, w: Float64s, steps: int) -> Float64s:
+    """w ≥ 0 after some steps from `w`, as `weighted_steps.step_rows` takes them; no component may be fixed."""
+    A, b = problem
+    curves = np.where(np.diag(A) > SMALLEST, np.diag(A), np.inf)
+    for _ in range(steps):
+        slope = A @ w - b
+        ahead = np.maximum(-FAR * slope / curves, -w)
+        bent, own = A @ ahead, A @ w
+        pairs = (slope, ahead), (slope, w), (ahead, bent), (w, bent), (w, own)
+        gd, gw, dd, wd, ww = (float(left @ right) for left, right in pairs)
+        if not (gd < 0 and dd > 0):
+            break
+        alpha, beta, determinant = min(-gd / dd, 1.0), 0.0, dd * ww - wd * wd
+        if determinant > PARALLEL * dd * ww:
+            along, scaled = (gw * wd - gd * ww) / determinant, (gd * wd - gw * dd) / determinant
+            if 0 < along <= 1 + scaled:
+                alpha, beta = along, scaled
+            elif along > 0 and 1 + scaled > 0:
+                alpha = max((ww - gw + wd - gd) / (ww + 2 * wd + dd), 0.0)
+                beta = alpha - 1
+        emptied = (ahead == -w) & (alpha >= 1 + beta)
+        w = np.where(emptied, 0, np.maximum((1 + beta) * w + alpha * ahead, 0))
     return w
 
 

@@ -15,14 +15,23 @@ from numpy.typing import NDArray
 
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor
-from pipeline.models.solvers.long_rows import Equations, Part, descend, equations, products, solve_ridge, solve_some
+from pipeline.models.solvers.long_rows import (
+    Equations,
+    Part,
+    descend,
+    equations,
+    products,
+    solve_ridge,
+    solve_some,
+    step_along,
+)
 from pipeline.models.solvers.steps import Step
 
-__all__ = ["ALS", "EXACT", "PLAIN", "RIDGE", "ROUTINES", "SWEEP", "Routine"]
+__all__ = ["ALS", "EXACT", "PLAIN", "RIDGE", "ROUTINES", "STEPS", "SWEEP", "Routine"]
 
 Floats = NDArray[Any]
 
-PLAIN, SWEEP, EXACT, ALS, RIDGE = "plain", "sweep", "exact", "als", "ridge"
+PLAIN, STEPS, SWEEP, EXACT, ALS, RIDGE = "plain", "steps", "sweep", "exact", "als", "ridge"
 
 
 class Routine(NamedTuple):
@@ -82,6 +91,25 @@ def _sweep_finish(total: Part, step: Step, gram: Floats, sums: Floats) -> None:
     grows = (problem.b - problem.A @ w)[:k] > 0
     active = terms.free & ((w[:k] > 0) | grows | (terms.pull[0, :k] > 0))
     w = descend(problem, w, active, sweeps, 0.0)
+    step.out[0][0] = w
+    sums[0] += problem.value(w)
+
+
+# ---- steps: shared = (other, RowTerms, steps); given = (start, lam); out = (new,) --------------------------------
+
+
+def _steps(cells: CsrRows, step: Step, gram: Floats, sums: Floats) -> None:
+    other, terms, steps = step.shared
+    start, lam = step.given
+    (new,) = step.out
+    compiled("weighted_steps").step_rows(cells, other, terms._replace(lam=lam), start, new, steps, sums)
+
+
+def _steps_finish(total: Part, step: Step, gram: Floats, sums: Floats) -> None:
+    terms, steps = step.shared[1:]
+    start, lam = step.given
+    problem = Equations.of(total, terms, lam[0])
+    w = step_along(problem, start[0].astype(np.float64), steps)
     step.out[0][0] = w
     sums[0] += problem.value(w)
 
@@ -148,6 +176,7 @@ def _ridge_finish(total: Part, step: Step, gram: Floats, sums: Floats) -> None:
 
 ROUTINES = {
     PLAIN: Routine(_plain, _plain_part, _plain_finish),
+    STEPS: Routine(_steps, _weighted_part, _steps_finish),
     SWEEP: Routine(_sweep, _weighted_part, _sweep_finish),
     EXACT: Routine(_exact, _weighted_part, _exact_finish),
     ALS: Routine(_als, _als_part, _als_finish),

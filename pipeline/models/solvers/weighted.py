@@ -29,7 +29,11 @@ from pipeline.models.solvers.weighted_half_steps import Penalties, WeightedFacto
 __all__ = ["factorize_weighted", "fold_in_weighted", "mean_score"]
 
 SWEEPS = 4  # of a half-step, over a row's few components that are not at rest
-GENTLE = 1  # iterations of one sweep: from a random start exact solutions are not worth their time
+EARLY, STEPS = (
+    12,
+    2,
+)  # iterations of cheaper steps, and their number: until then exact solutions are not worth their time
+GENTLE = 1  # iterations of one sweep, where there are no cheaper steps
 BETA = 0.5  # the first extrapolation
 
 
@@ -144,11 +148,10 @@ def _alternate(
     spare_W, spare_H = np.zeros_like(W.own), np.zeros_like(H.new)
     while iterations.left and not converged:
         own, new = W.own, H.new
-        sweeps = SWEEPS if len(iterations.losses) >= GENTLE else 1
-        past = W.new.copy()
-        of_rows = rows.sweep(engine, H, own, W.new, sweeps)
+        done, past = len(iterations.losses), W.new.copy()
+        of_rows = _improve(rows, engine, H, own, W.new, done)
         rows.keep(engine.threads, W, past, spare_W, 0.0 if ahead.plain else ahead.beta)
-        value = columns.sweep(engine, W, H.own, spare_H, sweeps)
+        value = _improve(columns, engine, W, H.own, spare_H, done)
         # A row whose gradient overflowed became 0, and the columns' half would not show it.
         loss = _root(base + value + W.penalty) if math.isfinite(of_rows) else math.inf
         if not math.isfinite(min(best, loss)):
@@ -169,6 +172,18 @@ def _alternate(
         rest = {"best": best, "converged": converged, **vars(ahead), "losses": iterations.losses}
         engine.keep({**W.as_state("W"), **H.as_state("H"), **rest})
     return converged
+
+
+def _improve(
+    half: WeightedHalf, engine: OpenEngine, other: WeightedFactor, start: Floats, into: Floats, done: int
+) -> float:
+    """A half-step after so many iterations; returns as `WeightedHalf.sweep`.
+
+    Where empty cells don't count, a row's few cells leave A nearly singular, and the cheaper steps would be short.
+    """
+    if done < EARLY and half.objective.unobserved_weight > 0:
+        return half.step(engine, other, start, into, STEPS)
+    return half.sweep(engine, other, start, into, SWEEPS if done >= GENTLE else 1)
 
 
 def _go_on(
