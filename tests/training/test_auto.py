@@ -70,7 +70,7 @@ def test_interactions_in_files_find_the_same_and_let_more_models_fit(x: Interact
     found = chosen(stored(x, tmp_path))
     assert tried(found) == tried(choice)
     assert [score.interval for score in found.scores] == [score.interval for score in choice.scores]
-    tight = Room(seconds=1e6, bytes=1 << 30)
+    tight = Room(seconds=1e6, bytes=800 << 20)
     able, more = (
         {one.algorithm.name for one in candidates_for(BASE, LARGE, room).able}
         for room in (tight, replace(tight, stored=True))
