@@ -63,7 +63,7 @@ ui: $(STAMP)  ## the runs in a browser, on this machine alone
 	  mlflow ui --host 127.0.0.1 --port $$port --allowed-hosts localhost:$$port,127.0.0.1:$$port
 
 test: $(STAMP) spark  ## all set-up, then all tests
-	@python -m pytest -n 4 --dist loadgroup --durations=20 -rs $(ARGS)
+	@python -m pytest -n 3 --dist loadgroup --durations=20 -rs $(ARGS)
 
 test-failed: $(STAMP)  ## the tests that failed last, once more, one at a time
 	@python -m pytest --last-failed --last-failed-no-failures none --durations=20
