@@ -22,6 +22,7 @@ from pipeline.models.members import copy_saved_model
 from pipeline.models.model_files import METADATA
 from pipeline.models.saved_model import SavedModel, load_item_snapshot, load_saved_model
 from pipeline.ranking.rules import now_ms
+from pipeline.runtime.memory import give_back
 from pipeline.serving.baseline import keep_items
 from pipeline.serving.compiling import compile_for
 from pipeline.serving.drift_snapshot import DriftSnapshot
@@ -240,6 +241,7 @@ class Agent:
         self._keep_items(pointer)
         self._prune(pointer)
         self._keep_uncovered()
+        give_back()  # what reading, checking and comparing the version took
 
     def _keep_items(self, pointer: Pointer) -> None:
         """Keep what is served where no version can be loaded."""
