@@ -87,7 +87,7 @@ def write_model(
     digests = {}
     for name, write in writers.items():
         with _replacing(folder / name) as file:
-            write(_GivingBack(file) if is_mapped(seen.indices) else file)  # type: ignore[arg-type]  # it has all of it
+            write(_GivingBack(file) if is_mapped(seen.indices) else file)  # type: ignore[arg-type]  # a file in all but its type
         with safe_files.opened(folder, name) as written:
             digests[name] = safe_files.sha256(written)
     content = _metadata(model, facts, digests)
