@@ -29,6 +29,7 @@ __all__ = [
     "load_line",
     "place",
     "prefetch",
+    "prefetch_cell",
     "store",
     "transpose8",
     "word32",
@@ -219,23 +220,38 @@ def fill(typingctx: Any, array: Any, scalar: Any, size: Any) -> Any:
     return kind(array, kind.dtype, size), codegen
 
 
+def _ask_for(builder: Any, address: Any) -> None:
+    word = ir.IntType(32)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, word, word, word]),
+        "llvm.prefetch.p0i8",
+    )
+    # read, into every level, data
+    builder.call(function, [address, word(0), word(3), word(1)])
+
+
 @intrinsic()
 def prefetch(typingctx: Any, array: Any, row: Any, column: Any) -> Any:
     """Ask for the cache line of array[row, column]; reads nothing."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = address_of(context, builder, array, args[0], args[1], args[2])
-        word = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, word, word, word]),
-            "llvm.prefetch.p0i8",
-        )
-        # read, into every level, data
-        builder.call(function, [address, word(0), word(3), word(1)])
+        _ask_for(builder, address_of(context, builder, array, args[0], args[1], args[2]))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), codegen
+
+
+@intrinsic()
+def prefetch_cell(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of array[index], of a contiguous array; an index past its end does no harm."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        struct = context.make_array(array)(context, builder, args[0])
+        _ask_for(builder, builder.bitcast(builder.gep(struct.data, [args[1]]), cgutils.voidptr_t))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
 
 
 @intrinsic()

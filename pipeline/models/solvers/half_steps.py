@@ -35,6 +35,8 @@ Arrays = tuple[NDArray[Any], Floats]  # for `PaddedFactor.own` and `new`
 GROUP = 16  # a factor's width is a multiple of it
 LINE = 64  # bytes of a cache line
 PIECE = 1_000_000  # multiply-adds of a half-step that are worth a piece of their own
+EVEN = 8  # where there are as many pieces, or more, a multiple of them: two, four or eight cores have equal work
+AMPLE = 8  # and each is worth so many of `PIECE`: one costs some 50 µs besides its rows
 MOST_PIECES = 64
 BLOCK = 64  # rows that the kernel takes at a time
 
@@ -62,7 +64,10 @@ def cuts_of(counts: NDArray[np.integer[Any]], k: int) -> NDArray[np.int64]:
     """Rows where the pieces begin, of about equal work, and the number of rows; from the cells of each row (rows,)."""
     rows = counts.size
     work = np.cumsum(counts + 2.0 * k)  # a cell costs k, a row's sweeps some 2k²
-    pieces = int(np.clip(work[-1] * k / PIECE, 1, np.clip(2**22 // k**2, 8, MOST_PIECES)))
+    wanted = work[-1] * k / PIECE
+    if wanted > EVEN:
+        wanted = max(wanted / AMPLE // EVEN, 1) * EVEN
+    pieces = int(np.clip(wanted, 1, np.clip(2**22 // k**2, 8, MOST_PIECES)))
     inner = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces)
     if rows > 4 * BLOCK * pieces:
         inner = inner // BLOCK * BLOCK  # a piece's last block is then no short one
