@@ -225,6 +225,10 @@ def _run(program: list[str]) -> None:
     elif name == "mlflow":
         from mlflow.cli import cli
 
+        if arguments[:1] == ["server"]:
+            import mlflow.server
+
+            mlflow.server._exec_cmd = _serve_here
         cli(arguments)
     elif name == "python":
         sys.argv = arguments
@@ -234,6 +238,14 @@ def _run(program: list[str]) -> None:
         exec(compile(arguments[0], "<string>", "exec"), {"__name__": "__main__"})
     else:
         raise ValueError(program)
+
+
+def _serve_here(command: list[str], *, extra_env: dict[str, str], **_: Any) -> None:
+    """Be the server that `mlflow server` would start a new Python for, until it is ended."""
+    from uvicorn.main import main
+
+    os.environ.update(extra_env)
+    main(command[command.index("uvicorn") + 1 :])
 
 
 if __name__ == "__main__":
