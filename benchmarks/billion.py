@@ -23,11 +23,13 @@ import numpy as np
 
 def rows_of_block(seed: int, counts: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """indptr, indices and half stars of a block whose rows draw so many items each."""
+    from pipeline.data.distinct import distinct
+
     rng = np.random.default_rng([7, seed])
     owner = np.repeat(np.arange(counts.size, dtype=np.int64), counts)
     keys = owner * items + (items * rng.random(owner.size) ** 2).astype(np.int64)
     del owner
-    keys = np.unique(keys)
+    keys = distinct(keys)
     indptr = np.searchsorted(keys, np.arange(counts.size + 1, dtype=np.int64) * items)
     scores = rng.integers(1, 11, keys.size, np.int8).astype(np.float32) * np.float32(0.5)
     keys %= items

@@ -49,11 +49,13 @@ def make(path: Path, shape: str, text: bool) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from pipeline.data.distinct import distinct
+
     users, items, rows = (int(n) for n in shape.split("x"))
     rng = np.random.default_rng(0)
     activity = rng.lognormal(0, 1, users)
     user = rng.choice(users, int(rows * 1.1), p=activity / activity.sum())
-    pairs = np.unique(user * items + (items * rng.random(user.size) ** 3).astype(np.int64))
+    pairs = distinct(user * items + (items * rng.random(user.size) ** 3).astype(np.int64))
     pairs = rng.permutation(pairs)[:rows]
     ids = {"user_id": pa.array(pairs // items), "item_id": pa.array(pairs % items)}
     if text:

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import contextlib
 
+from pipeline.data.distinct import distinct
 from pipeline.models.solvers.nmf import factorize
 
 ITERATIONS = 50
@@ -62,7 +63,7 @@ def generate(users: int, items: int, cells: int, seed: int = 0) -> sparse.csr_ma
         low, high = ends[taste[user]], ends[taste[user] + 1]
         own = order[np.searchsorted(by_genre, low + rng.random(n) * (high - low), side="right").clip(0, items - 1)]
         item = np.where(rng.random(n) < 0.5, own, anything)
-        keys = np.unique(np.concatenate([keys, user * items + item]))
+        keys = distinct(keys, user * items + item)
     keys = np.sort(rng.choice(keys, cells, replace=False))
     user, item = keys // items, keys % items
     liked = np.where(genre[item] == taste[user], 4.0, 3.0)

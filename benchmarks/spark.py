@@ -33,6 +33,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], *filter(None, [os.envir
 
 from machine import describe
 
+from pipeline.data.distinct import distinct
 from pipeline.data.matrix import to_matrix
 from pipeline.data.prepare import prepare_interactions
 from pipeline.data.sources.files import read_file
@@ -78,7 +79,7 @@ def write_parquet(folder: Path, m: int, n: int, cells: int) -> None:
     rng = np.random.default_rng(0)
     users = (m * rng.random(int(cells * 1.3)) ** 1.7).astype(np.int64)
     items = (n * rng.random(users.size) ** 2.2).astype(np.int64)
-    pairs = np.unique(users * n + items)
+    pairs = distinct(users * n + items)
     pairs = rng.permutation(pairs)[:cells]
     scores = rng.integers(1, 11, pairs.size) / np.float32(2)
     table = pa.table({"user_id": pairs // n, "item_id": pairs % n, "rating": scores})

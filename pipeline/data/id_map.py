@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.errors import InputError, RowRangeError
 
 __all__ = ["MAX_ID_LENGTH", "IdMap", "as_ids"]
@@ -108,7 +109,7 @@ class IdMap:
     @classmethod
     def of(cls, ids: ArrayLike) -> IdMap:
         """The map of the distinct values of `ids`, sorted."""
-        return cls(np.unique(as_ids(ids)))
+        return cls(distinct(as_ids(ids)))
 
     def __len__(self) -> int:
         return int(self.values.size)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.distinct import distinct
+
 __all__ = ["decoded", "encoded", "square_of"]
 
 _LEVELS = 256
@@ -88,7 +90,7 @@ def _distinct(scores: NDArray[np.float32]) -> NDArray[np.uint32] | None:
         if levels.size:
             place = np.minimum(np.searchsorted(levels, bits), levels.size - 1)
             bits = bits[levels[place] != bits]
-        levels = np.union1d(levels, bits)
+        levels = distinct(levels, bits)
         if levels.size > _LEVELS:
             return None
     return levels

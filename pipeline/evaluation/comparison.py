@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics import SEGMENTS
 from pipeline.evaluation.significance import Comparison, compare, compare_segments, jaccard_at_k
@@ -108,7 +109,7 @@ def compare_runs(a: StoredEvaluation, b: StoredEvaluation, metric: str = "ndcg_a
     overlap = {"overall": _mean(jaccard)}
     segments = compare_segments(of_a, of_b, segment, seed=seed)
     overlap |= {name: _mean(jaccard[segment == SEGMENTS.index(name)]) for name in segments}
-    n_all = np.union1d(a.user_ids, b.user_ids).size
+    n_all = distinct(a.user_ids, b.user_ids).size
     difference = of_b - of_a
     movers = [
         UserDifference(a.user_ids[rows_a[i]].item(), int(a.n_train[rows_a[i]]), float(of_a[i]), float(of_b[i]))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
 from pipeline.evaluation.sampled_negatives import Negatives
@@ -65,10 +66,10 @@ class _Ids:
                 whole = _whole(ids)
                 numbers.append(ids[whole].astype(np.int64))
                 strange.append(ids[~whole])
-        self._strange = np.unique(np.concatenate(strange))
+        self._strange = distinct(*strange)
         taken = np.concatenate(numbers)
         # As many numbers from 0 on as there are ids: some are free for those that are none.
-        free = np.setdiff1d(np.arange(taken.size + self._strange.size), taken)
+        free = np.setdiff1d(np.arange(taken.size + self._strange.size), distinct(taken), assume_unique=True)
         self._stand_ins = free[: self._strange.size]
 
     def converted(self, ids: NDArray[Any]) -> NDArray[Any]:

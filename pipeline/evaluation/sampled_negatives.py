@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
 from pipeline.data.splits import Split, holds, pair_keys
@@ -167,7 +168,7 @@ def _ranks(
         # Two unknown items tie too; the rank of an unknown held-out item is set below, so they are not counted.
         equal = negative_score == item_score
         tied = equal & (negative_score > -np.inf) & (negative_order != item_order)
-        n_tied += np.unique(pair_of[tied]).size
+        n_tied += distinct(pair_of[tied]).size
         ahead = (negative_score > item_score) | (equal & (negative_order < item_order))
         rank[first : first + _ROWS] = 1 + np.bincount(pair_of, ahead, minlength=pairs.size).astype(np.int64)
         # Past every k, for an item that can't be ranked.
@@ -200,7 +201,7 @@ def sample_negatives(split: Split, n: int = 99, seed: int = 42) -> Negatives:
     items, users = split.train.item_ids, split.test.user_ids
     n_items, test = len(items), split.test
     sides = [pair_keys(x, users, items) for x in (split.train, split.test, split.fold_in) if x is not None]
-    taken = np.unique(np.concatenate(sides))
+    taken = distinct(*sides)
     taken = taken[taken >= 0]
     first = np.searchsorted(taken, test.users.astype(np.int64) * n_items)
     last = np.searchsorted(taken, (test.users.astype(np.int64) + 1) * n_items)
@@ -222,7 +223,8 @@ def sample_negatives(split: Split, n: int = 99, seed: int = 42) -> Negatives:
             chosen = candidates[row][free[row]][: wanted[pair]]
             if chosen.size < wanted[pair]:
                 # The user has many of the items: choose among the remaining ones.
-                left = np.setdiff1d(np.arange(n_items), taken[first[pair] : last[pair]] - int(user[row, 0]) * n_items)
+                taken_here = taken[first[pair] : last[pair]] - int(user[row, 0]) * n_items
+                left = np.setdiff1d(np.arange(n_items), taken_here, assume_unique=True)
                 chosen = rng.choice(left, int(wanted[pair]), replace=False)
             drawn.append(chosen)
     flat = np.concatenate(drawn) if drawn else np.empty(0, np.int64)

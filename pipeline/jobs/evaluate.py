@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.data.distinct import distinct
 from pipeline.data.matrix import to_matrix
 from pipeline.data.prepare import content_digest, prepare_interactions
 from pipeline.data.splits import Split
@@ -201,7 +202,7 @@ def _evaluated(files: EvaluateOptions, split: Split, negatives: Negatives | None
         )
     if negatives is not None and (n := len(split.test) - negatives.users.size) > 0:
         reporter.say(f"{n:,} held-out interactions are left out: {files.negatives_file} has no line for them")
-    return _Evaluated(int(np.unique(users).size), int(users.size))
+    return _Evaluated(int(distinct(users).size), int(users.size))
 
 
 def _say(messages: dict[str, tuple[str, ...]], reporter: Reporter) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.data.distinct import distinct
 from pipeline.data.id_map import IdMap
 from pipeline.data.matrix import UserItems
 from pipeline.errors import BadRowsError, InputError, UsageError
@@ -74,7 +75,7 @@ def with_items(model: FactorModel, new: UserItems, *, compiled: bool | None = No
     of_items.sort_indices()
     factors = wide.item_factors.copy()
     factors[:, cols] = fold_in_items(wide, of_items, compiled=compiled)
-    folded = np.union1d(folded_rows(wide.meta, len(wide.items)), cols[_is_new(wide, cols, model)])
+    folded = distinct(folded_rows(wide.meta, len(wide.items)), cols[_is_new(wide, cols, model)])
     meta = {**wide.meta, FOLDED: folded.tolist()}
     return replace(wide, item_factors=factors, seen=seen, meta=meta)
 
@@ -158,7 +159,7 @@ def widened(model: FactorModel, more: IdMap) -> FactorModel:
 
     Rows of items in its metadata move with the items. Raises InputError for ids of the other kind.
     """
-    items = IdMap(np.union1d(model.items.values, model.items.same_kind(more.values)))
+    items = IdMap(distinct(model.items.values, model.items.same_kind(more.values)))
     col = items.rows(model.items.values)
     factors = np.zeros((model.n_components, len(items)), np.float32)
     factors[:, col] = model.item_factors

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.data.distinct import distinct
 from pipeline.errors import ArtifactError
 from pipeline.models.model_files import release
 
@@ -116,7 +117,7 @@ class DenseWeights:
         scores = np.empty((history.shape[0], self.n_items), np.float32)
         if not history.shape[0]:
             return scores
-        used = np.unique(history.indices)
+        used = distinct(history.indices)
         if 2 * used.size < self.n_items:  # few users: their items' rows alone
             place = np.searchsorted(used, history.indices)
             history = sparse.csr_matrix((history.data, place, history.indptr), shape=(history.shape[0], used.size))

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.errors import InputError
 from pipeline.models.item_snapshot import ItemSnapshot
 
@@ -39,7 +40,7 @@ class ItemGenres:
         of_name = np.array([number[name.lower()] for name in snapshot.genre_names])
         genre = np.repeat(of_name, np.diff(snapshot.genre_indptr))
         # Ascending by item, then genre; each pair once, though two spellings may be of one genre.
-        pairs = np.unique(snapshot.genre_items.astype(np.int64) * len(names) + genre)
+        pairs = distinct(snapshot.genre_items.astype(np.int64) * len(names) + genre)
         item, genre = np.divmod(pairs, len(names))
         indptr = np.searchsorted(item, np.arange(len(snapshot.ids) + 1)).astype(np.int64)
         return cls(tuple(names), indptr, genre.astype(np.int32))
@@ -62,7 +63,7 @@ class ItemGenres:
             raise InputError(f"No item of the model has the genre {unknown[0][:60]!r}; its genres are {shown}")
         numbers = [self.names.index(name.lower()) for name in wanted]
         cells = np.flatnonzero(np.isin(self.indices, numbers))
-        return np.unique(np.searchsorted(self.indptr, cells, side="right") - 1).astype(np.int32)
+        return distinct(np.searchsorted(self.indptr, cells, side="right") - 1).astype(np.int32)
 
     def beside(self, other: ItemGenres) -> ItemGenres:
         """These, and after them others of the same items."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.ranking.topk_numpy import ListRequest, TopK, cells_of
 
 __all__ = ["PopularityFinder"]
@@ -69,7 +70,7 @@ def _first_places(
     """
     step = n_places + 1
     taken = [user[place[item] >= 0] * step + place[item][place[item] >= 0] for user, item in cells]
-    keys = np.unique(np.concatenate([np.zeros(0, np.int64), *taken]))
+    keys = distinct(np.zeros(0, np.int64), *taken)
     user, taken_place = np.divmod(keys, step)
     ahead = taken_place - (np.arange(keys.size) - np.searchsorted(user, user))
     counts = np.bincount(user[ahead < k] * k + ahead[ahead < k], minlength=n * k).reshape(n, k)

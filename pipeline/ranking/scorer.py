@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError, UnknownItemError, UnknownUserError, UsageError
 from pipeline.models.factor_model import FactorModel
@@ -157,7 +158,7 @@ class Scorer(RowScorer):
         Raises InputError for an id that can't be one of these items'.
         """
         rows = self.items.rows(_listed(ids), missing="negative")
-        return np.unique(rows[rows >= 0])
+        return distinct(rows[rows >= 0])
 
     # ---- users the model was not trained on, or whose scores have changed ---------------------
 

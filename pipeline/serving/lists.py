@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.errors import InputError
 from pipeline.models.item_snapshot import SEPARATOR
 from pipeline.models.saved_model import SavedModel
@@ -159,7 +160,7 @@ def _popular(
     by_genre = {genre: rows for genre in liked if (rows := served.genre_rows(genre)) is not None}
     if not by_genre:
         return POPULAR, allow
-    rows = np.unique(np.concatenate(list(by_genre.values())))
+    rows = distinct(*by_genre.values())
     return f"{POPULAR}:{SEPARATOR.join(by_genre)}", rows if allow is None else np.intersect1d(allow, rows)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.data.id_map import IdMap
 from pipeline.data.interactions import Interactions
 from pipeline.data.sources.blocks import ReadResult
@@ -132,5 +133,5 @@ def _all_ids(folder: Path, numbers: Sequence[int], side: str) -> IdMap:
     for number in numbers:
         with np.load(folder / f"part-{number}.npz", allow_pickle=False) as part:
             own = part[f"{side[:-1]}_ids"]
-        known = own if known is None else np.union1d(known, own)
+        known = own if known is None else distinct(known, own)
     return IdMap(np.empty(0, np.int64) if known is None else known)

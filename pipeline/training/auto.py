@@ -25,8 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
+from pipeline.data.distinct import distinct
 from pipeline.errors import InputError
 from pipeline.models import registry
 from pipeline.options import TrainOptions, TuneOptions
@@ -132,7 +131,7 @@ def share_of(candidates: Candidates, parts: Parts, stretches: int = 1) -> float:
     All of them, where these are fitted in half the budget, by the estimates, on so many stretches of time; else a share
     for which that holds, as far as it has enough validation users.
     """
-    n_validation = int(np.unique(parts.inner.test.users).size)
+    n_validation = int(distinct(parts.inner.test.users).size)
     seconds = candidates.room.seconds
     for share in _SHARES:
         needed = stretches * sum(sum(_seconds(candidates, parts, share, candidate)) for candidate in candidates.able)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from pipeline.data.distinct import distinct
 from pipeline.data.splits import Split
 from pipeline.errors import SplitError
 from pipeline.evaluation.significance import Interval
@@ -66,5 +67,5 @@ def over_stretches(a: NDArray[np.float64], b: NDArray[np.float64], sizes: Sequen
 
 def _n_evaluated(split: Split) -> int:
     """Users who are on both sides."""
-    held_out = split.test.user_ids.values[np.unique(split.test.users)]
+    held_out = split.test.user_ids.values[distinct(split.test.users)]
     return int(np.count_nonzero(split.train.user_ids.rows(held_out, missing="negative") >= 0))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.data.id_map import MAX_ID_LENGTH, IdMap
 from pipeline.data.sources.id_texts import (
     canonical_integers,
@@ -200,9 +201,9 @@ class IdColumn:
             return self._translate(n, table, low), IdMap(np.flatnonzero(present) + low)
         values = pa.chunked_array([pa.array(chunk.astype(np.int64, copy=False)) for chunk in self._chunks])
         self._chunks = []
-        distinct = np.sort(pc.unique(values).to_numpy())
-        codes = pc.index_in(values, pa.array(distinct)).to_numpy()
-        return codes, IdMap(distinct)
+        ids = np.sort(pc.unique(values).to_numpy())
+        codes = pc.index_in(values, pa.array(ids)).to_numpy()
+        return codes, IdMap(ids)
 
     def by_chunk(self) -> tuple[Callable[[], Iterator[NDArray[np.int32]]], IdMap]:
         """As `finish`, the codes a block at a time and as often as they are asked for; the blocks are kept.
@@ -226,10 +227,10 @@ class IdColumn:
             return lambda: (ranks[chunk.astype(np.int64) - low] for chunk in self._chunks), IdMap(
                 np.flatnonzero(present) + low
             )
-        distinct = np.empty(0, np.int64)
+        ids = np.empty(0, np.int64)
         for chunk in self._chunks:
-            distinct = np.union1d(distinct, chunk)
-        return lambda: (np.searchsorted(distinct, chunk).astype(np.int32) for chunk in self._chunks), IdMap(distinct)
+            ids = distinct(ids, chunk)
+        return lambda: (np.searchsorted(ids, chunk).astype(np.int32) for chunk in self._chunks), IdMap(ids)
 
     def _numbers_to_text(self) -> None:
         """Blocks of canonical integers become text again, where other blocks turned out to be text."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.distinct import distinct
 from pipeline.errors import ArtifactError
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows
@@ -124,7 +125,7 @@ class ItemRows:
         self._h = item_factors
         self._kernels = kernels
         n = item_factors.shape[1]
-        self._cold = np.union1d(cold_rows(meta, n), folded_rows(meta, n))
+        self._cold = distinct(cold_rows(meta, n), folded_rows(meta, n))
         self.n_known = item_factors.shape[1] - self._cold.size
         self._lock = threading.Lock()
         self._made: tuple[NDArray[np.float32], NDArray[np.float64]] | None = None
