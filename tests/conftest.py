@@ -85,6 +85,11 @@ def pytest_collection_finish() -> None:
     """What was imported stays: no collection of garbage looks through it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Also called in the process that hands out tests to workers, which collects none."""
     gc.enable()
 
 
