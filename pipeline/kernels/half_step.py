@@ -25,19 +25,23 @@ from numba.core.registry import cpu_target
 
 from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor, StepOptions
 from pipeline.kernels.jit import jit_reassociating
-from pipeline.kernels.simd import accumulate, element, fill, lanes, load, prefetch, store, transpose8
+from pipeline.kernels.simd import accumulate, element, fill, lanes, load, prefetch, prefetch_cell, store, transpose8
 from pipeline.kernels.simd_arithmetic import above, madd, relu, total, violation
 
 __all__ = ["half_step", "has_half", "keep_rows"]
 
 BLOCK = 64  # rows at a time: their b, and the factor's rows, stay in the first cache
 AHEAD = 16  # a row is prefetched so many cells before it is used
+FAR_AHEAD = 256  # a cell is prefetched so many cells before it is used
 SMALLEST = 1e-35  # a component whose squared norm is smaller is left as it is
 
 
 @jit_reassociating
 def _gather(row: int, cells: CsrRows, other: Any, scale: float, l1: float, b: Any, place: int) -> None:
-    """b[place] = scale·Σ x·other[i] over the row's cells, less l1, in panels that fit the registers."""
+    """b[place] = scale·Σ x·other[i] over the row's cells, less l1, in panels that fit the registers.
+
+    Indices are unsigned, since numba tests others for their sign, at every cell.
+    """
     indptr, indices, data = cells.indptr, cells.indices, cells.data
     last = indices.shape[0] - 1
     step = lanes(other, 64)
@@ -48,17 +52,20 @@ def _gather(row: int, cells: CsrRows, other: Any, scale: float, l1: float, b: An
     while t + panel <= width:
         acc = fill(b, 0, 256)
         for p in range(start, end):
-            soon = np.intp(indices[min(p + AHEAD, last)])
+            prefetch_cell(indices, p + FAR_AHEAD)
+            prefetch_cell(data, p + FAR_AHEAD)
+            soon, cell = np.intp(indices[np.uint64(min(p + AHEAD, last))]), np.uint64(p)
             for c in range(t, t + panel, step):
                 prefetch(other, soon, c)
-            acc = madd(data[p], load(other, np.intp(indices[p]), t, 256), acc)
+            acc = madd(data[cell], load(other, np.intp(indices[cell]), t, 256), acc)
         store(b, place, t, madd(scale, acc, fill(b, -l1, 256)))
         t += panel
     while t < width:
         part = fill(b, 0, 64)
         for p in range(start, end):
-            prefetch(other, np.intp(indices[min(p + AHEAD, last)]), t)
-            part = madd(data[p], load(other, np.intp(indices[p]), t, 64), part)
+            prefetch(other, np.intp(indices[np.uint64(min(p + AHEAD, last))]), t)
+            cell = np.uint64(p)
+            part = madd(data[cell], load(other, np.intp(indices[cell]), t, 64), part)
         store(b, place, t, madd(scale, part, fill(b, -l1, 64)))
         t += lanes(b, 64)
 
@@ -74,7 +81,7 @@ def _sweep(b: Any, w: Any, gram: Any, options: StepOptions, sums: Any) -> None:
 
     Each pass over w computes the gradients of two coordinates, since the multiply-adds of one wait for each
     other. The second gradient is then corrected by the step of the first coordinate: the steps are those of plain
-    coordinate descent.
+    coordinate descent. What is summed is G_t·w − b, since turning the sign of each G_tr would cost a third of the time.
     """
     k, sweeps, ratio, tol = options.k, options.sweeps, options.ratio, options.tol
     zero = fill(gram, 0, 256)
@@ -86,12 +93,13 @@ def _sweep(b: Any, w: Any, gram: Any, options: StepOptions, sums: Any) -> None:
         moved = zero
         length = zero
         for t in range(0, k, 2):
-            step = load(b, t, 0, 256)
-            next_step = load(b, t + 1, 0, 256)
+            step = madd(-1, load(b, t, 0, 256), zero)
+            next_step = madd(-1, load(b, t + 1, 0, 256), zero)
             for r in range(k):
                 x = load(w, r, 0, 256)
-                step = madd(-gram[t, r], x, step)
-                next_step = madd(-gram[t + 1, r], x, next_step)
+                step = madd(gram[t, r], x, step)
+                next_step = madd(gram[t + 1, r], x, next_step)
+            step, next_step = madd(-1, step, zero), madd(-1, next_step, zero)
             for c in range(t, t + 2):
                 old = load(w, c, 0, 256)
                 if s == 0:
@@ -213,6 +221,12 @@ def half_step(
         n = min(BLOCK, hi - block)
         b_start = zero
         for i in range(n):
+            # Memory answers while the row's cells are summed.
+            for t in range(0, width, lanes(start, 64)):
+                prefetch(start, block + i, t)
+            for t in range(0, width, group):
+                prefetch(past, block + i, t)
+                prefetch(new, block + i, t)
             if product.shape[0]:
                 for t in range(0, width, group):
                     store(b, i, t, madd(1, load(product, block + i, t, 64), fill(b, -l1, 64)))

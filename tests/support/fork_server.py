@@ -124,9 +124,11 @@ def _unused(address: str) -> bool:
 def _warm_up() -> None:
     """What each command would do again, and nothing that leaves a thread."""
     import numpy as np
+    import typer.main
     from mlflow.store.db import utils as store
     from mlflow.utils.requirements_utils import _init_modules_to_packages_map
 
+    from pipeline.cli.commands import app
     from pipeline.data.interactions import Interactions
     from pipeline.evaluation.report import html, plots
     from pipeline.options import TrainOptions
@@ -135,6 +137,9 @@ def _warm_up() -> None:
 
     module_sources()
     _init_modules_to_packages_map()  # it reads the list of files of each package that is installed
+    # It is made of the signatures of all commands, with some 600 options, whenever one is run.
+    typer.main.get_command = cache(typer.main.get_command)
+    typer.main.get_command(app)
     # The newest schema, which each store is compared with, is found by importing all migrations.
     store._get_latest_schema_revision = cache(store._get_latest_schema_revision)
     store._get_latest_schema_revision()
