@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.fork import the_fork_server
 from support.processes import Home, free_port
 
 from pipeline.serving.keys import KeyFile
@@ -23,6 +24,22 @@ pytest_plugins = ["support.homes"]
 # Each test goes on where the one before it ended.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("administration")]
 PATHS = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+# A service's job is a new Python. Here the first training is one, and those that are killed; the others are forked.
+_JOB = """#!/bin/sh
+case "$*" in
+  train*1000000*) ;;
+  train*) [ -e first ] && exec commands/rankline "$@"; : >first ;;
+  *) exec commands/rankline "$@" ;;
+esac
+exec {python} -P -m pipeline "$@"
+"""
+_SERVE = """
+import sys
+from pipeline.cli.main import main
+from pipeline.serving import job_process
+job_process._PROGRAM = (sys.argv[1],)
+main(sys.argv[2:])
+"""
 TRAIN = {"algorithm": "als", "hyperparameters": {"n_components": 4, "max_iter": 10}, "split": {"holdout": 0.2}}
 
 
@@ -35,11 +52,16 @@ class Service:
         self.key = KeyFile(self.live / "keys.json").add(("read", "admin"), "page")
         _two_tastes(folder / "ratings.csv")
         self.port, self.errors = free_port(), folder / "errors.txt"
-        home = Home(folder, {"RANKLINE_INPUT": str(folder / "ratings.csv"), "RANKLINE_SOURCE": "file", **PATHS})
-        command = [sys.executable, "-m", "pipeline", "serve", "--port", str(self.port), "--drain-seconds", "1"]
+        files = {"RANKLINE_INPUT": str(folder / "ratings.csv"), "RANKLINE_SOURCE": "file"}
+        commands, job = folder / "commands", folder / "job"
+        commands.mkdir()
+        home = Home(folder, {**files, **PATHS, **the_fork_server().commands(commands, "rankline")})
+        job.write_text(_JOB.format(python=sys.executable))
+        job.chmod(0o755)
+        command = [sys.executable, "-c", _SERVE, str(job), "serve", "--port", str(self.port), "--drain-seconds", "1"]
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [*command, "--poll-seconds", "0.5", "--log-format", "json"], cwd=folder, env=home.env, stderr=errors
+                [*command, "--poll-seconds", "1", "--log-format", "json"], cwd=folder, env=home.env, stderr=errors
             )
         self.until(lambda: self.ask("GET", "/ping")[0] == 200)
 
@@ -62,7 +84,7 @@ class Service:
         while not holds():
             assert self.process.poll() is None, self.errors.read_text()
             assert time.monotonic() < end, self.errors.read_text()
-            time.sleep(0.05)
+            time.sleep(0.2)  # each look is a request that the service answers
 
     def done(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """The ended job of a request."""

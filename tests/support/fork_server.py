@@ -83,6 +83,7 @@ PRELOADED = (
 
 def serve(address: str) -> None:
     """Fork for every connection; a child waits for the command, so that several can be under way."""
+    gc.disable()  # until `_warm_up` has done: to look for garbage takes as long as the imports, and all workers wait
     for name in PRELOADED:
         importlib.import_module(name)
     _warm_up()
@@ -123,9 +124,11 @@ def _unused(address: str) -> bool:
 def _warm_up() -> None:
     """What each command would do again, and nothing that leaves a thread."""
     import numpy as np
+    import typer.main
     from mlflow.store.db import utils as store
     from mlflow.utils.requirements_utils import _init_modules_to_packages_map
 
+    from pipeline.cli.commands import app
     from pipeline.data.interactions import Interactions
     from pipeline.evaluation.report import html, plots
     from pipeline.options import TrainOptions
@@ -134,6 +137,9 @@ def _warm_up() -> None:
 
     module_sources()
     _init_modules_to_packages_map()  # it reads the list of files of each package that is installed
+    # It is made of the signatures of all commands, with some 600 options, whenever one is run.
+    typer.main.get_command = cache(typer.main.get_command)
+    typer.main.get_command(app)
     # The newest schema, which each store is compared with, is found by importing all migrations.
     store._get_latest_schema_revision = cache(store._get_latest_schema_revision)
     store._get_latest_schema_revision()
@@ -146,6 +152,7 @@ def _warm_up() -> None:
     html._templates().get_template("report.html.j2")
     gc.collect()
     gc.freeze()  # a collection in a child would copy the pages of all that is here
+    gc.enable()
     assert threading.active_count() == 1, threading.enumerate()
 
 
