@@ -15,11 +15,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.core.registry import cpu_target
 
 from pipeline.kernels.arguments import AlsTerms, CsrRows
 from pipeline.kernels.jit import jit_reassociating
-from pipeline.kernels.simd import element, fill, lanes, load, prefetch, store
+from pipeline.kernels.simd import WIDE, element, fill, lanes, load, prefetch, store
 from pipeline.kernels.simd_arithmetic import madd, total
 from pipeline.kernels.simd_gather import spread, sums8
 
@@ -27,8 +26,6 @@ __all__ = ["rotate_rows", "step_rows"]
 
 TILE = 2**20  # bytes of a row's cells that are copied next to one another, to stay in the second cache
 SOON = 12  # cells between asking for a row and copying it
-# Bytes of a vector: eight sums of them stay in registers.
-WIDE = 64 if "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2] else 32
 SUMMED = 512  # cells of a row that are summed in float32 before they are added to its others
 TINY = 1e-30  # a residual of less is rounding
 

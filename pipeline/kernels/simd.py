@@ -14,15 +14,20 @@ import numba
 from numba.core import cgutils as numba_cgutils
 from numba.core import types
 from numba.core.datamodel.models import PrimitiveModel
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic as numba_intrinsic
 from numba.extending import register_model
 
 __all__ = [
+    "WIDE",
     "accumulate",
     "element",
     "fill",
     "lanes",
     "load",
+    "load_as",
+    "load_line",
+    "place",
     "prefetch",
     "prefetch_cell",
     "store",
@@ -41,6 +46,8 @@ def intrinsic(*, prefer_literal: bool = False) -> Callable[[Callable[..., Any]],
 
 
 WIDTH = 8  # of a transposed tile
+# Bytes of a vector: eight sums of them stay in registers.
+WIDE = 64 if "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2] else 32
 LARGEST_HALF = 65504.0
 
 
@@ -113,6 +120,31 @@ def load(typingctx: Any, array: Any, row: Any, column: Any, size: Any) -> Any:
     return kind(array, types.intp, types.intp, size), codegen
 
 
+@intrinsic()
+def load_as(typingctx: Any, array: Any, row: Any, column: Any, like: Any) -> Any:
+    """A vector of the type of `like`, from array[row, column] on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = address_of(context, builder, array, args[0], args[1], args[2])
+        stored = llvm_type(like.dtype, like.lanes)
+        return builder.load(builder.bitcast(address, stored.as_pointer()), align=array.dtype.bitwidth // 8)
+
+    return like(array, types.intp, types.intp, like), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_line(typingctx: Any, array: Any, index: Any, size: Any) -> Any:
+    """A vector of `size` bytes of floats, from array[index] on; the array has one dimension."""
+    kind = _vector(array.dtype, size)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        struct = context.make_array(array)(context, builder, args[0])
+        address = builder.bitcast(builder.gep(struct.data, [args[1]]), llvm_type(kind.dtype, kind.lanes).as_pointer())
+        return builder.load(address, align=array.dtype.bitwidth // 8)
+
+    return kind(array, types.intp, size), codegen
+
+
 @intrinsic(prefer_literal=True)
 def store(typingctx: Any, array: Any, row: Any, column: Any, vector: Any) -> Any:
     """array[row, column : column + lanes] = vector, rounded to half (and held under its largest) for uint16 arrays."""
@@ -141,6 +173,18 @@ def element(typingctx: Any, array: Any, row: Any, column: Any) -> Any:
         return builder.load(builder.bitcast(address, scalar.as_pointer()), align=array.dtype.bitwidth // 8)
 
     return array.dtype(array, types.intp, types.intp), codegen
+
+
+@intrinsic()
+def place(typingctx: Any, array: Any, index: Any) -> Any:
+    """array[index] as intp; the array has one dimension and holds integers. No test of the sign, as in `element`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        struct = context.make_array(array)(context, builder, args[0])
+        value = builder.load(builder.gep(struct.data, [args[1]]), align=array.dtype.bitwidth // 8)
+        return context.cast(builder, value, array.dtype, types.intp)
+
+    return types.intp(array, types.intp), codegen
 
 
 @intrinsic()

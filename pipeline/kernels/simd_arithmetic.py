@@ -12,7 +12,20 @@ from numba.core import types
 from pipeline.kernels import simd
 from pipeline.kernels.simd import cgutils, intrinsic, ir
 
-__all__ = ["above", "across", "lowest", "madd", "reaches", "relu", "total", "violation"]
+__all__ = [
+    "above",
+    "across",
+    "chosen",
+    "filled",
+    "higher",
+    "inverse",
+    "lowest",
+    "madd",
+    "reaches",
+    "relu",
+    "total",
+    "violation",
+]
 
 
 @intrinsic()
@@ -27,6 +40,18 @@ def reaches(typingctx: Any, a: Any, least: Any) -> Any:
         return word if a.lanes == 64 else builder.zext(word, ir.IntType(64))
 
     return types.uint64(a, a.dtype), codegen
+
+
+@intrinsic()
+def filled(typingctx: Any, a: Any) -> Any:
+    """A word whose bit i says whether lane i is not 0; for at most 64 lanes."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.fcmp_unordered("!=", args[0], ir.Constant(simd.llvm_type(a.dtype, a.lanes), None))
+        word = builder.bitcast(bits, ir.IntType(a.lanes))
+        return word if a.lanes == 64 else builder.zext(word, ir.IntType(64))
+
+    return types.uint64(a), codegen
 
 
 @intrinsic()
@@ -64,6 +89,41 @@ def relu(typingctx: Any, a: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<=", args[0], zero), zero, args[0])
 
     return a(a), codegen
+
+
+@intrinsic()
+def higher(typingctx: Any, a: Any, b: Any) -> Any:
+    """max(a, b) lane by lane; a NaN of `a` stays."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<=", args[0], args[1]), args[1], args[0])
+
+    return a(a, b), codegen
+
+
+@intrinsic()
+def chosen(typingctx: Any, x: Any, a: Any, b: Any) -> Any:
+    """`a` where x is not 0, else the scalar b, lane by lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = simd.llvm_type(x.dtype, x.lanes)
+        nonzero = builder.fcmp_unordered("!=", args[0], ir.Constant(vector, None))
+        return builder.select(nonzero, args[1], simd.spread_lanes(builder, args[2], vector))
+
+    return x(x, x, x.dtype), codegen
+
+
+@intrinsic()
+def inverse(typingctx: Any, a: Any, least: Any) -> Any:
+    """1 / a where a is above the scalar `least`, else 0, lane by lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = simd.llvm_type(a.dtype, a.lanes)
+        zero, one = ir.Constant(vector, None), ir.Constant(vector, [1.0] * a.lanes)
+        bits = builder.fcmp_ordered(">", args[0], simd.spread_lanes(builder, args[1], vector))
+        return builder.select(bits, builder.fdiv(one, args[0]), zero)
+
+    return a(a, a.dtype), codegen
 
 
 @intrinsic()

@@ -47,16 +47,21 @@ def pick(typingctx: Any, source: Any, row: Any, places: Any, first: Any, like: A
 
 @intrinsic()
 def sums8(typingctx: Any, a0: Any, a1: Any, a2: Any, a3: Any, a4: Any, a5: Any, a6: Any, a7: Any) -> Any:
-    """A vector of eight lanes: lane i is the sum of the 8 or 16 lanes of a_i."""
+    """A vector of eight lanes: lane i is the sum of the 4, 8 or 16 lanes of a_i."""
     eight = simd.Vector(a0.dtype, WIDTH)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rows = [_halved(builder, row) if a0.lanes == 2 * WIDTH else row for row in args]
-        # Neighbouring lanes within each half, as the machine's own horizontal add does.
-        even, odd = [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15]
-        while len(rows) > 2:
-            rows = [_added(builder, rows[i], rows[i + 1], even, odd) for i in range(0, len(rows), 2)]
-        return _added(builder, rows[0], rows[1], [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
+        rows, step = list(args), 1
+        while len(rows) > 1 and step < a0.lanes:
+            rows = [_merged(builder, rows[i], rows[i + 1], step) for i in range(0, len(rows), 2)]
+            step *= 2
+        low = list(range(WIDTH))
+        if len(rows) == 2:
+            return _shuffled(builder, rows[0], rows[1], low)
+        if a0.lanes == WIDTH:
+            return rows[0]
+        high = list(range(WIDTH, 2 * WIDTH))
+        return builder.fadd(_shuffled(builder, rows[0], rows[0], low), _shuffled(builder, rows[0], rows[0], high))
 
     return eight(*[a0] * WIDTH), codegen
 
@@ -65,12 +70,11 @@ def _shuffled(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
 
 
-def _added(builder: Any, a: Any, b: Any, left: list[int], right: list[int]) -> Any:
-    return builder.fadd(_shuffled(builder, a, b, left), _shuffled(builder, a, b, right))
-
-
-def _halved(builder: Any, a: Any) -> Any:
-    return _added(builder, a, a, list(range(WIDTH)), list(range(WIDTH, 2 * WIDTH)))
+def _merged(builder: Any, a: Any, b: Any, step: int) -> Any:
+    """Lanes i and i + step added: of `a` where i & step is 0, of `b` elsewhere. A blend and a shuffle."""
+    n = a.type.count
+    own = [i + n if i & step else i for i in range(n)]
+    return builder.fadd(_shuffled(builder, a, b, own), _shuffled(builder, a, b, [i ^ step for i in own]))
 
 
 @intrinsic(prefer_literal=True)

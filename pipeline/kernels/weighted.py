@@ -29,14 +29,15 @@ import numpy as np
 from pipeline.kernels.arguments import CsrRows, RowTerms, WeightedStep
 from pipeline.kernels.half_step import SMALLEST, add_gram
 from pipeline.kernels.jit import jit_inlined, jit_reassociating
-from pipeline.kernels.simd import element, fill, lanes, load, prefetch, store, transpose8
-from pipeline.kernels.simd_arithmetic import madd, relu, total
+from pipeline.kernels.scratch import scratch, unset
+from pipeline.kernels.simd import element, fill, lanes, load, load_line, prefetch, store, transpose8
+from pipeline.kernels.simd_arithmetic import chosen, madd, relu, total
 from pipeline.kernels.simd_gather import pick, sums8
 
-__all__ = ["AIM", "BLOCK", "SHARE", "TILE", "fetch", "keep_rows", "sweep_rows"]
+__all__ = ["AIM", "BLOCK", "SHARE", "TILE", "fetch", "keep_rows", "sweep_rows", "weigh"]
 
 BLOCK = 64  # rows summed in their own width before they go into float64, and cells of a row at a time
-TILE = 2**16  # numbers of a row's cells that are copied next to one another, to stay in the second cache
+TILE = 2**17  # numbers of a row's cells that are copied next to one another, to stay in the second cache
 AHEAD = 16  # cells between asking for a row and using it
 
 
@@ -44,7 +45,7 @@ class Row(NamedTuple):
     """Working memory for one row, in the type of the factors.
 
     tile : (room, width), rows of the other factor for some of the row's cells
-    line : (3, room), of each of these cells: its pull q = (c − w₀)·ŷ − c·x, c − w₀, c·x
+    line : (3, room), of each of these cells: its pull q = (c − w₀)·ŷ − c·x, c − w₀, −c·x
     vectors : (4, width), named by the numbers below
     A : (width, width), of the active components
     active : (1, width) int32, the components that are not at rest
@@ -62,24 +63,40 @@ W, SLOPE, CURVE, INVERSE = 0, 1, 2, 3  # of `vectors`: the row, its gradient, A'
 
 
 @jit_inlined
-def fetch(cells: CsrRows, begin: int, n: int, at: int, other: Any, terms: RowTerms, row: Any) -> None:
-    """Set `tile`, and SHARE and AIM of `line` from `at` on, for n cells; up to a multiple of 16 they weigh 0."""
-    tile, line, indices, data = row.tile, row.line, cells.indices, cells.data
-    last = indices.shape[0] - 1
-    width, group = tile.shape[1], lanes(tile, 64)
-    for j in range(n):
+def weigh(cells: CsrRows, begin: int, n: int, at: int, terms: RowTerms, row: Any) -> None:
+    """Set SHARE and AIM of `line` from `at` on, for n cells; up to a multiple of 16 they are 0."""
+    line, data = row.line, cells.data
+    group = lanes(line, 64)
+    one, zero = fill(line, 1, 64), fill(line, 0, 64)
+    whole = n // group * group
+    for j in range(0, whole, group):
+        x = load_line(data, begin + j, 64)
+        c = chosen(x, madd(terms.confidence, x, one), terms.zero)
+        store(line, SHARE, at + j, madd(-terms.weight, one, c))
+        store(line, AIM, at + j, madd(c, madd(-1, x, zero), zero))
+    for j in range(whole, (n + 15) // 16 * 16, group):
+        store(line, SHARE, at + j, zero)
+        store(line, AIM, at + j, zero)
+    for j in range(whole, n):
         x = data[begin + j]
         c = 1 + terms.confidence * x if x != 0 else terms.zero
         line[SHARE, at + j] = c - terms.weight
-        line[AIM, at + j] = c * x
+        line[AIM, at + j] = -c * x
+
+
+@jit_inlined
+def fetch(cells: CsrRows, begin: int, n: int, other: Any, tile: Any) -> None:
+    """Set n rows of `tile`; up to a multiple of 8 they are 0."""
+    indices = cells.indices
+    last = indices.shape[0] - 1
+    width, group = tile.shape[1], lanes(tile, 64)
+    for j in range(n):
         column, soon = np.intp(indices[begin + j]), np.intp(indices[min(begin + j + AHEAD, last)])
         for t in range(0, width, group):
             prefetch(other, soon, t)
             store(tile, j, t, load(other, column, t, 64))
     zero = fill(tile, 0, 64)
-    for j in range(n, (n + 15) // 16 * 16):
-        line[SHARE, at + j] = 0
-        line[AIM, at + j] = 0
+    for j in range(n, (n + 7) // 8 * 8):
         for t in range(0, width, group):
             store(tile, j, t, zero)
 
@@ -106,9 +123,9 @@ def _add_slopes(n: int, row: Row) -> Any:
     at_cells = zero
     for j in range(0, n, group):
         y, aim = load(line, Q, j, 64), load(line, AIM, j, 64)
-        q = madd(y, load(line, SHARE, j, 64), madd(-1, aim, zero))
+        q = madd(y, load(line, SHARE, j, 64), aim)
         store(line, Q, j, q)
-        at_cells = madd(y, madd(-1, aim, q), at_cells)
+        at_cells = madd(y, madd(1, aim, q), at_cells)
     t = 0
     while t + lanes(tile, 256) <= width:
         slope = load(vectors, SLOPE, t, 256)
@@ -148,7 +165,8 @@ def _begin(number: int, cells: CsrRows, other: Any, terms: RowTerms, start: Any,
     first, end, room = cells.indptr[number], cells.indptr[number + 1], row.tile.shape[0]
     for begin in range(first, end, room):
         n = min(room, end - begin)
-        fetch(cells, begin, n, 0, other, terms, row)
+        weigh(cells, begin, n, 0, terms, row)
+        fetch(cells, begin, n, other, row.tile)
         value += _add_slopes(n, row)
     return value
 
@@ -182,7 +200,8 @@ def _form(number: int, cells: CsrRows, other: Any, terms: RowTerms, row: Row, n:
     for begin in range(first, end, room):
         m = min(room, end - begin)
         if end - first > room:
-            fetch(cells, begin, m, 0, other, terms, row)
+            weigh(cells, begin, m, 0, terms, row)
+            fetch(cells, begin, m, other, tile)
         for j in range(m):
             line[Q, j] = math.sqrt(line[SHARE, j])
         for t in range(0, wide, group):
@@ -254,8 +273,8 @@ def sweep_rows(cells: CsrRows, other: Any, terms: RowTerms, start: Any, new: Any
         longest = max(longest, cells.indptr[number + 1] - cells.indptr[number])
     room = (min(longest, max(TILE // width, BLOCK)) + 15) // 16 * 16
     row = Row(
-        np.zeros((room, width), kind), np.zeros((3, room), kind), np.zeros((4, width), kind),
-        np.zeros((width, width), kind), np.zeros((1, width), np.int32),
+        unset(room, width, kind), scratch(3, room, kind), scratch(4, width, kind), scratch(width, width, kind),
+        np.zeros((1, width), np.int32),
     )  # fmt: skip
     zero = fill(new, 0, 64)
     for number in range(cells.lo, cells.hi):

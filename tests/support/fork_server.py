@@ -83,6 +83,7 @@ PRELOADED = (
 
 def serve(address: str) -> None:
     """Fork for every connection; a child waits for the command, so that several can be under way."""
+    gc.disable()  # until `_warm_up` has done: to look for garbage takes as long as the imports, and all workers wait
     for name in PRELOADED:
         importlib.import_module(name)
     _warm_up()
@@ -151,6 +152,7 @@ def _warm_up() -> None:
     html._templates().get_template("report.html.j2")
     gc.collect()
     gc.freeze()  # a collection in a child would copy the pages of all that is here
+    gc.enable()
     assert threading.active_count() == 1, threading.enumerate()
 
 

@@ -66,7 +66,7 @@ class _Half:
         weight = n + objective.unobserved_weight * (columns - n)
         rows = padded(start)
         lam = (alpha * weight**objective.reg_exponent).astype(np.float32)
-        return cls(side, lam, rows, np.empty_like(rows))
+        return cls(side, lam, rows, padded(start))
 
     def gram(self, threads: ThreadPool) -> NDArray[np.float64]:
         """rowsᵀ·rows (width, width)."""

@@ -17,11 +17,23 @@ from pipeline.kernels.arguments import CsrRows, FixedFactor, StepOptions
 from pipeline.models.solvers.steps import OpenEngine, Side, State, Step
 from pipeline.runtime.threads import ThreadPool
 
-__all__ = ["Arrays", "Cells", "HalfStepResult", "PaddedFactor", "Penalty", "Sweeps", "cuts_of", "half_step", "padded"]
+__all__ = [
+    "Arrays",
+    "Cells",
+    "HalfStepResult",
+    "PaddedFactor",
+    "Penalty",
+    "Sweeps",
+    "at_line",
+    "cuts_of",
+    "half_step",
+    "padded",
+]
 
 Floats = NDArray[np.floating[Any]]
 Arrays = tuple[NDArray[Any], Floats]  # for `PaddedFactor.own` and `new`
 GROUP = 16  # a factor's width is a multiple of it
+LINE = 64  # bytes of a cache line
 PIECE = 1_000_000  # multiply-adds of a half-step that are worth a piece of their own
 EVEN = 8  # where there are as many pieces, or more, a multiple of them: two, four or eight cores have equal work
 AMPLE = 8  # and each is worth so many of `PIECE`: one costs some 50 µs besides its rows
@@ -32,9 +44,20 @@ BLOCK = 64  # rows that the kernel takes at a time
 def padded(columns: Floats) -> Floats:
     """(rows, k) → a C-ordered copy with zeros up to a multiple of `GROUP` columns."""
     rows, k = columns.shape
-    out = np.zeros((rows, -(-k // GROUP) * GROUP), columns.dtype)
+    out = at_line((rows, -(-k // GROUP) * GROUP), columns.dtype)
     out[:, :k] = columns
     return out
+
+
+def at_line(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Zeros (rows, width) that begin at a cache line, where NumPy's begin 16 bytes past one.
+
+    A row of 16 numbers is then one line, and 64 bytes are loaded from one line: half the work for the caches.
+    """
+    (rows, width), kind = shape, np.dtype(dtype)
+    memory = np.zeros(rows * width + LINE // kind.itemsize, kind)
+    first = -memory.ctypes.data % LINE // kind.itemsize
+    return memory[first : first + rows * width].reshape(rows, width)
 
 
 def cuts_of(counts: NDArray[np.integer[Any]], k: int) -> NDArray[np.int64]:
@@ -138,7 +161,7 @@ class PaddedFactor:
         # Halves reach from 6e-8 to 65504: the largest at about 4 leaves room to grow by 16,000.
         top = float(self.new.max(initial=0.0)) if narrow else 0.0
         self.scale = float(2.0 ** (np.ceil(np.log2(top)) - 2)) if top > 0 else 1.0
-        self.own = np.empty(self.new.shape, np.uint16 if narrow else self.new.dtype) if apart else self.new
+        self.own = at_line(self.new.shape, np.uint16 if narrow else self.new.dtype) if apart else self.new
         self.gram = self._stored(threads)
 
     def widen(self) -> None:

@@ -19,7 +19,7 @@ from scipy import sparse
 from pipeline.errors import UsageError
 from pipeline.models.objective import Objective
 from pipeline.models.solvers.engine import LOCAL
-from pipeline.models.solvers.half_steps import Floats
+from pipeline.models.solvers.half_steps import Floats, at_line
 from pipeline.models.solvers.iterations import Extrapolation, Factorization, Iterations
 from pipeline.models.solvers.nmf import Penalty, factorize, fold_in
 from pipeline.models.solvers.steps import Engine, OpenEngine, State
@@ -145,7 +145,7 @@ def _alternate(
         columns.keep(engine.threads, H, H.new, H.own, 0.0)
     else:
         best, converged = _go_on(state, W, H, ahead, iterations)
-    spare_W, spare_H = np.zeros_like(W.own), np.zeros_like(H.new)
+    spare_W, spare_H = at_line(W.own.shape, W.own.dtype), at_line(H.new.shape, H.new.dtype)
     while iterations.left and not converged:
         own, new = W.own, H.new
         done, past = len(iterations.losses), W.new.copy()

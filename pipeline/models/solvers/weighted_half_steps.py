@@ -60,7 +60,7 @@ class WeightedFactor:
     def of(cls, rows: Floats) -> WeightedFactor:
         """From (rows, k), copied; `keep` makes its `gram`."""
         new = padded(rows)
-        return cls(new, new.copy(), np.zeros((0, 0)))
+        return cls(new, padded(rows), np.zeros((0, 0)))
 
     def keep(
         self,
