@@ -24,6 +24,9 @@ from pipeline.models.factor_model import FactorModel
 
 SEED = 20240229
 
+# Until all tests are collected, what is made stays: looking through it for garbage was half of the time to collect.
+gc.disable()
+
 # The commands that tests start compile the package once, and not each anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -82,6 +85,12 @@ def pytest_collection_finish() -> None:
     """What was imported stays: no collection of garbage looks through it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Also called in the process that hands out tests to workers, which collects none."""
+    gc.enable()
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:

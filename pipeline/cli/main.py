@@ -5,6 +5,7 @@ Heavy libraries are imported by the commands that need them, so that ``rankline 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -27,6 +28,9 @@ INTERRUPTED = 130
 
 
 _AGAIN = 0.05  # seconds until a signal is sent again
+# New objects before the garbage collector looks through them. Nearly all that a command makes are of its imports and
+# stay: with Python's 700 it looked 800 times, a quarter of the CPU time of `rankline show`; with these, 55 times.
+_NEW_OBJECTS = 10_000
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -53,6 +57,7 @@ def _called_by_llvm(frame: FrameType | None) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. The scripts that MLproject runs call this too."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     forget_config()

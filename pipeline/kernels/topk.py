@@ -153,7 +153,7 @@ def _visits(
         mask = reaches(load(scratch, 0, 0, 256), limits[slot]) & ~hidden[slot, block]
         take(mask, scratch, line, block, slot, candidates)
     left = candidates.left
-    n = 0
+    n = np.int64(0)  # as the constant 0 it would be another type, and `_sort` compiled twice
     for first in range(0, n_blocks, BLOCK):
         mask = reaches(load(bounds, slot, first, 256), limits[slot])
         while mask != 0:
@@ -203,7 +203,7 @@ def best(
     scratch = np.empty((TILE, BLOCK), np.float32)
     values = np.empty(k, np.float32)
     where = np.empty(k, np.int64)
-    slot = np.int64(0)  # as the constant 0 it would be another type, and what it is passed to compiled twice
+    slot = np.int64(0)  # not the constant, as above
     for row in range(n):
         for block in range(n_blocks):
             hidden[slot, block] = mask[block]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.kernels.jit import jit
+from pipeline.kernels.jit import jit, jit_part
 from pipeline.kernels.list_arguments import ItemBlocks
 from pipeline.kernels.simd import fill, load, store
 from pipeline.kernels.simd_arithmetic import madd
@@ -20,7 +20,7 @@ __all__ = ["multiply_block", "set_bounds"]
 EVERY = np.uint64(2**64 - 1)
 
 
-@jit
+@jit_part
 def multiply_block(values: Any, where: Any, n: int, packed: Any, first: int, out: Any, line: int, column: int) -> None:
     """out[line, column : column + 64] = Σ_j values[j]·packed[first + where[j]], j < n: one user's scores of one block.
 
@@ -74,7 +74,7 @@ def _bound(
             bounds[slot, block] = bounds[slot, block] * (1 + share) + most
 
 
-@jit
+@jit_part
 def set_bounds(
     user: SparseRow, items: ItemBlocks, k: int, slot: int, bounds: Any, hidden: Any, candidates: Candidates
 ) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.kernels.jit import jit
+from pipeline.kernels.jit import jit, jit_part
 from pipeline.kernels.list_arguments import ItemBlocks, Lists
 from pipeline.kernels.simd_arithmetic import lowest
 
@@ -75,7 +75,7 @@ def _replace_least(heap: Any, slot: int, value: float) -> None:
     heap[slot, j] = value
 
 
-@jit
+@jit_part
 def take(mask: Any, scores: Any, line: int, block: int, slot: int, candidates: Candidates) -> None:
     """The lanes whose bits are set become candidates; counts[slot] is −1 where there are too many."""
     heap, limits, margins, counts = candidates.heap, candidates.limits, candidates.margins, candidates.counts
@@ -164,7 +164,7 @@ def _every_item(w: Any, row: int, items: ItemBlocks, hidden: Any, slot: int, lis
             n = _place(lists, row, n, order[block * BLOCK + lane], np.float32(total[lane]))
 
 
-@jit
+@jit_part
 def finish(
     w: Any, row: int, user: SparseRow, slot: int, items: ItemBlocks, hidden: Any, candidates: Candidates, lists: Lists
 ) -> None:

@@ -109,10 +109,14 @@ def _versions_on(kind: str, home: Home, model: FactorModel, monkeypatch: pytest.
             add_version(home, model, stored_evaluation(BASE + change))
         yield
         return
+    served = home.folder / "served.db"
+    served.write_bytes((home.folder / "mlflow.db").read_bytes())  # its tables are there
+    with sqlite3.connect(served) as db:  # an experiment that the server makes hands its artifacts through
+        db.execute("DELETE FROM experiments WHERE name = 'rankline'")
     port = free_port()
     server = home.fork(
         *("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{home.folder / 'served.db'}"),
+        *("--backend-store-uri", f"sqlite:///{served}"),
         *("--artifacts-destination", str(home.folder / "served")),
         quiet=True,
     )

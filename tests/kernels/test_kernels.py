@@ -169,3 +169,14 @@ def test_without_numba_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(UsageError, match=r"needs numba, .* --solver sklearn"):
         compiled()
+
+
+def test_python_cannot_call_a_part_of_a_kernel():
+    """Where it were not refused, the process would end by a jump to address 0."""
+    import numba
+
+    part = compiled("topk")._sort
+    arguments = (np.zeros(2, np.int64), 2, np.zeros((1, 2), np.float32), 0)
+    part.compile(tuple(map(numba.typeof, arguments)))
+    with pytest.raises(TypeError, match=r"_sort is a part of compiled functions"):
+        part(*arguments)

@@ -83,6 +83,7 @@ PRELOADED = (
 
 def serve(address: str) -> None:
     """Fork for every connection; a child waits for the command, so that several can be under way."""
+    gc.disable()  # until `_warm_up` has done: to look for garbage takes as long as the imports, and all workers wait
     for name in PRELOADED:
         importlib.import_module(name)
     _warm_up()
@@ -151,6 +152,7 @@ def _warm_up() -> None:
     html._templates().get_template("report.html.j2")
     gc.collect()
     gc.freeze()  # a collection in a child would copy the pages of all that is here
+    gc.enable()
     assert threading.active_count() == 1, threading.enumerate()
 
 
@@ -225,6 +227,10 @@ def _run(program: list[str]) -> None:
     elif name == "mlflow":
         from mlflow.cli import cli
 
+        if arguments[:1] == ["server"]:
+            import mlflow.server
+
+            mlflow.server._exec_cmd = _serve_here
         cli(arguments)
     elif name == "python":
         sys.argv = arguments
@@ -234,6 +240,14 @@ def _run(program: list[str]) -> None:
         exec(compile(arguments[0], "<string>", "exec"), {"__name__": "__main__"})
     else:
         raise ValueError(program)
+
+
+def _serve_here(command: list[str], *, extra_env: dict[str, str], **_: Any) -> None:
+    """Be the server that `mlflow server` would start a new Python for, until it is ended."""
+    from uvicorn.main import main
+
+    os.environ.update(extra_env)
+    main(command[command.index("uvicorn") + 1 :])
 
 
 if __name__ == "__main__":
