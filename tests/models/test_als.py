@@ -217,3 +217,10 @@ def test_a_start_is_uniform():
     assert np.abs(np.corrcoef(numbers.T) - np.eye(8)).max() < 0.03
     counts = np.histogram(numbers, 20, (0, 1))[0] / numbers.size
     assert np.abs(counts - 0.05).max() < 0.002
+
+
+def test_a_start_of_other_rows_is_refused():
+    x, goal = matrix(), GOALS[0]
+    W, H = start_als(x, 4, goal, 1)
+    with pytest.raises(ValueError, match=r"A start of 30 rows is needed, got \(4, 30\)"):
+        als.factorize_als(x.scores, W, np.ascontiguousarray(H.T), goal, max_iter=1)

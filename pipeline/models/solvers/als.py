@@ -63,6 +63,8 @@ class _Half:
     @classmethod
     def of(cls, side: Side, columns: int, start: Floats, alpha: float, objective: Objective) -> _Half:
         n = side.counts.astype(np.float64)
+        if start.shape[0] != n.size:  # a compiled kernel would write past its end
+            raise ValueError(f"A start of {n.size} rows is needed, got {start.shape}")
         weight = n + objective.unobserved_weight * (columns - n)
         rows = padded(start)
         lam = (alpha * weight**objective.reg_exponent).astype(np.float32)
@@ -101,6 +103,11 @@ def factorize_als(
     n_threads : default, the cores this process may use; the result is the same for any number
     engine : carries out the half-steps
     limits : fields of `Iterations`; they stop when √(2L) has fallen by less than tol·√(2L) in ten iterations
+
+    Raises
+    ------
+    ValueError
+        Where a start has another number of rows than X has users, or items.
     """
     iterations, k, converged = Iterations(**limits), W.shape[1], False
     base = 0.5 * sum_over(X, lambda x: float(np.einsum("i,i", (1 + objective.confidence * x) * x, x)))
