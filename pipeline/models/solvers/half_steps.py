@@ -166,7 +166,9 @@ class PaddedFactor:
 
     def widen(self) -> None:
         """Have `own` at full width, with its scale put back."""
-        self.own = self.own.view(np.float16).astype(np.float32) * np.float32(self.scale)
+        wide = at_line(self.own.shape, np.float32)
+        np.multiply(self.own.view(np.float16), np.float32(self.scale), out=wide, dtype=np.float32)
+        self.own = wide
         self.scale = 1.0
 
     def as_state(self, name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pipeline.models.solvers.half_steps import (
     PaddedFactor,
     Penalty,
     Sweeps,
+    at_line,
     half_step,
     padded,
 )
@@ -147,7 +148,7 @@ def factorize_rows(
 
 def _begin(X: Any, W: PaddedFactor, H: PaddedFactor, every: int, penalty: Penalty, most: int, here: OpenEngine) -> None:
     """The first iterations, on every so many rows of X: sets these rows of W, and H."""
-    users, items = PaddedFactor(W.new[::every].copy(), W.k), PaddedFactor(H.new.copy(), H.k)
+    users, items = PaddedFactor(padded(W.new[::every]), W.k), PaddedFactor(padded(H.new), H.k)
     problem = _Problem(here, sampled_rows(X, every), W.k, penalty.of_sample(every))
     _accelerated(here, problem, users, items, Iterations(min(SAMPLED, most), 0.0))
     W.new[::every], H.new = users.new, items.new
@@ -189,7 +190,7 @@ def _accelerated(
         H.keep(engine.threads, narrow=narrow)
     else:
         best, narrow, converged = _go_on(state, W, H, ahead, iterations)
-    spare_W, spare_H = np.empty_like(W.own), np.empty_like(H.new)
+    spare_W, spare_H = at_line(W.own.shape, W.own.dtype), at_line(H.new.shape, H.new.dtype)
     best_H = H.new  # never written to while it is the best
     try:
         while iterations.left and not converged:
@@ -214,7 +215,7 @@ def _accelerated(
                 narrow = False
                 W.widen()
                 H.keep(engine.threads, narrow=False)
-                spare_W = np.empty_like(W.own)
+                spare_W = at_line(W.own.shape, W.own.dtype)
             iterations.add(best)
             converged = converged or iterations.stalled or best == 0
             rest = {"narrow": narrow, "converged": converged, **vars(ahead), "losses": iterations.losses}
