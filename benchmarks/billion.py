@@ -23,7 +23,7 @@ import numpy as np
 
 def rows_of_block(seed: int, counts: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """indptr, indices and half stars of a block whose rows draw so many items each."""
-    from pipeline.data.distinct import distinct
+    from pipeline.data.id_map import distinct
 
     rng = np.random.default_rng([7, seed])
     owner = np.repeat(np.arange(counts.size, dtype=np.int64), counts)

@@ -49,7 +49,7 @@ def make(path: Path, shape: str, text: bool) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from pipeline.data.distinct import distinct
+    from pipeline.data.id_map import distinct
 
     users, items, rows = (int(n) for n in shape.split("x"))
     rng = np.random.default_rng(0)

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import contextlib
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.models.solvers.nmf import factorize
 
 ITERATIONS = 50

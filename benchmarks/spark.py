@@ -33,7 +33,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], *filter(None, [os.envir
 
 from machine import describe
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.data.matrix import to_matrix
 from pipeline.data.prepare import prepare_interactions
 from pipeline.data.sources.files import read_file

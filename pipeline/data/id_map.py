@@ -1,4 +1,4 @@
-"""`IdMap` maps external ids to rows and back."""
+"""`IdMap` maps external ids to rows and back; `distinct` sorts ids, or rows, each once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.data.distinct import distinct
 from pipeline.errors import InputError, RowRangeError
 
-__all__ = ["MAX_ID_LENGTH", "IdMap", "as_ids"]
+__all__ = ["MAX_ID_LENGTH", "IdMap", "as_ids", "distinct"]
 
 # A numpy string array gives every id the width of the longest. The bound keeps one hostile id from using up the memory.
 MAX_ID_LENGTH = 256
@@ -47,6 +46,19 @@ def as_ids(values: ArrayLike) -> NDArray[Any]:
         # A column of integers with a gap, as pandas has it.
         raise InputError(f"Ids must be integers or strings, and {_missing(int(np.isnan(array).argmax()))}")
     raise InputError(f"Ids must be integers or strings, got {array.dtype}")
+
+
+def distinct(*arrays: NDArray[Any]) -> NDArray[Any]:
+    """The distinct values of all arrays, (n,), ascending: as `numpy.unique` of their concatenation.
+
+    Arrays of integers or text, or of floats without NaN. numpy 2.3 and later look for distinct values in a hash table
+    and sort them after that. Where most values differ, this takes 20 to 90 times as long as a vectorised sort.
+    """
+    values = np.concatenate(arrays).ravel() if len(arrays) > 1 else np.array(arrays[0]).ravel()
+    values.sort()
+    first = np.ones(values.size, bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return values[first]
 
 
 def _missing(position: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 
 __all__ = ["decoded", "encoded", "square_of"]
 

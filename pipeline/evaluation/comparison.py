@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics import SEGMENTS
 from pipeline.evaluation.significance import Comparison, compare, compare_segments, jaccard_at_k

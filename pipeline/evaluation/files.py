@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.data.distinct import distinct
-from pipeline.data.id_map import IdMap
+from pipeline.data.id_map import IdMap, distinct
 from pipeline.data.interactions import Interactions
 from pipeline.evaluation.sampled_negatives import Negatives
 

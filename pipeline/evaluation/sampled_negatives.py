@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.distinct import distinct
-from pipeline.data.id_map import IdMap
+from pipeline.data.id_map import IdMap, distinct
 from pipeline.data.interactions import Interactions
 from pipeline.data.splits import Split, holds, pair_keys
 from pipeline.errors import InputError, UsageError

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.data.matrix import to_matrix
 from pipeline.data.prepare import content_digest, prepare_interactions
 from pipeline.data.splits import Split

@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.data.distinct import distinct
-from pipeline.data.id_map import IdMap
+from pipeline.data.id_map import IdMap, distinct
 from pipeline.data.matrix import UserItems
 from pipeline.errors import BadRowsError, InputError, UsageError
 from pipeline.kernels import available

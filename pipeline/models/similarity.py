@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.errors import ArtifactError
 from pipeline.models.model_files import release
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.errors import InputError
 from pipeline.models.item_snapshot import ItemSnapshot
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.ranking.topk_numpy import ListRequest, TopK, cells_of
 
 __all__ = ["PopularityFinder"]

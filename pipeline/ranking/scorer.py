@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError, UnknownItemError, UnknownUserError, UsageError
 from pipeline.models.factor_model import FactorModel

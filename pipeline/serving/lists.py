@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.errors import InputError
 from pipeline.models.item_snapshot import SEPARATOR
 from pipeline.models.saved_model import SavedModel

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.distinct import distinct
-from pipeline.data.id_map import IdMap
+from pipeline.data.id_map import IdMap, distinct
 from pipeline.data.interactions import Interactions
 from pipeline.data.sources.blocks import ReadResult
 from pipeline.data.sources.builder import SAMPLE_ROWS, Columns, OnBadRows

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.errors import InputError
 from pipeline.models import registry
 from pipeline.options import TrainOptions, TuneOptions

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.data.splits import Split
 from pipeline.errors import SplitError
 from pipeline.evaluation.significance import Interval

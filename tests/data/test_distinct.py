@@ -1,4 +1,4 @@
-"""`pipeline.data.distinct`: the values of `numpy.unique`, whatever arrays they come from."""
+"""`pipeline.data.id_map`: the values of `numpy.unique`, whatever arrays they come from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 
 INTEGERS = arrays.arrays(np.int64, st.integers(0, 20), elements=st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1))
 TEXTS = arrays.arrays("<U3", st.integers(0, 20), elements=st.text("ab", max_size=3))

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.data.distinct import distinct
-from pipeline.data.id_map import MAX_ID_LENGTH, IdMap
+from pipeline.data.id_map import MAX_ID_LENGTH, IdMap, distinct
 from pipeline.data.sources.id_texts import (
     canonical_integers,
     integers,

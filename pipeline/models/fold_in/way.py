@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.distinct import distinct
+from pipeline.data.id_map import distinct
 from pipeline.errors import ArtifactError
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows
