@@ -170,6 +170,7 @@ class AlsTerms(NamedTuple):
     zero : the weight of a cell of score 0
     lam : (rows,) λ of each row
     least : the smallest number that the preconditioner divides by
+    beyond : how far a row goes past the steps' result, as a share of the way to it
     """
 
     eigenvalues: NDArray[np.float32]
@@ -178,6 +179,7 @@ class AlsTerms(NamedTuple):
     zero: np.float32
     lam: NDArray[np.float32]
     least: np.float32
+    beyond: np.float32
 
 
 # ---- fold_in --------------------------------------------------------------------------------------

@@ -23,10 +23,16 @@ def solve(X, F, objective, items=False):
 
 
 def alternate(X, W, H, objective, iterations):
-    """H (n, k), and √(2L) after each iteration: users, then items, each solved exactly."""
+    """H (n, k), and √(2L) after each iteration: users, then items, each solved exactly and over-relaxed.
+
+    H and the losses are from before the items' rows go beyond.
+    """
     losses = []
-    for _ in range(iterations):
-        W = solve(X, H, objective)
-        H = solve(X.T, W, objective, items=True)
-        losses.append(np.sqrt(2 * loss(X, W, H.T, objective)))
-    return H, losses
+    for i in range(iterations):
+        beyond = min(i / (i + 2), 0.75)
+        exact_W = solve(X, H, objective)
+        W = exact_W + beyond * (exact_W - W)
+        exact_H = solve(X.T, W, objective, items=True)
+        H = exact_H + beyond * (exact_H - H)
+        losses.append(np.sqrt(2 * loss(X, W, exact_H.T, objective)))
+    return exact_H, losses

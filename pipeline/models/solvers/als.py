@@ -1,11 +1,13 @@
 """Alternating least squares under the weighted objective of `pipeline.models.objective`, factors of any sign.
 
-Each half-step takes every row some steps of conjugate gradients from where it was (`pipeline.kernels.als`), so the loss
-never rises. The loss of an iterate is known exactly from what the half-step of H computes:
+Each half-step takes every row some steps of conjugate gradients from where it was (`pipeline.kernels.als`). They find
+the best x' among some directions, and the row goes on to x' + β·(x' − x), which is over-relaxation (Young 1971): the
+iterations to a loss are half as many. A row's part of the loss falls by 1 − β² of what it falls to x', so it never
+rises. The loss of over-relaxed rows of W and of the x' of H is known exactly from what the half-step of H computes:
 
     L = Σ_obs ½c·x² + Σ_i (½ h·A_i·h − b_i·h) + Σ_u ½λ_u·‖w_u‖²
 
-No users × items array is made.
+These H are the result. No users × items array is made.
 """
 
 from __future__ import annotations
@@ -31,13 +33,14 @@ from pipeline.runtime.threads import ThreadPool
 __all__ = ["AlsResult", "factorize_als"]
 
 Floats = NDArray[np.float32]
-STEPS = 2  # of conjugate gradients in a half-step: from where a row was, more are not worth their time
+STEPS = 3  # of conjugate gradients in a half-step: from where a row was, more are not worth their time
+BEYOND = 0.75  # the most that β becomes; iteration i, from 0, has i / (i + 2)
 PIECE = 4096  # rows that are rotated at a time
 LEAST = 1e-6  # share of the largest eigenvalue that the preconditioner counts at least
 
 
 class AlsResult(NamedTuple):
-    """H (k, n_items) in C order, and √(2L) after each iteration, of W as it was then."""
+    """H (k, n_items) in C order, and √(2L) after each iteration, the least so far, of W as it was then."""
 
     H: Floats
     losses: list[float]
@@ -53,12 +56,14 @@ class _Half:
     ----------
     lam : (rows,) float32
     rows, spare : (rows, width) float32, the factor, and what it is rotated into
+    out : further arrays (rows, width), or none: what the next half-step finds, before it goes beyond
     """
 
     side: Side
     lam: Floats
     rows: Floats
     spare: Floats
+    out: tuple[Floats, ...] = ()
 
     @classmethod
     def of(cls, side: Side, columns: int, start: Floats, alpha: float, objective: Objective) -> _Half:
@@ -118,26 +123,33 @@ def factorize_als(
         assert by_item is not None  # noqa: S101 - asked for
         users = _Half.of(by_user, X.shape[1], W, objective.alpha_W, objective)
         items = _Half.of(by_item, X.shape[0], H, objective.alpha_H, objective)
+        best, items.out = padded(H), (padded(H),)
         if (state := at_work.resume(f"als {objective} {iterations.tol}", (W, H))) is not None:
-            users.rows, items.rows = state["users"], state["items"]
+            users.rows, items.rows, best = state["users"], state["items"], state["best"]
             iterations.put_back(state)
             converged = iterations.stalled
-        # Whatever an interrupt leaves of H, each of its rows is as it was or better: the caller solves for W.
         with iterations.interruptible():
             while iterations.left and not converged:
-                _, penalty = _half_step(at_work, users, items, objective, k)
-                value, _ = _half_step(at_work, items, users, objective, k)
+                i = len(iterations.losses)
+                beyond = min(i / (i + 2), BEYOND)
+                _, penalty = _half_step(at_work, users, items, objective, k, beyond)
+                value, _ = _half_step(at_work, items, users, objective, k, beyond)
                 loss = base + value + penalty
-                iterations.add(math.sqrt(2 * max(loss, 0.0)) if math.isfinite(loss) else math.inf)
+                told = math.sqrt(2 * max(loss, 0.0)) if math.isfinite(loss) else math.inf
+                if told <= min(iterations.losses, default=math.inf):
+                    best, items.out = items.out[0], (best,)
+                iterations.add(min([told, *iterations.losses[-1:]]) if math.isfinite(loss) else math.inf)
                 converged = iterations.stalled
                 if not math.isfinite(loss):
                     break
-                at_work.keep({"users": users.rows, "items": items.rows, "losses": iterations.losses})
-    return AlsResult(np.ascontiguousarray(items.rows[:, :k].T), iterations.losses, converged, iterations.interrupted)
+                at_work.keep({"users": users.rows, "items": items.rows, "best": best, "losses": iterations.losses})
+    return AlsResult(np.ascontiguousarray(best[:, :k].T), iterations.losses, converged, iterations.interrupted)
 
 
-def _half_step(engine: OpenEngine, solved: _Half, fixed: _Half, objective: Objective, k: int) -> tuple[float, float]:
-    """Set the rows of `solved`; returns Σ over them ½ x·A·x − b·x, and Σ ½λ·‖x‖²."""
+def _half_step(
+    engine: OpenEngine, solved: _Half, fixed: _Half, objective: Objective, k: int, beyond: float
+) -> tuple[float, float]:
+    """Set the rows of `solved`; returns Σ over `out` ½ x·A·x − b·x, and Σ over the rows ½λ·‖x‖²."""
     kind, width = np.float32, fixed.rows.shape[1]
     gram = objective.unobserved_weight * fixed.gram(engine.threads)[:k, :k]
     if not np.isfinite(gram).all():
@@ -149,7 +161,7 @@ def _half_step(engine: OpenEngine, solved: _Half, fixed: _Half, objective: Objec
     solved.rotate(engine.threads, basis)
     least = kind(max(LEAST * float(values.max()), 1e-30))
     weights = kind(objective.unobserved_weight), kind(objective.confidence), kind(objective.dislike_weight)
-    terms = AlsTerms(values, *weights, solved.lam[:0], least)
-    step = Step("als", (fixed.rows, terms, STEPS), (solved.rows, solved.lam), (solved.rows,), sums=2)
+    terms = AlsTerms(values, *weights, solved.lam[:0], least, kind(beyond))
+    step = Step("als", (fixed.rows, terms, STEPS), (solved.rows, solved.lam), (solved.rows, *solved.out), sums=2)
     value, penalty = engine.run(solved.side, step).sums.sum(axis=0)
     return float(value), float(penalty)

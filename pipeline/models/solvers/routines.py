@@ -132,16 +132,16 @@ def _exact_finish(total: Part, step: Step, gram: Floats, sums: Floats) -> None:
     sums[0] += problem.value(w)
 
 
-# ---- als: shared = (other, AlsTerms, steps); given = (rows, lam); out = (rows,) ----------------------------------
+# ---- als: shared = (other, AlsTerms, steps); given = (rows, lam); out = (rows, results), or (rows,) --------------
 
 
 def _als(cells: CsrRows, step: Step, gram: Floats, sums: Floats) -> None:
     other, terms, steps = step.shared
     given, lam = step.given
-    (rows,) = step.out
+    rows, results = step.out[0], step.out[-1]
     if rows is not given:  # it takes its steps in place
         rows[cells.lo : cells.hi] = given[cells.lo : cells.hi]
-    compiled("als").step_rows(cells, other, terms._replace(lam=lam), steps, rows, sums)
+    compiled("als").step_rows(cells, other, terms._replace(lam=lam), steps, rows, results, sums)
 
 
 def _als_part(indices: NDArray[np.int32], data: Floats, step: Step) -> Part:
@@ -154,6 +154,8 @@ def _als_finish(total: Part, step: Step, gram: Floats, sums: Floats) -> None:
     given, lam = step.given
     diagonal = terms.eigenvalues.astype(np.float64) + float(lam[0])
     x, value = solve_some(total, diagonal, float(terms.least), given[0].astype(np.float64), steps)
+    step.out[-1][0] = x
+    x = x + float(terms.beyond) * (x - given[0])
     step.out[0][0] = x
     sums[0] += value
     sums[1] += 0.5 * float(lam[0]) * float(x @ x)
