@@ -23,13 +23,13 @@ def solve(X, F, objective, items=False):
 
 
 def alternate(X, W, H, objective, iterations):
-    """H (n, k), and √(2L) after each iteration: users, then items, each solved exactly and over-relaxed.
+    """H (n, k), and √(2L) after each iteration: users, then items, each solved exactly and over-relaxed but at the end.
 
-    H and the losses are from before the items' rows go beyond.
+    The losses are from before the items' rows go beyond.
     """
     losses = []
     for i in range(iterations):
-        beyond = min(i / (i + 2), 0.75)
+        beyond = min(i / (i + 2), 0.75) if i + 1 < iterations else 0.0
         exact_W = solve(X, H, objective)
         W = exact_W + beyond * (exact_W - W)
         exact_H = solve(X.T, W, objective, items=True)

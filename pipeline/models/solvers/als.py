@@ -127,11 +127,11 @@ def factorize_als(
         if (state := at_work.resume(f"als {objective} {iterations.tol}", (W, H))) is not None:
             users.rows, items.rows, best = state["users"], state["items"], state["best"]
             iterations.put_back(state)
-            converged = iterations.stalled
         with iterations.interruptible():
             while iterations.left and not converged:
-                i = len(iterations.losses)
-                beyond = min(i / (i + 2), BEYOND)
+                i, converged = len(iterations.losses), iterations.stalled
+                # The last iteration goes nowhere beyond: that takes out what the others have left to vanish.
+                beyond = 0.0 if converged or i + 1 == iterations.max_iter else min(i / (i + 2), BEYOND)
                 _, penalty = _half_step(at_work, users, items, objective, k, beyond)
                 value, _ = _half_step(at_work, items, users, objective, k, beyond)
                 loss = base + value + penalty
@@ -139,10 +139,10 @@ def factorize_als(
                 if told <= min(iterations.losses, default=math.inf):
                     best, items.out = items.out[0], (best,)
                 iterations.add(min([told, *iterations.losses[-1:]]) if math.isfinite(loss) else math.inf)
-                converged = iterations.stalled
                 if not math.isfinite(loss):
                     break
                 at_work.keep({"users": users.rows, "items": items.rows, "best": best, "losses": iterations.losses})
+    converged = converged or iterations.stalled
     return AlsResult(np.ascontiguousarray(best[:, :k].T), iterations.losses, converged, iterations.interrupted)
 
 
