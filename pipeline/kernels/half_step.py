@@ -25,7 +25,19 @@ from numba.core.registry import cpu_target
 
 from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor, StepOptions
 from pipeline.kernels.jit import jit_reassociating
-from pipeline.kernels.simd import accumulate, element, fill, lanes, load, prefetch, prefetch_cell, store, transpose8
+from pipeline.kernels.simd import (
+    PAIR,
+    PANEL,
+    accumulate,
+    element,
+    fill,
+    lanes,
+    load,
+    prefetch,
+    prefetch_cell,
+    store,
+    transpose8,
+)
 from pipeline.kernels.simd_arithmetic import above, madd, relu, total, violation
 
 __all__ = ["half_step", "has_half", "keep_rows"]
@@ -84,8 +96,8 @@ def _sweep(b: Any, w: Any, gram: Any, options: StepOptions, sums: Any) -> None:
     coordinate descent. What is summed is G_t·w − b, since turning the sign of each G_tr would cost a third of the time.
     """
     k, sweeps, ratio, tol = options.k, options.sweeps, options.ratio, options.tol
-    zero = fill(gram, 0, 256)
-    active = fill(gram, 1, 256)
+    zero = fill(gram, 0, PANEL)
+    active = fill(gram, 1, PANEL)
     gradient = zero
     decrease = zero
     first = 0.0
@@ -93,15 +105,15 @@ def _sweep(b: Any, w: Any, gram: Any, options: StepOptions, sums: Any) -> None:
         moved = zero
         length = zero
         for t in range(0, k, 2):
-            step = madd(-1, load(b, t, 0, 256), zero)
-            next_step = madd(-1, load(b, t + 1, 0, 256), zero)
+            step = madd(-1, load(b, t, 0, PANEL), zero)
+            next_step = madd(-1, load(b, t + 1, 0, PANEL), zero)
             for r in range(k):
-                x = load(w, r, 0, 256)
+                x = load(w, r, 0, PANEL)
                 step = madd(gram[t, r], x, step)
                 next_step = madd(gram[t + 1, r], x, next_step)
             step, next_step = madd(-1, step, zero), madd(-1, next_step, zero)
             for c in range(t, t + 2):
-                old = load(w, c, 0, 256)
+                old = load(w, c, 0, PANEL)
                 if s == 0:
                     gradient = madd(1, violation(step, old), gradient)
                 curvature = gram[c, c]
@@ -131,11 +143,11 @@ def _sweep(b: Any, w: Any, gram: Any, options: StepOptions, sums: Any) -> None:
 def add_gram(rows: Any, lo: int, n: int, k: int, out: Any) -> None:
     """out += upper triangle of rowsᵀ·rows, of rows lo … lo + n − 1 and their first k columns, in the type of `out`.
 
-    Up to a multiple of 16 columns past k are summed as well, whatever is in them. Four rows of `out` by 128 bytes at a
-    time, or eight by 64: eight sums run side by side, fewer would wait for one another.
+    Up to a multiple of 16 columns past k are summed as well, whatever is in them. Four rows of `out` by `PAIR` bytes
+    at a time, or eight by 64: eight sums run side by side, and fewer would wait for one another.
     """
     width = (k + 15) // 16 * 16
-    step = lanes(rows, 128)
+    step = lanes(rows, PAIR)
     half = lanes(rows, 64)
     for t in range(0, k, 8):
         r = t // half * half
@@ -162,11 +174,11 @@ def add_gram(rows: Any, lo: int, n: int, k: int, out: Any) -> None:
             accumulate(out, t + 7, r, c7)
             r += half
         while r < width:
-            zero = fill(rows, 0, 128)
+            zero = fill(rows, 0, PAIR)
             for u in range(t, min(t + 8, k), 4):
                 a0, a1, a2, a3 = zero, zero, zero, zero
                 for i in range(lo, lo + n):
-                    x = load(rows, i, r, 128)
+                    x = load(rows, i, r, PAIR)
                     a0 = madd(element(rows, i, u), x, a0)
                     a1 = madd(element(rows, i, u + 1), x, a1)
                     a2 = madd(element(rows, i, u + 2), x, a2)
@@ -210,7 +222,7 @@ def half_step(
     k, l1, beta = options.k, options.l1, options.beta
     lo, hi = cells.lo, cells.hi
     width = new.shape[1]
-    side = lanes(new, 256)
+    side = lanes(new, PANEL)
     group = lanes(new, 64)
     b = np.zeros((BLOCK, width), new.dtype)
     rows = np.zeros((BLOCK, width), new.dtype)
@@ -247,9 +259,9 @@ def half_step(
                     transpose8(rows, c + i, t, w_lanes, t, i)
             if inverse.shape[0]:
                 for t in range(k):
-                    guess = fill(inverse, 0, 256)
+                    guess = fill(inverse, 0, PANEL)
                     for r in range(k):
-                        guess = madd(inverse[t, r], load(b_lanes, r, 0, 256), guess)
+                        guess = madd(inverse[t, r], load(b_lanes, r, 0, PANEL), guess)
                     store(w_lanes, t, 0, relu(guess))
             _sweep(b_lanes, w_lanes, gram, options, sums)
             for i in range(0, side, 8):

@@ -19,6 +19,8 @@ from numba.extending import intrinsic as numba_intrinsic
 from numba.extending import register_model
 
 __all__ = [
+    "PAIR",
+    "PANEL",
     "WIDE",
     "accumulate",
     "element",
@@ -46,8 +48,10 @@ def intrinsic(*, prefer_literal: bool = False) -> Callable[[Callable[..., Any]],
 
 
 WIDTH = 8  # of a transposed tile
-# Bytes of a vector: eight sums of them stay in registers.
+# Bytes of a vector: eight sums of them stay in registers. AVX-512 has 32 registers of 64 bytes, AVX2 16 of 32.
 WIDE = 64 if "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2] else 32
+PAIR = 2 * WIDE  # four sums of so many bytes stay in registers, beside what is added
+PANEL = 4 * WIDE  # two sums
 LARGEST_HALF = 65504.0
 
 
