@@ -24,7 +24,7 @@ from pipeline.kernels.arguments import CsrRows, RowTerms
 from pipeline.kernels.half_step import SMALLEST
 from pipeline.kernels.jit import jit_inlined, jit_reassociating
 from pipeline.kernels.scratch import scratch, unset
-from pipeline.kernels.simd import PANEL, WIDE, element, fill, lanes, load, load_as, place, prefetch, store
+from pipeline.kernels.simd import WIDE, element, fill, lanes, load, load_as, place, prefetch, store
 from pipeline.kernels.simd_arithmetic import filled, higher, inverse, lowest, madd, total
 from pipeline.kernels.simd_gather import sums8
 from pipeline.kernels.weighted import AIM, BLOCK, SHARE, TILE, fetch, weigh
@@ -88,13 +88,13 @@ def _add_slopes(n: int, at: int, row: Row) -> None:
         share, aim = load(line, SHARE, at + j, 64), load(line, AIM, at + j, 64)
         store(line, Q, at + j, madd(load(line, Y, at + j, 64), share, aim))
     t = 0
-    while t + lanes(tile, PANEL) <= width:
-        even, odd = load(vectors, SLOPE, t, PANEL), fill(tile, 0, PANEL)
+    while t + lanes(tile, 256) <= width:
+        even, odd = load(vectors, SLOPE, t, 256), fill(tile, 0, 256)
         for j in range(0, n, 2):  # the tile has zeros after the last cell
-            even = madd(element(line, Q, at + j), load(tile, j, t, PANEL), even)
-            odd = madd(element(line, Q, at + j + 1), load(tile, j + 1, t, PANEL), odd)
+            even = madd(element(line, Q, at + j), load(tile, j, t, 256), even)
+            odd = madd(element(line, Q, at + j + 1), load(tile, j + 1, t, 256), odd)
         store(vectors, SLOPE, t, madd(1, odd, even))
-        t += lanes(tile, PANEL)
+        t += lanes(tile, 256)
     while t < width:
         even, odd = load(vectors, SLOPE, t, 64), zero
         for j in range(0, n, 2):
@@ -189,21 +189,21 @@ def _share(terms: RowTerms, row: Row, vector: int, out: int) -> None:
             word |= filled(load(vectors, vector, t, 64)) << np.uint64(t - WORD * b)
         words[b] = word
     t = 0
-    while t + lanes(vectors, PANEL) <= width:
-        even, odd = fill(vectors, 0, PANEL), fill(vectors, 0, PANEL)
+    while t + lanes(vectors, 256) <= width:
+        even, odd = fill(vectors, 0, 256), fill(vectors, 0, 256)
         for b in range(words.shape[0]):
             word = words[b]
             while word != 0:
                 r = WORD * b + lowest(word)
-                even = madd(element(vectors, vector, r), load(gram, r, t, PANEL), even)
+                even = madd(element(vectors, vector, r), load(gram, r, t, 256), even)
                 word &= word - np.uint64(1)
                 if word == 0:
                     break
                 r = WORD * b + lowest(word)
-                odd = madd(element(vectors, vector, r), load(gram, r, t, PANEL), odd)
+                odd = madd(element(vectors, vector, r), load(gram, r, t, 256), odd)
                 word &= word - np.uint64(1)
         store(vectors, out, t, madd(1, odd, even))
-        t += lanes(vectors, PANEL)
+        t += lanes(vectors, 256)
     while t < width:
         part = fill(vectors, 0, 64)
         for b in range(words.shape[0]):

@@ -90,7 +90,7 @@ class ALSAlgorithm(SizedAlgorithm):
         return Fitted(model, np.array(result.losses), result.converged, result.interrupted, facts)
 
     def footprint(self, size: Size, plan: Plan) -> Footprint:
-        """Both factors, twice while they are rotated, and a third time at the end."""
+        """Both factors, as they begin and twice while they are rotated; and the items' results, and the best of these."""
         n, k, both = size.n_cells, plan.n_components, size.n_users + size.n_items
         width = -(-k // 16) * 16  # the solver's rows are padded
         # A half-step: four passes over the cells, Gram matrix and two rotations, and the eigenvalues.
@@ -99,7 +99,7 @@ class ALSAlgorithm(SizedAlgorithm):
         iterations = min(plan.max_iter, round(_ITERATIONS * (1e-4 / max(plan.tol, 1e-9)) ** 0.25))
         return Footprint(
             evaluate={"factors": 4 * k * both},
-            fit={**transposed(size, plan), "factors": 12 * width * both},
+            fit={**transposed(size, plan), "factors": width * (12 * both + 8 * size.n_items)},
             measure={"factors": 4 * k * both},
             log={"factors": 8 * k * both},
             fit_seconds=(an_iteration * iterations + at_the_end) / plan.threads,
