@@ -54,7 +54,7 @@ REFUSED = {
         ("l1_ratio", None, NUMBER),
         *(("unobserved_weight", value, "from 0 to 1") for value in (-0.01, 1.01)),
         ("unobserved_weight", math.nan, "finite"),
-        *(("unobserved_weight", value, NUMBER) for value in ("1", None, True)),
+        *(("unobserved_weight", value, NUMBER) for value in ("1", True)),
         ("confidence", -0.1, "at least 0"),
         ("confidence", math.inf, "finite"),
         ("confidence", None, NUMBER),

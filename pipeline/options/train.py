@@ -101,9 +101,9 @@ class TrainOptions(Options):
         "same", "Of the items'; same: as alpha_W.", advanced=True
     )
     l1_ratio: Share = option(0.0, "Share of L1 in the regularisation, 0 to 1.", advanced=True)
-    unobserved_weight: Share = option(
-        1.0,
-        "How much an empty cell counts, as a score of 0. 1: NMF, for ranking; 0: observed scores alone, "
+    unobserved_weight: Share | None = option(
+        None,
+        "How much an empty cell counts, as a score of 0 (NMF: 1, als: 0.1). 1: for ranking; 0: observed scores alone, "
         "for rating prediction; between: implicit feedback.",
     )
     confidence: AtLeast0 = option(
@@ -215,15 +215,12 @@ class TrainOptions(Options):
     def _check_objective(self) -> None:
         if self.biases == "yes":
             if self.unobserved_weight != 0:
-                raise UsageError(
-                    "--biases yes is for observed scores alone: add --unobserved-weight 0 "
-                    f"(it is {self.unobserved_weight:g})"
-                )
+                raise UsageError("--biases yes is for observed scores alone: add --unobserved-weight 0")
             if self.init != "random":
                 raise UsageError(f"--init {self.init} knows nothing of biases: take --init random, or --biases no")
             if self.n_components == 1:
                 raise UsageError("--biases yes makes two of the factors biases: --n-components must be at least 2")
-        if self.dislike_weight < self.unobserved_weight:
+        if self.unobserved_weight is not None and self.dislike_weight < self.unobserved_weight:
             raise UsageError(
                 "--dislike-weight must be at least --unobserved-weight: a dislike counts no less than an empty cell "
                 f"(they are {self.dislike_weight:g} and {self.unobserved_weight:g})"
@@ -242,8 +239,8 @@ class TrainOptions(Options):
     @property
     def plain(self) -> bool:
         """Whether the objective is the one of scikit-learn's NMF."""
-        weights = self.unobserved_weight, self.confidence, self.dislike_weight
-        return (*weights, self.reg_exponent, self.biases) == (1, 0, 1, 1, "no")
+        weights = self.confidence, self.dislike_weight, self.reg_exponent
+        return self.unobserved_weight in (None, 1) and (*weights, self.biases) == (0, 1, 1, "no")
 
     @property
     def layer_units(self) -> tuple[int, ...]:

@@ -188,6 +188,23 @@ def test_twice_the_scores_give_the_same_lists():
     assert lists[0] == lists[1]
 
 
+def test_a_penalty_that_leaves_nothing_is_said():
+    algorithm, x = find("als"), matrix()
+    fitted = algorithm.fit(x, algorithm.default_options(n_components=4, regularization=1000.0))
+    assert fitted.messages == (
+        "the penalty leaves next to nothing of the factors: lower --regularization or --unobserved-weight",
+    )
+    assert algorithm.fit(x, algorithm.default_options(n_components=4)).messages == ()
+
+
+def test_an_empty_cell_counts_a_tenth_by_default():
+    algorithm, x = find("als"), matrix()
+    model = algorithm.fit(x, algorithm.default_options(n_components=4)).model
+    assert model.metadata["objective"]["unobserved_weight"] == 0.1
+    assert algorithm.defaults["unobserved_weight"] == 0.1
+    assert find("nmf").defaults["unobserved_weight"] == 1.0
+
+
 # ---- the start -----------------------------------------------------------------------------------------
 
 

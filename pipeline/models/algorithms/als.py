@@ -12,6 +12,9 @@ from pipeline.models.search_space import Choice, FloatRange, IntegerRange, Searc
 from pipeline.options import TrainOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.data.interactions import Interactions
     from pipeline.data.matrix import UserItems
 
@@ -19,6 +22,8 @@ __all__ = ["ALSAlgorithm"]
 
 _ITERATIONS = 20  # a typical fit stops after about so many, with tol = 1e-4
 _REGULARIZATION = 0.01  # times the mean score
+_NOTHING = 0.9999  # of the loss without a model is left where next to nothing is learned
+_UNOBSERVED = 0.1  # with 1 such a penalty leaves nothing of a large sparse matrix
 
 
 class ALSAlgorithm(SizedAlgorithm):
@@ -34,7 +39,7 @@ class ALSAlgorithm(SizedAlgorithm):
             "dislike_weight", "transform", "half_life_days", "cold_items",
         }
     )  # fmt: skip
-    own_defaults = {"regularization": _REGULARIZATION}  # noqa: RUF012 (as in the base)
+    own_defaults = {"regularization": _REGULARIZATION, "unobserved_weight": _UNOBSERVED}  # noqa: RUF012 (as in the base)
     space = SearchSpace(
         dimensions=(
             FloatRange("half_life_days", 3.0, 3000.0, above=None),
@@ -66,6 +71,7 @@ class ALSAlgorithm(SizedAlgorithm):
 
         from pipeline.models.als import fit_als
         from pipeline.models.objective import Objective
+        from pipeline.models.solvers.stored_side import sum_over
 
         scores = user_items.scores
         k = self.components(options, scores.shape)
@@ -73,7 +79,7 @@ class ALSAlgorithm(SizedAlgorithm):
         mean = float(scores.data.mean(dtype=np.float64)) if scores.nnz else 0.0
         strength = float(self.option(options, "regularization")) * mean
         objective = Objective(
-            unobserved_weight=float(options.unobserved_weight),
+            unobserved_weight=float(self.option(options, "unobserved_weight")),
             confidence=float(options.confidence),
             dislike_weight=float(options.dislike_weight),
             alpha_W=strength,
@@ -86,11 +92,13 @@ class ALSAlgorithm(SizedAlgorithm):
             on_iteration=on_iteration, keep_interrupted=options.on_interrupt == "keep",
             engine=engine_for(self, scores, options),
         )  # fmt: skip
-        facts = {"n_components_used": k}
-        return Fitted(model, np.array(result.losses), result.converged, result.interrupted, facts)
+        facts, losses = {"n_components_used": k}, np.array(result.losses)
+        square = sum_over(scores, lambda x: float(np.einsum("i,i", objective.weights(x) * x, x)))
+        messages = _messages(square, losses)
+        return Fitted(model, losses, result.converged, result.interrupted, facts, messages)
 
     def footprint(self, size: Size, plan: Plan) -> Footprint:
-        """Both factors, as they begin and twice while they are rotated; and the items' results, and the best of these."""
+        """Both factors, as they begin and twice while they are rotated; the items' results, and the best of these."""
         n, k, both = size.n_cells, plan.n_components, size.n_users + size.n_items
         width = -(-k // 16) * 16  # the solver's rows are padded
         # A half-step: four passes over the cells, Gram matrix and two rotations, and the eigenvalues.
@@ -105,3 +113,10 @@ class ALSAlgorithm(SizedAlgorithm):
             fit_seconds=(an_iteration * iterations + at_the_end) / plan.threads,
             compiles=True,
         )
+
+
+def _messages(square: float, losses: NDArray[np.float64]) -> tuple[str, ...]:
+    """square : the squared loss of a model that is 0."""
+    if not losses.size or losses[-1] ** 2 <= _NOTHING * square:
+        return ()
+    return ("the penalty leaves next to nothing of the factors: lower --regularization or --unobserved-weight",)

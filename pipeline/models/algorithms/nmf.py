@@ -28,6 +28,7 @@ __all__ = ["NMFAlgorithm", "estimator_for", "fit_estimator", "objective_of", "sk
 
 _GATHERED = 1 << 18, 1 << 22  # cells, and numbers of their factors, that are fetched at once to measure errors
 _ITERATIONS = 30  # a typical fit stops after about so many, with tol = 1e-4
+_UNOBSERVED = 1.0
 # Options that scikit-learn's solver lacks.
 _WEIGHTED = frozenset({"unobserved_weight", "confidence", "dislike_weight", "reg_exponent"})
 
@@ -66,6 +67,7 @@ class NMFAlgorithm(Algorithm):
             "transform", "half_life_days", "cold_items",
         }
     )  # fmt: skip
+    own_defaults = {"unobserved_weight": _UNOBSERVED}  # noqa: RUF012 (as in the base)
     solvers = ("fast", "sklearn")
     needs = Needs(ratings=True)
     space = _SPACE
@@ -198,7 +200,7 @@ def estimator_for(options: TrainOptions, n_components: int, on_iteration: OnIter
 
     return WeightedNMF(
         **how,
-        unobserved_weight=float(options.unobserved_weight),
+        unobserved_weight=_unobserved(options),
         confidence=float(options.confidence),
         dislike_weight=float(options.dislike_weight),
         reg_exponent=float(options.reg_exponent),
@@ -237,13 +239,18 @@ def fit_estimator(estimator: Any, x: sparse.csr_matrix) -> NDArray[np.float32]:
     return w
 
 
+def _unobserved(options: TrainOptions) -> float:
+    value = options.unobserved_weight
+    return _UNOBSERVED if value is None else float(value)
+
+
 def objective_of(x: sparse.csr_matrix, options: TrainOptions) -> Objective:
     """The objective that is fitted to this matrix."""
     from pipeline.models.objective import Objective
     from pipeline.models.weighted_nmf import with_prior
 
     objective = Objective(
-        unobserved_weight=float(options.unobserved_weight),
+        unobserved_weight=_unobserved(options),
         confidence=float(options.confidence),
         dislike_weight=float(options.dislike_weight),
         alpha_W=float(options.alpha_W),
