@@ -42,7 +42,7 @@ def test_the_defaults():
         "alpha_W": 0.0,
         "alpha_H": "same",
         "l1_ratio": 0.0,
-        "unobserved_weight": 1.0,
+        "unobserved_weight": None,
         "confidence": 0.0,
         "dislike_weight": 1.0,
         "reg_exponent": 1.0,

@@ -222,6 +222,13 @@ class Algorithm(ABC):
             raise UsageError(f"{self.display_name} has no {', '.join(idle)}; options of its own: {able}")
         if "solver" in self.options and options.solver not in self.solvers:
             raise UsageError(f"--solver of {self.display_name} is {' or '.join(self.solvers)}, got {options.solver}")
+        if "dislike_weight" in self.options:
+            dislikes, empty = options.dislike_weight, self.option(options, "unobserved_weight")
+            if dislikes < empty:
+                raise UsageError(
+                    "--dislike-weight must be at least --unobserved-weight: a dislike counts no less than an "
+                    f"empty cell (they are {dislikes:g} and {empty:g})"
+                )
 
     def own_options(self, options: TrainOptions) -> TrainOptions:
         """`options` for this model; options that it does not take are at their defaults."""

@@ -215,16 +215,14 @@ class TrainOptions(Options):
     def _check_objective(self) -> None:
         if self.biases == "yes":
             if self.unobserved_weight != 0:
-                raise UsageError("--biases yes is for observed scores alone: add --unobserved-weight 0")
+                weight = 1.0 if self.unobserved_weight is None else self.unobserved_weight
+                raise UsageError(
+                    f"--biases yes is for observed scores alone: add --unobserved-weight 0 (it is {weight:g})"
+                )
             if self.init != "random":
                 raise UsageError(f"--init {self.init} knows nothing of biases: take --init random, or --biases no")
             if self.n_components == 1:
                 raise UsageError("--biases yes makes two of the factors biases: --n-components must be at least 2")
-        if self.unobserved_weight is not None and self.dislike_weight < self.unobserved_weight:
-            raise UsageError(
-                "--dislike-weight must be at least --unobserved-weight: a dislike counts no less than an empty cell "
-                f"(they are {self.dislike_weight:g} and {self.unobserved_weight:g})"
-            )
         if self.solver == "sklearn" and not self.plain:
             raise UsageError(
                 "--solver sklearn fits all cells alike: take --solver fast with --unobserved-weight, "

@@ -200,7 +200,7 @@ def test_a_penalty_that_leaves_nothing_is_said():
 def test_an_empty_cell_counts_a_tenth_by_default():
     algorithm, x = find("als"), matrix()
     model = algorithm.fit(x, algorithm.default_options(n_components=4)).model
-    assert model.metadata["objective"]["unobserved_weight"] == 0.1
+    assert model.meta["objective"]["unobserved_weight"] == 0.1
     assert algorithm.defaults["unobserved_weight"] == 0.1
     assert find("nmf").defaults["unobserved_weight"] == 1.0
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from pipeline.data.interactions import Interactions
 from pipeline.errors import UsageError
+from pipeline.models.registry import find
 from pipeline.options import TrainOptions
 from pipeline.ranking.scorer import Scorer
 from pipeline.training.train import train
@@ -71,7 +70,8 @@ def test_a_user_who_is_folded_in_dislikes_too():
 
 def test_a_dislike_counts_no_less_than_an_empty_cell():
     with pytest.raises(UsageError, match=r"--dislike-weight must be at least --unobserved-weight: .* 0\.5 and 1\)"):
-        TrainOptions(dislike_weight=0.5)
-    assert replace(TrainOptions(), unobserved_weight=0.5, dislike_weight=0.5).dislike_weight == 0.5
+        train(tastes(False), TrainOptions(dislike_weight=0.5, holdout=0))
+    find("nmf").check_options(TrainOptions(unobserved_weight=0.5, dislike_weight=0.5))
+    find("als").check_options(TrainOptions(algorithm="als", dislike_weight=0.5))
     with pytest.raises(UsageError, match="EASE has no --dislike-weight"):
         train(tastes(False), TrainOptions(algorithm="ease", dislike_weight=2.0, holdout=0))

@@ -94,6 +94,7 @@ def test_the_defaults_come_first_and_come_back_as_they_are() -> None:
     space = search_space(base, ALL, SHAPE, times=True)
     point = sweep(space, base, SHAPE)[0]
     standard = {one.name: one.default for one in fields(TrainOptions)} | {"n_components": 10, "alpha_H": 0.0}
+    standard["unobserved_weight"] = 1.0
     assert {one.name: one.decode(point[one.name]) for one in space} == {one.name: standard[one.name] for one in space}
     given = replace(base, n_components=7, alpha_W=0.5)
     space = search_space(given, "n_components,alpha_W,alpha_H", SHAPE, times=False)
