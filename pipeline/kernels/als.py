@@ -4,7 +4,7 @@ A row x solves (w₀·G + λ·I)·x + Σ_i (c_i − w₀)·h_i·(h_i·x) = Σ_i 
 scores s, c and w₀ as in `pipeline.models.objective`, G = HᵀH (Hu, Koren & Volinsky 2008). Both factors are first
 rotated into the eigenbasis of G, so that w₀·G is a diagonal: a step of conjugate gradients then costs one pass over the
 row's cells and nothing of k², and the preconditioner 1 / (w₀·Λ + λ) leaves a condition number of at most max(c) / w₀. A
-step or two from where the row was are all that an iteration needs (Takács, Pilászy & Tikk 2011).
+few steps from where the row was are all that an iteration needs (Takács, Pilászy & Tikk 2011).
 
 Factors are (rows, width) float32, their `width` a multiple of 16 with zeros past k components. Every row is computed on
 its own and every sum is taken in an order fixed by (lo, hi).
