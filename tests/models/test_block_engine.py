@@ -152,6 +152,15 @@ def test_a_fit_whose_process_died_goes_on_where_it_was(tmp_path, objective, at):
     assert same(result, fitted(X, objective, LOCAL))
 
 
+@OBJECTIVES
+def test_a_fit_that_has_ended_is_the_same_again_and_may_be_longer(tmp_path, objective):
+    X = matrix()
+    engine = BlockEngine(tmp_path, HereTasks(1))
+    stalls = {"tol": 1e-2, "max_iter": 100}
+    for limits in (stalls, stalls, {"max_iter": 5}, {"max_iter": 9}):
+        assert same(fitted(X, objective, engine, **limits), fitted(X, objective, LOCAL, **limits))
+
+
 def test_another_fit_begins_anew(tmp_path):
     X = matrix()
     engine = BlockEngine(tmp_path, HereTasks(1))

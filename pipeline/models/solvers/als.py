@@ -124,9 +124,11 @@ def factorize_als(
         users = _Half.of(by_user, X.shape[1], W, objective.alpha_W, objective)
         items = _Half.of(by_item, X.shape[0], H, objective.alpha_H, objective)
         best, items.out = padded(H), (padded(H),)
-        if (state := at_work.resume(f"als {objective} {iterations.tol}", (W, H))) is not None:
+        # The most iterations decide which one is the last.
+        if (state := at_work.resume(f"als {objective} {iterations.tol} {iterations.max_iter}", (W, H))) is not None:
             users.rows, items.rows, best = state["users"], state["items"], state["best"]
             iterations.put_back(state)
+            converged = bool(state["converged"])
         with iterations.interruptible():
             while iterations.left and not converged:
                 i, converged = len(iterations.losses), iterations.stalled
@@ -136,12 +138,14 @@ def factorize_als(
                 value, _ = _half_step(at_work, items, users, objective, k, beyond)
                 loss = base + value + penalty
                 told = math.sqrt(2 * max(loss, 0.0)) if math.isfinite(loss) else math.inf
-                if told <= min(iterations.losses, default=math.inf):
+                least = min(iterations.losses, default=math.inf)
+                if told <= least:
                     best, items.out = items.out[0], (best,)
-                iterations.add(min([told, *iterations.losses[-1:]]) if math.isfinite(loss) else math.inf)
+                iterations.add(min(told, least) if math.isfinite(loss) else math.inf)
                 if not math.isfinite(loss):
                     break
-                at_work.keep({"users": users.rows, "items": items.rows, "best": best, "losses": iterations.losses})
+                rest = {"best": best, "converged": converged, "losses": iterations.losses}
+                at_work.keep({"users": users.rows, "items": items.rows, **rest})
     converged = converged or iterations.stalled
     return AlsResult(np.ascontiguousarray(best[:, :k].T), iterations.losses, converged, iterations.interrupted)
 
