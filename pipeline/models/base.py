@@ -193,6 +193,10 @@ class Algorithm(ABC):
         """The name as part of a metric's or a column's name: ``item_knn``."""
         return self.name.replace("-", "_")
 
+    def settled(self, options: TrainOptions, facts: Mapping[str, Any]) -> TrainOptions:
+        """`options` with what a fit by them decided, so that the next one need not decide; `facts` are of `Fitted`."""
+        return options
+
     def label(self, options: TrainOptions, facts: Mapping[str, Any] | None = None) -> str:
         """A few words for the name of a run; `facts` are those of `Fitted`, after a fit."""
         return self.display_name

@@ -141,7 +141,7 @@ class TrainOptions(Options):
         None,
         "Models of ensemble, or the first of rerank.",
         details="With commas; default ease,als,item-knn,recent, and ease for rerank. Options may follow a name: "
-        "ease:regularization=300,als:n_components=128.",
+        "ease:regularization=300,als:n_components=128; weight=2 behind each of ensemble's gives the weights.",
     )
     layers: LayerUnits = option("64-32-16", "neumf: units of each layer.", advanced=True)
     dropout: Annotated[float, Ge(0), Lt(1)] = option(

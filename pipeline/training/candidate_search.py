@@ -96,7 +96,7 @@ def score_of(
     return CandidateScore(
         algorithm=entry.candidate.algorithm,
         options=best.options,
-        spec=entry.spec(best),
+        spec=entry.candidate.algorithm.settled(entry.spec(best), measured.facts),
         interval=bootstrap_mean(measured.values),
         lift=lift_over_popular(measured.values, popular.best_measured().values),
         values=measured.values,

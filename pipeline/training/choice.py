@@ -23,7 +23,8 @@ class CandidateScore:
 
     Attributes
     ----------
-    options : searched option → its value
+    options : searched option → its value in the trial
+    spec : the options to train with, and what the fit of the trial decided (`Algorithm.settled`)
     interval : mean of the metric over the validation users, with its interval
     lift : over most popular, for the same users
     values : the metric of each validation user times the user's weight, (n_users,), NaN without one; in one order for
@@ -42,6 +43,11 @@ class CandidateScore:
     fit_seconds: float
     n_trials: int
     sizes: tuple[int, ...] = ()
+
+    @property
+    def trained_options(self) -> dict[str, Any]:
+        """Searched option → the value to train with."""
+        return {name: getattr(self.spec, name) for name in self.options}
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,4 +87,4 @@ class Choice:
     @property
     def best_options(self) -> dict[str, Any]:
         """The winner's name and its options, as they are typed."""
-        return {"algorithm": self.winner.algorithm.name, **self.winner.options}
+        return {"algorithm": self.winner.algorithm.name, **self.winner.trained_options}

@@ -47,7 +47,9 @@ def _row(score: CandidateScore) -> CandidateRow:
     words = "" if lift is None or is_popular else lift_in_words(*lift)
     defaults = score.algorithm.default_options()
     changed = {
-        option: value for option, value in score.options.items() if value != score.algorithm.option(defaults, option)
+        option: value
+        for option, value in score.trained_options.items()
+        if value != score.algorithm.option(defaults, option)
     }
     options = command_of(changed) or ("the defaults" if score.options else "")
     return CandidateRow(name, score.interval, words, score.fit_seconds, score.n_trials, options)
@@ -85,6 +87,6 @@ def candidates_csv(choice: Choice) -> str:
     table.writerow(["model", *ends, *lifts, "fit_seconds", "n_trials", "options"])
     for score in choice.scores:
         lift = score.lift.lift or ("", "", "")
-        options = command_of(score.options)
+        options = command_of(score.trained_options)
         table.writerow([score.algorithm.name, *score.interval, *lift, score.fit_seconds, score.n_trials, options])
     return text.getvalue()

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -80,15 +81,17 @@ class Fit(NamedTuple):
     ranker: Ranker
     fold_in: FoldIn
     converged: bool
+    facts: Mapping[str, Any]
 
 
 class Measured(NamedTuple):
     """What a trial measured: the metric of each validation user times the user's weight, (n_users,), NaN without one;
-    seconds of the fit; users in each stretch of time."""
+    seconds of the fit; users in each stretch of time; facts of the fit."""
 
     values: NDArray[np.float64]
     fit_seconds: float
     sizes: tuple[int, ...] = ()
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def mean(self) -> float:
@@ -260,14 +263,15 @@ def measure(task: Task, spec: TrainOptions, progress: Progress = silent) -> tupl
     for split in task.earlier:
         before = fitted_on(split, spec, progress)
         parts.append(values_of(before.ranker, split, task.metric, before.fold_in))
-    return Measured(np.concatenate(parts), seconds, tuple(part.size for part in parts)), fitted.converged
+    sizes = tuple(part.size for part in parts)
+    return Measured(np.concatenate(parts), seconds, sizes, fitted.facts), fitted.converged
 
 
 def fitted_on(split: Split, spec: TrainOptions, progress: Progress = silent) -> Fit:
     """Fit the options on the split's training side."""
     scorer, fitted = candidate(split.train, spec, progress)
     fold_in = folding(scorer, split, spec.transform, spec.half_life_days)
-    return Fit(scorer, fold_in, fitted.converged)
+    return Fit(scorer, fold_in, fitted.converged, fitted.facts)
 
 
 def values_of(ranker: Ranker, split: Split, metric: str, fold_in: FoldIn) -> NDArray[np.float64]:

@@ -188,12 +188,38 @@ def test_the_best_model_alone_is_trained_and_said(monkeypatch):
         ("ease:shrinkage=3,als", "'shrinkage=3' is none; it has: half_life_days, regularization, transform"),
         ("ease:regularization=-1,als", "--members ease:regularization=-1: regularization must be at least 0"),
         ("ease:regularization=x,als", "regularization must be NUMBER|none, got 'x'"),
+        ("ease:weight=2,als", "give each model one weight, as in ease:weight=2,als:weight=1, or none of them"),
+        ("ease:weight=2,ease:weight=3,als:weight=1", "give each model one weight"),
+        ("ease:weight=2:weight=3,als:weight=1", "weight must be one number between 1e-06 and 1e+06"),
+        ("ease:weight=0,als:weight=1", "weight must be one number"),
+        ("ease:weight=nan,als:weight=1", "weight must be one number"),
+        ("ease:weight=x,als:weight=1", "weight must be one number"),
     ],
 )
 def test_members_that_can_not_be_are_refused(members, message):
     with pytest.raises(UsageError) as refused:
         ALGORITHM.check_options(TrainOptions(algorithm="ensemble", members=members))
     assert message in str(refused.value)
+
+
+def test_weights_that_are_named_are_taken_and_nothing_is_selected(monkeypatch):
+    monkeypatch.setattr(ensemble, "select", None)
+    options = TrainOptions(algorithm="ensemble", members="ease:weight=3:regularization=50,item-knn:weight=1")
+    trained = train(make_interactions("int"), options)
+    assert trained.model.weights == (0.75, 0.25)
+    assert [member.meta["label"] for member in trained.model.members] == ["ease:regularization=50", "item-knn"]
+    assert trained.facts["ensemble_shipped"] == "as named"
+    assert trained.algorithm.label(options, trained.facts) == "ensemble of EASE:regularization=50 and item-kNN"
+    sentence = "an ensemble of EASE:regularization=50 75% and item-kNN 25% is trained (--members gives the weights)"
+    assert sentence in trained.report.messages
+    # What a selection found, named as weights, is the same model.
+    monkeypatch.setattr(ensemble, "select", lambda pools, seed, lists: chosen((3, 1)))
+    unnamed = replace(options, members="ease:regularization=50,item-knn")
+    selected = train(make_interactions("int"), unnamed)
+    again = ALGORITHM.settled(unnamed, selected.facts)
+    assert again.members == "ease:regularization=50:weight=3,item-knn:weight=1"
+    assert train(make_interactions("int"), again).report.metrics == selected.report.metrics == trained.report.metrics
+    assert ALGORITHM.settled(unnamed, {"ensemble_weights": "item-knn 1"}) == unnamed
 
 
 def test_members_may_be_joined_by_a_plus():

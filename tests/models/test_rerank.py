@@ -308,7 +308,7 @@ def test_the_first_model_alone_is_trained_and_said():
     assert trained.report.metrics["holdout/ndcg_at_10"] == base.report.metrics["holdout/ndcg_at_10"]
 
 
-@pytest.mark.parametrize("members", ["ease,als", "", "ensemble", "rerank"])
+@pytest.mark.parametrize("members", ["ease:weight=2", "ease,als", "", "ensemble", "rerank"])
 def test_a_first_model_that_can_not_be_is_refused(members):
     with pytest.raises(UsageError, match="--members"):
         ALGORITHM.check_options(TrainOptions(algorithm="rerank", members=members))

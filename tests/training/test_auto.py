@@ -17,7 +17,7 @@ from pipeline.data.splits import pair_keys
 from pipeline.errors import InputError
 from pipeline.evaluation.report.plots import candidates_with_intervals
 from pipeline.evaluation.significance import Interval
-from pipeline.models import registry
+from pipeline.models import ensemble, registry
 from pipeline.models.algorithms.members import members_in
 from pipeline.models.footprint import Size
 from pipeline.models.search_space import IntegerRange
@@ -136,6 +136,19 @@ def test_an_ensemble_that_wins_is_trained_as_any_model(x, monkeypatch) -> None:
     # Members that are named are taken as they are.
     named = chosen(x, replace(BASE, members="nmf,popular"))
     assert named.spec.members == "nmf,popular"
+
+
+def test_the_weights_that_were_measured_are_trained(x, monkeypatch) -> None:
+    compare, select = settle.compare, ensemble.select
+    monkeypatch.setattr(settle, "compare", lambda a, b: replace(compare(a, b), difference=Interval(0.2, 0.1, 0.3)))
+    monkeypatch.setattr(ensemble, "select", lambda *data: select(*data)._replace(counts=(3, 1, 0), better=True))
+    choice = chosen(x)
+    words = choice.best.options["members"].split(",")
+    assert choice.spec.members == f"{words[0]}:weight=3,{words[1]}:weight=1"
+    assert choice.best_options["members"] == candidate_rows(choice)[0].options.split("--members ")[1].strip("'\"")
+    assert choice.best_options["members"] in candidates_csv(choice)
+    monkeypatch.setattr(ensemble, "select", None)
+    assert train(x, choice.spec).model.weights == (0.75, 0.25)
 
 
 def test_an_ensemble_that_can_not_be_tried_is_named_with_why(x) -> None:

@@ -54,6 +54,13 @@ class EnsembleAlgorithm(MadeOfMembers):
             raise UsageError(f"--members of an ensemble names 2 to {_MOST_MEMBERS} different models, got {text!r:.80}")
         return members
 
+    def settled(self, options: TrainOptions, facts: Mapping[str, Any]) -> TrainOptions:
+        """With the members and weights that the fit selected; as they are where it selected one alone."""
+        chosen = [part.rsplit(" ", 1) for part in facts.get("ensemble_weights", "").split(", ")]
+        if len(chosen) < 2:
+            return options
+        return replace(options, members=",".join(f"{word}:weight={weight}" for word, weight in chosen))
+
     def label(self, options: TrainOptions, facts: Mapping[str, Any] | None = None) -> str:
         """``ensemble of EASE and als``; ``ensemble: EASE alone``."""
         weights = (facts or {}).get("ensemble_weights")
@@ -72,9 +79,17 @@ class EnsembleAlgorithm(MadeOfMembers):
         interactions: Interactions | None = None,
         on_iteration: OnIteration | None = None,
     ) -> Fitted:
-        """Select members and weights on a validation part, then fit the members on everything; see `Algorithm.fit`."""
+        """Fit the members on everything, with the weights that they are given; see `Algorithm.fit`.
+
+        Where they are given none, members and weights are selected on a validation part first.
+        """
         x = interactions_or_cells(user_items, interactions)
         members = self._able(options, x)
+        if weights := _weights(members):
+            facts = {"ensemble_shipped": "as named", "ensemble_weights": _written(weights)}
+            fitted = self._fitted(user_items, x, members, weights, facts, on_iteration)
+            sentence = f"an ensemble of {_listed(self._shares(weights))} is trained (--members gives the weights)"
+            return replace(fitted, messages=(sentence, *fitted.messages))
         selection = self._selected(members, x, options, on_iteration)
         chosen = {member.word: n for member, n in zip(members, selection.counts, strict=True) if n}
         facts = self._facts(members, selection)
@@ -125,7 +140,7 @@ class EnsembleAlgorithm(MadeOfMembers):
         user_items: UserItems,
         x: PreparedInteractions,
         members: Sequence[Member],
-        chosen: Mapping[str, int],
+        chosen: Mapping[str, float],
         facts: Mapping[str, Any],
         on_iteration: OnIteration | None,
     ) -> Fitted:
@@ -151,10 +166,10 @@ class EnsembleAlgorithm(MadeOfMembers):
         )
 
     def _facts(self, members: Sequence[Member], selection: Selection) -> dict[str, Any]:
-        weights = [f"{member.word} {n}" for member, n in zip(members, selection.counts, strict=True) if n]
+        weights = {member.word: n for member, n in zip(members, selection.counts, strict=True) if n}
         return {
             "ensemble_shipped": "yes" if selection.better else "no",
-            "ensemble_weights": ", ".join(weights),
+            "ensemble_weights": _written(weights),
             "ensemble_best_single": members[selection.best].word,
             "ensemble_ndcg_single": round(selection.single, 6),
             "ensemble_ndcg_crossed": round(selection.ensemble, 6),
@@ -177,13 +192,13 @@ class EnsembleAlgorithm(MadeOfMembers):
             if selection.single < max(selection.means):
                 alone += ", and by time no model is surely better than a list for everybody"
             return f"{alone} ({figures})"
-        total = sum(selection.counts)
-        shares = [
-            f"{self._display(member.word)} {count / total:.0%}"
-            for member, count in zip(members, selection.counts, strict=True)
-            if count
-        ]
-        return f"an ensemble of {_listed(shares)} is trained ({figures})"
+        weights = {member.word: n for member, n in zip(members, selection.counts, strict=True) if n}
+        return f"an ensemble of {_listed(self._shares(weights))} is trained ({figures})"
+
+    def _shares(self, weights: Mapping[str, float]) -> list[str]:
+        """``EASE 60%``."""
+        total = sum(weights.values())
+        return [f"{self._display(word)} {weight / total:.0%}" for word, weight in weights.items()]
 
     # ---- cost -------------------------------------------------------------------------------
 
@@ -213,6 +228,16 @@ class EnsembleAlgorithm(MadeOfMembers):
             fit_seconds=(2 - _SHARE) * sum(cost.fit_seconds for cost in costs) + _SELECT * n * pool * len(costs),
             compiles=any(cost.compiles for cost in costs),
         )  # fmt: skip
+
+
+def _weights(members: Sequence[Member]) -> dict[str, float]:
+    """The weights that the members were given; {} where they were given none."""
+    return {member.word: member.weight for member in members if member.weight is not None}
+
+
+def _written(weights: Mapping[str, float]) -> str:
+    """``ease 5, als 3``."""
+    return ", ".join(f"{word} {weight:g}" for word, weight in weights.items())
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Find", "MadeOfMembers", "Member", "display", "fit_member", "interactions_or_cells", "members_in"]
 
 Find = Callable[[str, str], Algorithm]
+_WEIGHT = "weight="
+_MOST_WEIGHT = 1e6
 
 
 class MadeOfMembers(Algorithm):
@@ -58,11 +60,12 @@ class MadeOfMembers(Algorithm):
 
 @dataclass(frozen=True)
 class Member:
-    """A model as it was named: ``ease:regularization=300``."""
+    """A model as it was named, ``ease:regularization=300``, and the weight that ``weight=2`` behind it gives."""
 
     word: str
     algorithm: Algorithm
     options: TrainOptions
+    weight: float | None = None
 
     @property
     def goes_by_times(self) -> bool:
@@ -81,12 +84,17 @@ class Member:
 def members_in(text: str, options: TrainOptions, find: Find, most: int) -> tuple[Member, ...]:
     """The models that the text names, each once, in order; `options` are of what they are made into.
 
-    Raises UsageError for a name or an option that there is not, for too many, and for one that has members itself.
+    Raises UsageError for a name or an option that there is not, for too many, for one that has members itself, and for
+    weights that some have and others have not, or that one has twice.
     """
     words = dict.fromkeys(word.strip() for word in text.replace("+", ",").split(",") if word.strip())
     if len(words) > most:
         raise UsageError(f"--members names at most {most} models, got {len(words)}")
-    return tuple({member.word: member for member in (_member(word, options, find) for word in words)}.values())
+    members = {member.word: member for member in (_member(word, options, find) for word in words)}
+    weighted = sum(member.weight is not None for member in members.values())
+    if weighted and (weighted < len(members) or len(members) < len(words)):
+        raise UsageError("--members: give each model one weight, as in ease:weight=2,als:weight=1, or none of them")
+    return tuple(members.values())
 
 
 def _member(word: str, options: TrainOptions, find: Find) -> Member:
@@ -98,11 +106,25 @@ def _member(word: str, options: TrainOptions, find: Find) -> Member:
     base = algorithm.default_options(
         random_state=options.random_state, threads=options.threads, on_interrupt=options.on_interrupt
     )
+    weight = _weight([part for part in given if part.startswith(_WEIGHT)], where)
+    given = [part for part in given if not part.startswith(_WEIGHT)]
     member = with_values(base, named_values(algorithm, given, where), where)
     algorithm.check_options(member)
     if member.cold_items is not None:
         raise UsageError(f"{where}: members rank known items alone: leave out cold_items")
-    return Member(":".join([algorithm.name, *given]), algorithm, member)
+    return Member(":".join([algorithm.name, *given]), algorithm, member, weight)
+
+
+def _weight(given: Sequence[str], where: str) -> float | None:
+    if not given:
+        return None
+    try:
+        weight = float(given[-1].removeprefix(_WEIGHT))
+    except ValueError:
+        weight = 0.0
+    if not 1 / _MOST_WEIGHT <= weight <= _MOST_WEIGHT or len(given) > 1:
+        raise UsageError(f"{where}: weight must be one number between {1 / _MOST_WEIGHT:g} and {_MOST_WEIGHT:g}")
+    return weight
 
 
 def display(word: str, find: Find) -> str:

@@ -68,7 +68,7 @@ class RerankAlgorithm(MadeOfMembers):
     def _base(self, options: TrainOptions) -> Member:
         text = str(self.option(options, "members"))
         members = members_in(text, options, self._find, 8)
-        if len(members) != 1:
+        if len(members) != 1 or members[0].weight is not None:
             raise UsageError(f"--members of a two-stage model names its first model alone, got {text!r:.80}")
         return members[0]
 
