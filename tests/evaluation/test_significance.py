@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import compress, product
 
 import numpy as np
 import pytest
@@ -95,13 +96,26 @@ def test_wilcoxon_is_scipys(rng):
     assert compare(a, a).p_value == 1.0
 
 
-@pytest.mark.parametrize("n", [1, 12, 50, 51, 300, 3000])
-def test_wilcoxon_is_scipys_with_zeros_and_ties_too(n, rng):
-    few = np.where(rng.random(n) < 0.9, 0, rng.normal(size=n))
-    few[-1] = 1
-    for difference in (rng.normal(0.1, 1, n), np.round(rng.normal(0.1, 1, n), 1) + 0.05, few):
-        expected = stats.wilcoxon(difference, zero_method="wilcox").pvalue
-        assert compare(np.zeros(n), difference).p_value == expected
+@pytest.mark.parametrize("n", [1, 2, 13, 50, 51, 300, 3000])
+def test_wilcoxon_is_scipys_with_ties_too(n, rng):
+    tied = np.round(rng.normal(0.1, 1, n), 1) + 0.05
+    for difference in (rng.normal(0.1, 1, n), *([] if 13 < n <= 50 else [tied])):
+        p = compare(np.zeros(n), difference).p_value
+        assert p == pytest.approx(stats.wilcoxon(difference, zero_method="wilcox").pvalue, rel=1e-12)
+    # Zeros say nothing, however many there are.
+    assert compare(np.zeros(2 * n), np.append(difference, np.zeros(n))).p_value == p
+
+
+@given(values=st.lists(st.integers(-3, 3), min_size=1, max_size=10))
+def test_few_differences_are_tested_by_all_their_signs(values):
+    """The twin takes every sign of every rank."""
+    different = [abs(value) for value in values if value]
+    ranks = [sum(b < a for b in different) + (sum(b == a for b in different) + 1) / 2 for a in different]
+    here = sum(rank for rank, value in zip(ranks, filter(None, values), strict=True) if value > 0)
+    sums = [sum(compress(ranks, signs)) for signs in product((0, 1), repeat=len(ranks))]
+    out = min(sum(one <= here for one in sums), sum(one >= here for one in sums))
+    expected = min(1.0, 2 * out / len(sums))
+    assert compare(np.zeros(len(values)), np.array(values, float)).p_value == pytest.approx(expected, rel=1e-12)
 
 
 def test_who_is_better(rng):
