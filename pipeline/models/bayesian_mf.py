@@ -26,6 +26,7 @@ from pipeline.kernels.arguments import CsrRows, RatingRows, RowNoise
 from pipeline.models.fold_in.rating import RatingTerms
 from pipeline.models.rating_rows import Ratings, known_rows, solve_rows, squared_errors
 from pipeline.models.solvers.iterations import Iterations
+from pipeline.runtime.threads import one_blas_thread
 
 __all__ = ["BURN_IN", "SAMPLES", "Prior", "Samples", "draw_prior", "sample"]
 
@@ -61,10 +62,8 @@ def sample(
 
     The samples are of the iterations after BURN_IN, or of the last half where there are fewer; the last one is kept.
     """
-    from threadpoolctl import threadpool_limits
-
     # Products of a few columns: more threads only wait for each other.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         return _sample(ratings, n_components, iterations, seed, n_threads)
 
 

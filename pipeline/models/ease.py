@@ -14,14 +14,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 from pipeline.data.matrix import UserItems
 from pipeline.errors import DoesNotFitError, InputError, UsageError
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.similarity import DenseWeights, DualWeights
 from pipeline.runtime.memory import memory_limit
-from pipeline.runtime.threads import ThreadPool
+from pipeline.runtime.threads import ThreadPool, one_blas_thread
 
 __all__ = ["bytes_needed", "fit_ease", "is_dual", "penalty_of"]
 
@@ -61,7 +60,7 @@ def fit_ease(matrix: UserItems, regularization: float, n_threads: int | None = N
     x = matrix.scores.astype(np.float64)
     meta = {"model": "ease"}
     # One thread of the BLAS for each of the pool: the result is the same for any number, and none waits for others.
-    with threadpool_limits(1, user_api="blas"), ThreadPool(n_threads) as threads, np.errstate(all="ignore"):
+    with one_blas_thread(), ThreadPool(n_threads) as threads, np.errstate(all="ignore"):
         if is_dual(x.shape):
             kernel = _inverse(x, regularization, threads)
             leverage = _leverage(kernel, x.T.tocsr())

@@ -20,13 +20,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
-from pipeline.runtime.threads import ThreadPool
+from pipeline.runtime.threads import ThreadPool, one_blas_thread
 
 __all__ = ["PARTS", "ElsaFit", "fit_elsa"]
 
@@ -91,7 +90,7 @@ def fit_elsa(
     losses: list[float] = []
     converged = interrupted = False
     try:
-        with threadpool_limits(1, user_api="blas"), ThreadPool(n_threads) as threads:
+        with one_blas_thread(), ThreadPool(n_threads) as threads:
             while len(losses) < max_iter and not converged:
                 losses.append(step.take(threads))
                 if on_iteration is not None:

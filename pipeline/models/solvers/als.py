@@ -28,7 +28,7 @@ from pipeline.models.solvers.half_steps import PaddedFactor, padded
 from pipeline.models.solvers.iterations import Iterations
 from pipeline.models.solvers.steps import Engine, OpenEngine, Side, Step
 from pipeline.models.solvers.stored_side import sum_over
-from pipeline.runtime.threads import ThreadPool
+from pipeline.runtime.threads import ThreadPool, one_blas_thread
 
 __all__ = ["AlsResult", "factorize_als"]
 
@@ -116,9 +116,8 @@ def factorize_als(
     """
     iterations, k, converged = Iterations(**limits), W.shape[1], False
     base = 0.5 * sum_over(X, lambda x: float(np.einsum("i,i", (1 + objective.confidence * x) * x, x)))
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"), engine.open(n_threads) as at_work:
+    with one_blas_thread(), engine.open(n_threads) as at_work:
         by_user, by_item = at_work.sides(X, k)
         assert by_item is not None  # noqa: S101 - asked for
         users = _Half.of(by_user, X.shape[1], W, objective.alpha_W, objective)

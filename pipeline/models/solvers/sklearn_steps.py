@@ -16,6 +16,7 @@ from scipy import sparse
 from pipeline.models.reconstruction import all_cells_errors
 from pipeline.models.solvers.iterations import Factorization, Iterations
 from pipeline.models.solvers.nmf import Penalty
+from pipeline.runtime.threads import one_blas_thread
 
 __all__ = ["factorize_as_sklearn"]
 
@@ -35,7 +36,6 @@ def factorize_as_sklearn(
     W, Ht : contiguous (m, k) and (n, k)
     """
     from sklearn.decomposition import _nmf as sk
-    from threadpoolctl import threadpool_limits
 
     p = penalty
     rng = np.random.RandomState(0)  # unused without shuffling
@@ -44,7 +44,7 @@ def factorize_as_sklearn(
     first, converged = 0.0, False
     # Products of k columns: more threads only wait for each other, many times as long on a busy
     # machine, and one adds up in the same order whatever the machine.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         with iterations.interruptible():
             while iterations.left and not converged:
                 violation = sk._update_coordinate_descent(X, W, Ht, p.l1_w, p.l2_w, False, rng)
