@@ -104,17 +104,33 @@ def _log_estimator(run: Run, estimator: Any, name: str = REBUILT_ESTIMATOR) -> N
 
 def _log_recommender(run: Run, artifacts: Path, model: SavedModel, name: str = "recommender") -> str:
     """Log the pyfunc model, unless the run has it already; returns its URI."""
-    import mlflow.pyfunc
+    from mlflow.models import Model
 
     def once() -> str:
         logged_uri = _whole_model(run, name)
         if logged_uri is not None:
             return logged_uri
         with _quiet(), TemporaryDirectory() as folder:
-            info = mlflow.pyfunc.log_model(name=name, **recommender_parts(artifacts, model, Path(folder)))
+            parts = recommender_parts(artifacts, model, Path(folder))
+            # What `mlflow.pyfunc.log_model` does, but it can't be told to leave out the validation.
+            info = Model.log(None, _Pyfunc, name=name, validate_serving_input=False, **parts)
         return str(info.model_uri)
 
     return run.retry("logging a model", once)
+
+
+class _Pyfunc:
+    """`mlflow.pyfunc` for `Model.log`, without the validation of the example.
+
+    For that MLflow loads the model a second time, as large as it is, and at most logs a warning.
+    """
+
+    @staticmethod
+    def save_model(*, path: str, mlflow_model: Any, validate_serving_input: bool, **parts: Any) -> None:
+        """Save the model, of `recommender_parts`."""
+        import mlflow.pyfunc
+
+        mlflow.pyfunc.save_model(path=path, mlflow_model=mlflow_model, **parts)
 
 
 def recommender_parts(artifacts: Path, model: SavedModel, scratch: Path) -> dict[str, Any]:
