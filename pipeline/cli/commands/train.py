@@ -29,6 +29,10 @@ def _train(
 ) -> Outputs:
     """Train a model, record it in MLflow and register it."""
     file = None if version_file is None else writable(version_file)
+    if spec.algorithm == TrainOptions.algorithm:
+        # Its estimator is saved by skops, which looks through all modules that are imported for each of numpy's
+        # functions: before MLflow is, that takes a second less.
+        import skops.io  # noqa: F401
     from pipeline.cli.output.training import train_output
     from pipeline.jobs.executors import open_executors
     from pipeline.jobs.train import train_job
