@@ -26,7 +26,7 @@ from pipeline.kernels.arguments import CsrRows, RatingRows, RowNoise
 from pipeline.models.fold_in.rating import RatingTerms
 from pipeline.models.rating_rows import Ratings, known_rows, solve_rows, squared_errors
 from pipeline.models.solvers.iterations import Iterations
-from pipeline.runtime.threads import one_blas_thread
+from pipeline.runtime.blas import one_blas_thread
 
 __all__ = ["BURN_IN", "SAMPLES", "Prior", "Samples", "draw_prior", "sample"]
 

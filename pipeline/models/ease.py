@@ -19,8 +19,9 @@ from pipeline.data.matrix import UserItems
 from pipeline.errors import DoesNotFitError, InputError, UsageError
 from pipeline.models.item_item_model import ItemItemModel
 from pipeline.models.similarity import DenseWeights, DualWeights
+from pipeline.runtime.blas import one_blas_thread
 from pipeline.runtime.memory import memory_limit
-from pipeline.runtime.threads import ThreadPool, one_blas_thread
+from pipeline.runtime.threads import ThreadPool
 
 __all__ = ["bytes_needed", "fit_ease", "is_dual", "penalty_of"]
 

@@ -25,7 +25,8 @@ from pipeline.data.matrix import UserItems
 from pipeline.errors import InputError
 from pipeline.models.factor_model import FactorModel
 from pipeline.models.fold_in import FoldIn
-from pipeline.runtime.threads import ThreadPool, one_blas_thread
+from pipeline.runtime.blas import one_blas_thread
+from pipeline.runtime.threads import ThreadPool
 
 __all__ = ["PARTS", "ElsaFit", "fit_elsa"]
 

@@ -1,20 +1,16 @@
-"""A thread pool for numbered pieces of work, and BLAS on one thread. An error or an interrupt stops a pool soon."""
+"""A thread pool for numbered pieces of work. An error or an interrupt stops it within one piece."""
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
-from functools import cache
 from types import TracebackType
-from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.runtime.cpus import cpu_count
 
-__all__ = ["ThreadPool", "one_blas_thread", "thread_count"]
+__all__ = ["ThreadPool", "thread_count"]
 
 
 def thread_count(n_threads: int | None) -> int:
@@ -24,20 +20,6 @@ def thread_count(n_threads: int | None) -> int:
     if n_threads < 1:
         raise UsageError(f"n_threads must be at least 1, got {n_threads}")
     return n_threads
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """A context in which BLAS uses one thread, for small products, and those on threads of our own."""
-    limited: AbstractContextManager[Any] = _libraries("scipy.linalg" in sys.modules).limit(limits=1, user_api="blas")
-    return limited
-
-
-@cache
-def _libraries(scipy: bool) -> Any:
-    """The BLAS libraries that are loaded: numpy's, and scipy's own once that is imported. To find them takes 15 ms."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 class ThreadPool:

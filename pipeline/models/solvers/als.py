@@ -28,7 +28,8 @@ from pipeline.models.solvers.half_steps import PaddedFactor, padded
 from pipeline.models.solvers.iterations import Iterations
 from pipeline.models.solvers.steps import Engine, OpenEngine, Side, Step
 from pipeline.models.solvers.stored_side import sum_over
-from pipeline.runtime.threads import ThreadPool, one_blas_thread
+from pipeline.runtime.blas import one_blas_thread
+from pipeline.runtime.threads import ThreadPool
 
 __all__ = ["AlsResult", "factorize_als"]
 

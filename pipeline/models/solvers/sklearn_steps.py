@@ -16,7 +16,7 @@ from scipy import sparse
 from pipeline.models.reconstruction import all_cells_errors
 from pipeline.models.solvers.iterations import Factorization, Iterations
 from pipeline.models.solvers.nmf import Penalty
-from pipeline.runtime.threads import one_blas_thread
+from pipeline.runtime.blas import one_blas_thread
 
 __all__ = ["factorize_as_sklearn"]
 

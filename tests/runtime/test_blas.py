@@ -7,7 +7,7 @@ import sys
 
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from pipeline.runtime.threads import one_blas_thread
+from pipeline.runtime.blas import one_blas_thread
 
 
 def threads_of_blas() -> list[int]:
@@ -26,7 +26,7 @@ def test_the_library_that_scipy_brings_is_found_once_it_is_loaded():
     code = """
 import numpy
 from threadpoolctl import threadpool_info, threadpool_limits
-from pipeline.runtime.threads import one_blas_thread
+from pipeline.runtime.blas import one_blas_thread
 
 with one_blas_thread():
     before = len(threadpool_info())
