@@ -148,7 +148,7 @@ def auto(name: str, x: Interactions, kind: SplitWay, minutes: float, threads: in
     sys.stderr.write(f"{choice_page(choice)}\n{took} to {os.getloadavg()[0]:.0f}, {choice.ended}\n")
     difference = compare(test["recent"], test["tuned"]).difference
     minus = "{:+.4f} ({:+.4f} … {:+.4f})".format(*difference)
-    options = command_of(choice.winner.options)
+    options = command_of(choice.winner.trained_options)
     cells = [
         name, kind, f"{choice.winner.algorithm.display_name} {f'`{options}`' if options else ''}".strip(),
         f"{choice.winner.interval.value:.4f}", interval(*bootstrap_mean(test["tuned"])),
