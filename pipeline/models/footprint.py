@@ -68,6 +68,7 @@ class Plan:
     cold_items : whether items without interactions get factors
     algorithm : name of the model, as `pipeline.models.registry.find` takes it
     members : the plans of the members of an ensemble
+    selects : whether an ensemble's members are fitted on a part first, to select them and their weights
     on_disk : whether the fit keeps the transposed matrix in a temporary file
     stored : whether the interactions and the matrix lie in temporary files, too
     """
@@ -87,6 +88,7 @@ class Plan:
     layers: tuple[int, ...] = ()
     negatives: int = TrainOptions.negatives_per_positive
     members: tuple[Plan, ...] = ()
+    selects: bool = False
     on_disk: bool = False
     stored: bool = False
 

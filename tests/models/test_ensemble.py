@@ -283,3 +283,9 @@ def test_it_costs_more_than_its_members():
         assert cost.fit_seconds > own.fit_seconds
         assert sum(cost.fit.values()) > sum(own.fit.values())
         assert sum(cost.log.values()) > sum(own.log.values())
+    # Weights that are given need no selection.
+    options = replace(options, members="ease:weight=2,als:weight=1")
+    given = ALGORITHM.footprint(size, ALGORITHM.plan(options, (50_000, 5000), 2))
+    assert given.fit_seconds < 0.6 * cost.fit_seconds
+    assert sum(given.fit.values()) < sum(cost.fit.values())
+    assert given.log == cost.log

@@ -204,11 +204,12 @@ class EnsembleAlgorithm(MadeOfMembers):
 
     def plan(self, options: TrainOptions, shape: tuple[int, int], cores: int) -> Plan:
         """With the plans of the members."""
-        members = tuple(member.algorithm.plan(member.options, shape, cores) for member in self._members(options))
-        return replace(super().plan(options, shape, cores), members=members)
+        members = self._members(options)
+        plans = tuple(member.algorithm.plan(member.options, shape, cores) for member in members)
+        return replace(super().plan(options, shape, cores), members=plans, selects=not _weights(members))
 
     def footprint(self, size: Size, plan: Plan) -> Footprint:
-        """All members, fitted one after another on the validation's training side and on everything."""
+        """All members, fitted one after another on everything; before, where they are selected, on a part."""
         from pipeline.models.block_scores import TOP
         from pipeline.models.ensemble import MOST_USERS
 
@@ -217,15 +218,19 @@ class EnsembleAlgorithm(MadeOfMembers):
         models = sum(sum(cost.evaluate.values()) for cost in costs)
         blocks = min(128 << 20, 48 * size.n_users * size.n_items)
         largest = max((sum(cost.fit.values()) for cost in costs), default=0)
+        validation = n * pool * (5 * len(costs) + 16) + 40 * size.n_cells
+        seconds = sum(cost.fit_seconds for cost in costs)
+        if plan.selects:
+            seconds += (1 - _SHARE) * seconds + _SELECT * n * pool * len(costs)
         return Footprint(
             evaluate={"members": models, "blocks of scores": blocks},
             fit={
                 "members": models, "largest fit": largest, "blocks of scores": blocks,
-                "validation": n * pool * (5 * len(costs) + 16) + 40 * size.n_cells,
+                "validation": validation if plan.selects else 0,
             },
             measure={"members": models},
             log={"members": sum(sum(cost.log.values()) for cost in costs)},
-            fit_seconds=(2 - _SHARE) * sum(cost.fit_seconds for cost in costs) + _SELECT * n * pool * len(costs),
+            fit_seconds=seconds,
             compiles=any(cost.compiles for cost in costs),
         )  # fmt: skip
 
