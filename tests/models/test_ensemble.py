@@ -193,6 +193,9 @@ def test_the_best_model_alone_is_trained_and_said(monkeypatch):
         ("ease:weight=2:weight=3,als:weight=1", "weight must be one number between 1e-06 and 1e+06"),
         ("ease:weight=0,als:weight=1", "weight must be one number"),
         ("ease:weight=nan,als:weight=1", "weight must be one number"),
+        ("ease:weight=inf,als:weight=1", "weight must be one number"),
+        ("ease:weight=,als:weight=1", "weight must be one number"),
+        ("ease:weight=-1,als:weight=1", "weight must be one number"),
         ("ease:weight=x,als:weight=1", "weight must be one number"),
     ],
 )
@@ -220,6 +223,9 @@ def test_weights_that_are_named_are_taken_and_nothing_is_selected(monkeypatch):
     assert again.members == "ease:regularization=50:weight=3,item-knn:weight=1"
     assert train(make_interactions("int"), again).report.metrics == selected.report.metrics == trained.report.metrics
     assert ALGORITHM.settled(unnamed, {"ensemble_weights": "item-knn 1"}) == unnamed
+    freely = replace(options, members="EASE : --Weight = 3 : regularization = 50, item-knn:weight=1e0")
+    first, _ = ALGORITHM._members(freely)
+    assert (first.weight, first.options.regularization) == (3.0, 50.0)
 
 
 def test_members_may_be_joined_by_a_plus():

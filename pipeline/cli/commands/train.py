@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from pipeline.cli.command import MODELS, Invocation, Outputs, command
 from pipeline.cli.options import Experiment, VersionFile, writable
 from pipeline.options import EngineOptions, ReadOptions, TrainOptions
@@ -29,10 +31,10 @@ def _train(
 ) -> Outputs:
     """Train a model, record it in MLflow and register it."""
     file = None if version_file is None else writable(version_file)
-    if spec.algorithm == TrainOptions.algorithm:
+    if spec.algorithm.lower() == TrainOptions.algorithm.lower():
         # Its estimator is saved by skops, which looks through all modules that are imported for each of numpy's
         # functions: before MLflow is, that takes a second less.
-        import skops.io  # noqa: F401
+        import_module("skops.io")
     from pipeline.cli.output.training import train_output
     from pipeline.jobs.executors import open_executors
     from pipeline.jobs.train import train_job

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Find", "MadeOfMembers", "Member", "display", "fit_member", "interactions_or_cells", "members_in"]
 
 Find = Callable[[str, str], Algorithm]
-_WEIGHT = "weight="
 _MOST_WEIGHT = 1e6
 
 
@@ -106,8 +105,8 @@ def _member(word: str, options: TrainOptions, find: Find) -> Member:
     base = algorithm.default_options(
         random_state=options.random_state, threads=options.threads, on_interrupt=options.on_interrupt
     )
-    weight = _weight([part for part in given if part.startswith(_WEIGHT)], where)
-    given = [part for part in given if not part.startswith(_WEIGHT)]
+    weight = _weight([part for part in given if _is_weight(part)], where)
+    given = [part for part in given if not _is_weight(part)]
     member = with_values(base, named_values(algorithm, given, where), where)
     algorithm.check_options(member)
     if member.cold_items is not None:
@@ -115,11 +114,18 @@ def _member(word: str, options: TrainOptions, find: Find) -> Member:
     return Member(":".join([algorithm.name, *given]), algorithm, member, weight)
 
 
+def _is_weight(text: str) -> bool:
+    """Whether the text is ``weight=…``, written as freely as the options of models may be (`named_values`)."""
+    name, equals, _ = text.partition("=")
+    return bool(equals) and name.strip().lstrip("-").lower() == "weight"
+
+
 def _weight(given: Sequence[str], where: str) -> float | None:
+    """The weight that the texts give, at most one; None where there is none. Raises UsageError."""
     if not given:
         return None
     try:
-        weight = float(given[-1].removeprefix(_WEIGHT))
+        weight = float(given[-1].partition("=")[2])
     except ValueError:
         weight = 0.0
     if not 1 / _MOST_WEIGHT <= weight <= _MOST_WEIGHT or len(given) > 1:
