@@ -57,7 +57,7 @@ class Tuned:
     study : the search's name; it depends on data, split, options, space and metric
     trials : of this and of earlier runs of the search, in order
     n_before : how many trials earlier runs left
-    best : the trial with the highest validation value; the winner
+    best : the trial with the highest validation value, and the options to train with; the winner
     spec : the options to train with: the base with the best trial's options
     baselines : validation values of ``popular``, ``recent`` and ``item_knn``, the last two where `baselines` has them
     ended : why the search stopped
@@ -140,7 +140,8 @@ def tune(
         choice = choose(
             parts, base, candidates, spec, path=path, on_start=on_start, on_trial=on_trial, progress=progress
         )
-        found = _Searched(choice.study, choice.trials, choice.n_before, choice.best, choice.spec, choice.ended)
+        best = replace(choice.best, options=choice.best_options)
+        found = _Searched(choice.study, choice.trials, choice.n_before, best, choice.spec, choice.ended)
         defaults = registry.DEFAULT.own_options(base)
     test = _test(parts.outer, defaults, found.spec, progress)
     values = {name: evaluation.per_user[spec.metric] for name, evaluation in test.items()}

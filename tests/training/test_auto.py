@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.tastes import three_tastes
 
+from pipeline.cli.output.training import candidates_json
 from pipeline.data.interactions import Interactions
 from pipeline.data.sources.blocks_builder import stored
 from pipeline.data.splits import pair_keys
@@ -34,6 +35,7 @@ from pipeline.training.stretches import earlier_stretches
 from pipeline.training.study import open_study
 from pipeline.training.train import train
 from pipeline.training.tune import tune
+from pipeline.training.tuning_report import train_command
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.xdist_group("auto")  # the search that they look at is made once
@@ -147,6 +149,10 @@ def test_the_weights_that_were_measured_are_trained(x, monkeypatch) -> None:
     assert choice.spec.members == f"{words[0]}:weight=3,{words[1]}:weight=1"
     assert choice.best_options["members"] == candidate_rows(choice)[0].options.split("--members ")[1].strip("'\"")
     assert choice.best_options["members"] in candidates_csv(choice)
+    assert candidates_json(choice)[0]["options"] == {"members": choice.spec.members}
+    tuned = tune(x, BASE, SEARCH, candidates=candidates_of(x))
+    assert tuned.best.options == {"algorithm": "ensemble", "members": tuned.spec.members}
+    assert train_command(tuned) == f"rankline train --algorithm ensemble --members {choice.spec.members}"
     monkeypatch.setattr(ensemble, "select", None)
     assert train(x, choice.spec).model.weights == (0.75, 0.25)
 

@@ -87,7 +87,7 @@ def candidates_json(choice: Choice) -> list[dict[str, Any]]:
             "lift_over_popular": None if score.lift.lift is None else list(score.lift.lift),
             "fit_seconds": score.fit_seconds,
             "n_trials": score.n_trials,
-            "options": dict(score.options),
+            "options": score.trained_options,
         }
         for score in choice.scores
     ]
