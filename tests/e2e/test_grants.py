@@ -201,7 +201,7 @@ def test_a_user_who_may_change_no_setting_trains(tmp_path: Path) -> None:
             assert len(read_warehouse(reader, own).interactions) == 240
             with pytest.raises(RefusedError, match=r"its user may only read \(its setting readonly\)"):
                 reader.command("CREATE DATABASE other")
-        group = warehouse_group(Settings(warehouse=SecretStr(dsn)), str)
+        group = warehouse_group(Settings(warehouse=SecretStr(dsn), live_dir=tmp_path / "live"), str)
         findings = [finding for check in group.checks for finding in check.look()]
         group.close()
     assert [entry.detail for entry in findings if entry.name == "grants"] == [

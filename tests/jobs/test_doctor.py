@@ -220,8 +220,9 @@ def test_settings_that_can_not_be_are_findings_and_hide_no_other(monkeypatch: py
 
 
 @pytest.fixture
-def asked(http_server, monkeypatch: pytest.MonkeyPatch):
-    """Look at the server with this DSN, or its own."""
+def asked(http_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Look at the server with this DSN, or its own. What a service in the checkout has kept is not looked at."""
+    monkeypatch.setenv("RANKLINE_LIVE_DIR", str(tmp_path / "live"))
 
     def look(dsn: str | None = None) -> dict[str, Finding]:
         monkeypatch.setenv("RANKLINE_WAREHOUSE", dsn or http_server.dsn)
