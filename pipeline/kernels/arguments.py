@@ -101,14 +101,15 @@ class StepOptions(NamedTuple):
     l1 : float, the penalty that is subtracted from b
     beta : float, length of the extrapolation
     sweeps : at most so many
-    ratio, tol : float, when the sweeps end earlier (see `half_step._sweep`)
+    watched : whether the projected gradient is summed, and whether `tol` (float) ends a row's sweeps earlier
+        (see `half_step._sweeps_of`)
     """
 
     k: int
     l1: np.floating[Any]
     beta: np.floating[Any]
     sweeps: int
-    ratio: np.floating[Any]
+    watched: bool
     tol: np.floating[Any]
 
 

@@ -35,6 +35,7 @@ from pipeline.kernels.simd import (
     load,
     prefetch,
     prefetch_cell,
+    prefetch_far,
     store,
     transpose8,
 )
@@ -44,6 +45,7 @@ __all__ = ["half_step", "has_half", "keep_rows"]
 
 BLOCK = 64  # rows at a time: their b, and the factor's rows, stay in the first cache
 AHEAD = 16  # a row is prefetched so many cells before it is used
+LARGE, LARGE_AHEAD = 2**15, 48  # of more cache lines, into the second cache so many cells before
 FAR_AHEAD = 256  # a cell is prefetched so many cells before it is used
 SMALLEST = 1e-35  # a component whose squared norm is smaller is left as it is
 
@@ -60,6 +62,7 @@ def _gather(row: int, cells: CsrRows, other: Any, scale: float, l1: float, b: An
     start, end = indptr[row], indptr[row + 1]
     width = b.shape[1]
     panel = lanes(b, 256)
+    large = other.shape[0] * other.shape[1] > LARGE * step
     t = 0
     while t + panel <= width:
         acc = fill(b, 0, 256)
@@ -69,6 +72,10 @@ def _gather(row: int, cells: CsrRows, other: Any, scale: float, l1: float, b: An
             soon, cell = np.intp(indices[np.uint64(min(p + AHEAD, last))]), np.uint64(p)
             for c in range(t, t + panel, step):
                 prefetch(other, soon, c)
+            if large:
+                later = np.intp(indices[np.uint64(min(p + LARGE_AHEAD, last))])
+                for c in range(t, t + panel, step):
+                    prefetch_far(other, later, c)
             acc = madd(data[cell], load(other, np.intp(indices[cell]), t, 256), acc)
         store(b, place, t, madd(scale, acc, fill(b, -l1, 256)))
         t += panel
@@ -82,61 +89,66 @@ def _gather(row: int, cells: CsrRows, other: Any, scale: float, l1: float, b: An
         t += lanes(b, 64)
 
 
-@jit_reassociating
-def _sweep(b: Any, w: Any, gram: Any, options: StepOptions, sums: Any) -> None:
-    """At most `options.sweeps` sweeps over the lanes of w (width, lanes), one row of the factor a lane.
+def _sweeps_of(*, watched: bool) -> Any:
+    """Sweeps over the lanes of w (width, lanes), one row of the factor a lane; `minus` is −gram.
 
-    Adds to sums[0] Σ |projected gradient| before the first sweep, and to sums[1] the decrease of ½ w·G·w − b·w.
-
-    A lane stops once a sweep moves it by less than `tol` of its length (both in the norm Σ G_tt·w_t²). All lanes
-    stop when a sweep moves them by less than `ratio` of what the first one did (Gillis & Glineur 2012).
+    Adds to sums[1] the decrease of ½ w·G·w − b·w. What only some half-steps need is compiled for these alone:
+    `watched`, it adds to sums[0] Σ |projected gradient| before the first sweep, and a lane stops once a sweep moves it
+    by less than `tol` of its length (both in the norm Σ G_tt·w_t²).
 
     Each pass over w computes the gradients of two coordinates, since the multiply-adds of one wait for each
     other. The second gradient is then corrected by the step of the first coordinate: the steps are those of plain
-    coordinate descent. What is summed is G_t·w − b, since turning the sign of each G_tr would cost a third of the time.
+    coordinate descent.
     """
-    k, sweeps, ratio, tol = options.k, options.sweeps, options.ratio, options.tol
-    zero = fill(gram, 0, PANEL)
-    active = fill(gram, 1, PANEL)
-    gradient = zero
-    decrease = zero
-    first = 0.0
-    for s in range(sweeps):
-        moved = zero
-        length = zero
-        for t in range(0, k, 2):
-            step = madd(-1, load(b, t, 0, PANEL), zero)
-            next_step = madd(-1, load(b, t + 1, 0, PANEL), zero)
-            for r in range(k):
-                x = load(w, r, 0, PANEL)
-                step = madd(gram[t, r], x, step)
-                next_step = madd(gram[t + 1, r], x, next_step)
-            step, next_step = madd(-1, step, zero), madd(-1, next_step, zero)
-            for c in range(t, t + 2):
-                old = load(w, c, 0, PANEL)
-                if s == 0:
-                    gradient = madd(1, violation(step, old), gradient)
-                curvature = gram[c, c]
-                if curvature > SMALLEST:
-                    new = relu(madd(1 / curvature, madd(step, active, zero), old))
-                    store(w, c, 0, new)
-                    change = madd(-1, old, new)
-                    weighted = madd(curvature, change, zero)
-                    moved = madd(weighted, change, moved)
-                    length = madd(curvature, madd(new, new, zero), length)
-                    # f(w + d) - f(w) = -step·d + ½ G_tt·d²
-                    decrease = madd(madd(-0.5, weighted, step), change, decrease)
-                    if c == t:
-                        next_step = madd(-gram[t + 1, t], change, next_step)
-                step = next_step
-        active = madd(active, above(moved, madd(tol * tol, length, zero)), zero)
-        moved_all = total(moved)
-        if s == 0:
-            first = moved_all
-        if moved_all <= ratio * ratio * first or total(active) == 0:
-            break
-    sums[0] += total(gradient)
-    sums[1] += total(decrease)
+
+    @jit_reassociating
+    def _sweeps(b: Any, w: Any, gram: Any, minus: Any, options: StepOptions, sums: Any) -> None:
+        k, tol = options.k, options.tol
+        zero = fill(gram, 0, PANEL)
+        active = fill(gram, 1, PANEL)
+        gradient = zero
+        decrease = zero
+        for s in range(options.sweeps):
+            moved = zero
+            length = zero
+            for t in range(0, k, 2):
+                step = load(b, t, 0, PANEL)
+                next_step = load(b, t + 1, 0, PANEL)
+                for r in range(k):
+                    x = load(w, r, 0, PANEL)
+                    step = madd(element(minus, t, r), x, step)
+                    next_step = madd(element(minus, t + 1, r), x, next_step)
+                for c in range(t, t + 2):
+                    old = load(w, c, 0, PANEL)
+                    if watched and s == 0:
+                        gradient = madd(1, violation(step, old), gradient)
+                    curvature = element(gram, c, c)
+                    if curvature > SMALLEST:
+                        if watched:
+                            new = relu(madd(1 / curvature, madd(step, active, zero), old))
+                        else:
+                            new = relu(madd(1 / curvature, step, old))
+                        store(w, c, 0, new)
+                        change = madd(-1, old, new)
+                        # f(w + d) - f(w) = -step·d + ½ G_tt·d²
+                        decrease = madd(madd(-0.5 * curvature, change, step), change, decrease)
+                        if c == t:
+                            next_step = madd(element(minus, t + 1, t), change, next_step)
+                        if watched:
+                            moved = madd(madd(curvature, change, zero), change, moved)
+                            length = madd(curvature, madd(new, new, zero), length)
+                    step = next_step
+            if watched:
+                active = madd(active, above(moved, madd(tol * tol, length, zero)), zero)
+                if total(active) == 0:
+                    break
+        sums[0] += total(gradient)
+        sums[1] += total(decrease)
+
+    return _sweeps
+
+
+_sweeps, _watched_sweeps = _sweeps_of(watched=False), _sweeps_of(watched=True)
 
 
 @jit_reassociating
@@ -228,6 +240,7 @@ def half_step(
     rows = np.zeros((BLOCK, width), new.dtype)
     b_lanes = np.empty((width, side), new.dtype)
     w_lanes = np.empty((width, side), new.dtype)
+    minus = -gram
     zero = fill(new, 0, 64)
     for block in range(lo, hi, BLOCK):
         n = min(BLOCK, hi - block)
@@ -263,7 +276,10 @@ def half_step(
                     for r in range(k):
                         guess = madd(inverse[t, r], load(b_lanes, r, 0, PANEL), guess)
                     store(w_lanes, t, 0, relu(guess))
-            _sweep(b_lanes, w_lanes, gram, options, sums)
+            if options.watched:
+                _watched_sweeps(b_lanes, w_lanes, gram, minus, options, sums)
+            else:
+                _sweeps(b_lanes, w_lanes, gram, minus, options, sums)
             for i in range(0, side, 8):
                 for t in range(0, width, 8):
                     transpose8(w_lanes, t, i, rows, c + i, t)

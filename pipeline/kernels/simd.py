@@ -32,6 +32,7 @@ __all__ = [
     "place",
     "prefetch",
     "prefetch_cell",
+    "prefetch_far",
     "store",
     "transpose8",
     "word32",
@@ -224,15 +225,16 @@ def fill(typingctx: Any, array: Any, scalar: Any, size: Any) -> Any:
     return kind(array, kind.dtype, size), codegen
 
 
-def _ask_for(builder: Any, address: Any) -> None:
+def _ask_for(builder: Any, address: Any, nearest: int = 1) -> None:
+    """Fetch the line of an address into the caches from the `nearest` on: 1 is the smallest."""
     word = ir.IntType(32)
     function = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, word, word, word]),
         "llvm.prefetch.p0i8",
     )
-    # read, into every level, data
-    builder.call(function, [address, word(0), word(3), word(1)])
+    # read, how near, data
+    builder.call(function, [address, word(0), word(4 - nearest), word(1)])
 
 
 @intrinsic()
@@ -241,6 +243,17 @@ def prefetch(typingctx: Any, array: Any, row: Any, column: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _ask_for(builder, address_of(context, builder, array, args[0], args[1], args[2]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), codegen
+
+
+@intrinsic()
+def prefetch_far(typingctx: Any, array: Any, row: Any, column: Any) -> Any:
+    """As `prefetch`, but not into the first cache: more lines can be on their way to the second."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _ask_for(builder, address_of(context, builder, array, args[0], args[1], args[2]), nearest=2)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), codegen

@@ -191,6 +191,25 @@ def test_pieces_cover_every_row_once_and_share_the_cells(many_pieces):
     assert np.diff(X.indptr[cuts]).max() < 0.1 * X.nnz
 
 
+@settings(max_examples=examples(40))
+@given(
+    shape=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    density=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+    threads=st.sampled_from([1, 2, 5, 20]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 99),
+)
+def test_cells_by_column_are_scipys(shape, density, threads, dtype, seed):
+    X = sparse.random(*shape, density, "csr", dtype, rng=np.random.default_rng(seed))
+    expected = half_steps.Cells.of(X.T.tocsr(), 5)
+    with ThreadPool(threads) as pool:
+        got = half_steps.Cells.of(X, 5).transposed(X.shape[1], 5, pool)
+    for name in ("indptr", "indices", "data", "cuts"):
+        a, b = getattr(got, name), getattr(expected, name)
+        assert np.array_equal(a, b), name
+        assert a.dtype == b.dtype, name
+
+
 def test_an_interrupt_ends_the_fit_where_it_is():
     X, W, H = problem()
     calls = []

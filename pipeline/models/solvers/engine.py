@@ -38,7 +38,7 @@ class _Here:
             return rows, None
         if self._on_disk and sparse.issparse(X):
             return rows, self._open(transposed_on_disk(X, k, self._scratch))
-        return rows, Cells.of(X.T.tocsr() if sparse.issparse(X) else X.T, k)
+        return rows, rows.transposed(X.shape[1], k, self.threads) if sparse.issparse(X) else Cells.of(X.T, k)
 
     def _stored_columns(self, X: BlockFolder, k: int) -> StoredSide:
         return self._open(StoredSide(X, "columns", k) if X.columns else transposed_on_disk(X, k, self._scratch))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ PIECE = 1_000_000  # multiply-adds of a half-step that are worth a piece of thei
 EVEN = 8  # where there are as many pieces, or more, a multiple of them: two, four or eight cores have equal work
 AMPLE = 8  # and each is worth so many of `PIECE`: one costs some 50 µs besides its rows
 MOST_PIECES = 64
+MOST_SORTING = 8  # threads that transpose X; each counts all columns
 BLOCK = 64  # rows that the kernel takes at a time
 
 
@@ -116,6 +118,23 @@ class Cells:
         else:
             indptr, indices, data = np.zeros(rows + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, X.dtype)
         return cls(indptr, indices, data, dense, cuts_of(np.diff(indptr), k))
+
+    def transposed(self, columns: int, k: int, threads: ThreadPool) -> Cells:
+        """The same cells by column; each thread sorts those of as many rows as hold its share of them."""
+        counts, parts = np.zeros((min(threads.n_threads, MOST_SORTING), columns), np.int64), []
+        last, cells = len(self.indptr) - 1, self.indptr[-1]
+        cuts = np.searchsorted(self.indptr, cells * np.arange(len(counts) + 1) // len(counts))
+        cuts[-1] = last
+        for lo, hi in pairwise(cuts):
+            parts.append(CsrRows.of(int(lo), int(hi), self.indptr, self.indices, self.data))
+        kernels = compiled("transpose")
+        threads.run(lambda i: kernels.count_columns(parts[i], counts[i]), len(parts))
+        of_columns = counts.sum(axis=0)
+        indptr = np.append(0, np.cumsum(of_columns))
+        places = indptr[:-1] + np.cumsum(counts, axis=0) - counts
+        rows, data = np.empty(cells, np.int32), np.empty(cells, self.data.dtype)
+        threads.run(lambda i: kernels.place_columns(parts[i], places[i], rows, data), len(parts))
+        return Cells(indptr, rows, data, None, cuts_of(of_columns, k))
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -205,14 +224,14 @@ class Sweeps:
 
     Attributes
     ----------
-    most, ratio, tol : a row is done after `most` sweeps, or when a sweep moves it by less than `ratio` of the first
-        one, or by less than `tol` of its length
+    most : of each row
+    watched : the violation is asked for, and a row is done when a sweep moves it by less than `tol` of its length
     beta : how far `PaddedFactor.own` goes past `new`
     fresh : begin at max(0, G⁻¹·b) and not at `own`: the result depends on nothing but X and the other factor
     """
 
     most: int = 1
-    ratio: float = 0.0
+    watched: bool = False
     tol: float = 0.0
     beta: float = 0.0
     fresh: bool = False
@@ -222,7 +241,7 @@ class Sweeps:
 class HalfStepResult:
     """What a half-step tells besides its rows.
 
-    violation : Σ |projected gradient| at its start
+    violation : Σ |projected gradient| at its start, where it was watched; else 0
     cross : ⟨X·H', new⟩
     quadratic : ⟨H'ᵀH', newᵀnew⟩
     total_own, total_new, square_new : Σ of all entries, and of their squares
@@ -273,7 +292,7 @@ def half_step(
     start, past = factor.own, factor.new
     gram_start = None if own is new else factor.gram
     fixed = FixedFactor(other.own, kind(other.scale), gram.astype(dtype), inverse, product)
-    options = StepOptions(k, kind(l1), kind(sweeps.beta), sweeps.most, kind(sweeps.ratio), kind(sweeps.tol))
+    options = StepOptions(k, kind(l1), kind(sweeps.beta), sweeps.most, sweeps.watched, kind(sweeps.tol))
     step = Step("plain", (fixed, kind(factor.scale), options), (start, past), (own, new), sums=7, gram=width)
     grams, sums = engine.run(side, step)
     factor.own, factor.new, factor.gram = own, new, _symmetric(grams)

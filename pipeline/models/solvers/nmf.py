@@ -38,7 +38,8 @@ from pipeline.models.solvers.stored_side import sum_over
 
 __all__ = ["Factorization", "Penalty", "factorize", "factorize_rows", "fold_in"]
 
-TRAIN = Sweeps(most=2, ratio=0.1)
+TRAIN = Sweeps(most=2)
+WATCHED = Sweeps(watched=True)
 SAMPLED = 10  # iterations over a sample of the rows, which cost a quarter at most
 GENTLE = 6  # iterations of one sweep: solving a random start exactly leads to worse minima
 BETA = 0.4  # the first extrapolation
@@ -160,8 +161,8 @@ def _plain(engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFact
         factor.keep(engine.threads, narrow=False, apart=False)
     first = 0.0
     while True:
-        on_W = problem.solve_w(engine, H, W, Sweeps())
-        on_H = problem.solve_h(engine, W, H, Sweeps())
+        on_W = problem.solve_w(engine, H, W, WATCHED)
+        on_H = problem.solve_h(engine, W, H, WATCHED)
         violation = on_W.violation + on_H.violation
         error = problem.error(on_H)
         iterations.add(problem.loss(error, on_W.square_new, on_W.total_new, on_H.square_new, on_H.total_new))
@@ -257,7 +258,7 @@ def _finish_w(engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedF
     """W to tolerance against H as it is, from X and H alone: a row depends on its own cells only."""
     H.keep(engine.threads, narrow=False, apart=False)
     W.own, W.scale = W.new, 1.0
-    sweeps = Sweeps(most=POLISH, tol=POLISH_TOL[W.new.dtype.name], fresh=True)
+    sweeps = Sweeps(most=POLISH, watched=True, tol=POLISH_TOL[W.new.dtype.name], fresh=True)
     return problem.solve_w(engine, H, W, sweeps)
 
 
@@ -288,7 +289,7 @@ def fold_in(
                 factor.keep(engine.threads, narrow=False, apart=False)
             first = 0.0
             for _ in range(max_iter):
-                violation = problem.solve_w(engine, right, W, Sweeps()).violation
+                violation = problem.solve_w(engine, right, W, WATCHED).violation
                 first = first or violation
                 if violation <= tol * first:
                     break
