@@ -28,13 +28,13 @@ from pipeline.errors import ArtifactError
 __all__ = ["Buffers", "Rows", "SideReader", "windows_of"]
 
 WINDOW = 1 << 20  # cells of a window: some 9 MB of buffers
-STEP = 64  # a window has a multiple of so many rows: as many as a kernel takes at a time
+STEP = 256  # a window has a multiple of so many rows: as many as a kernel takes at a time
 
 
 def windows_of(indptr: NDArray[np.int64], first: int, last: int, cells: int = 0) -> Iterator[tuple[int, int]]:
     """Cut the rows first … last − 1 into ranges of at most `cells` cells (default: `WINDOW`).
 
-    Each but the last has a multiple of 64 rows; a range of 64 rows may have more cells.
+    Each but the last has a multiple of `STEP` rows; a range of `STEP` rows may have more cells.
     """
     while first < last:
         most = int(np.searchsorted(indptr, indptr[first] + (cells or WINDOW), side="right")) - 1

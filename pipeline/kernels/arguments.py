@@ -101,6 +101,7 @@ class StepOptions(NamedTuple):
     l1 : float, the penalty that is subtracted from b
     beta : float, length of the extrapolation
     sweeps : at most so many
+    once_under : a row of fewer cells gets one sweep, unless it is watched or its product is given
     watched : whether the projected gradient is summed, and whether `tol` (float) ends a row's sweeps earlier
         (see `half_step._sweeps_of`)
     """
@@ -109,6 +110,7 @@ class StepOptions(NamedTuple):
     l1: np.floating[Any]
     beta: np.floating[Any]
     sweeps: int
+    once_under: int
     watched: bool
     tol: np.floating[Any]
 

@@ -43,7 +43,8 @@ from pipeline.kernels.simd_arithmetic import above, madd, relu, total, violation
 
 __all__ = ["half_step", "has_half", "keep_rows"]
 
-BLOCK = 64  # rows at a time: their b, and the factor's rows, stay in the first cache
+BLOCK = 256  # rows at a time: their b, and the factor's rows, stay in the second cache
+GRAM = 64  # of these at a time for a Gram matrix: they stay in the first cache
 AHEAD = 16  # a row is prefetched so many cells before it is used
 LARGE, LARGE_AHEAD = 2**15, 48  # of more cache lines, into the second cache so many cells before
 FAR_AHEAD = 256  # a cell is prefetched so many cells before it is used
@@ -92,9 +93,10 @@ def _gather(row: int, cells: CsrRows, other: Any, scale: float, l1: float, b: An
 def _sweeps_of(*, watched: bool) -> Any:
     """Sweeps over the lanes of w (width, lanes), one row of the factor a lane; `minus` is −gram.
 
-    Adds to sums[1] the decrease of ½ w·G·w − b·w. What only some half-steps need is compiled for these alone:
-    `watched`, it adds to sums[0] Σ |projected gradient| before the first sweep, and a lane stops once a sweep moves it
-    by less than `tol` of its length (both in the norm Σ G_tt·w_t²).
+    After the first sweep the lanes go on where `going_on` (1, lanes) is 1 and not 0. Adds to sums[1] the decrease of
+    ½ w·G·w − b·w. What only some half-steps need is compiled for these alone: `watched`, it adds to sums[0]
+    Σ |projected gradient| before the first sweep, and a lane goes on, whatever `going_on` is, until a sweep moves it by
+    less than `tol` of its length (both in the norm Σ G_tt·w_t²).
 
     Each pass over w computes the gradients of two coordinates, since the multiply-adds of one wait for each
     other. The second gradient is then corrected by the step of the first coordinate: the steps are those of plain
@@ -102,7 +104,7 @@ def _sweeps_of(*, watched: bool) -> Any:
     """
 
     @jit_reassociating
-    def _sweeps(b: Any, w: Any, gram: Any, minus: Any, options: StepOptions, sums: Any) -> None:
+    def _sweeps(b: Any, w: Any, gram: Any, minus: Any, going_on: Any, options: StepOptions, sums: Any) -> None:
         k, tol = options.k, options.tol
         zero = fill(gram, 0, PANEL)
         active = fill(gram, 1, PANEL)
@@ -124,10 +126,7 @@ def _sweeps_of(*, watched: bool) -> Any:
                         gradient = madd(1, violation(step, old), gradient)
                     curvature = element(gram, c, c)
                     if curvature > SMALLEST:
-                        if watched:
-                            new = relu(madd(1 / curvature, madd(step, active, zero), old))
-                        else:
-                            new = relu(madd(1 / curvature, step, old))
+                        new = relu(madd(1 / curvature, madd(step, active, zero), old))
                         store(w, c, 0, new)
                         change = madd(-1, old, new)
                         # f(w + d) - f(w) = -step·d + ½ G_tt·d²
@@ -140,8 +139,10 @@ def _sweeps_of(*, watched: bool) -> Any:
                     step = next_step
             if watched:
                 active = madd(active, above(moved, madd(tol * tol, length, zero)), zero)
-                if total(active) == 0:
-                    break
+            else:
+                active = load(going_on, 0, 0, PANEL)
+            if total(active) == 0:
+                break
         sums[0] += total(gradient)
         sums[1] += total(decrease)
 
@@ -206,9 +207,9 @@ def add_gram(rows: Any, lo: int, n: int, k: int, out: Any) -> None:
 def keep_rows(lo: int, hi: int, source: Any, stored: Any, scale: float, gram: Any) -> None:
     """stored = source / scale, rounded to its width; gram (width, width) float64 += its upper triangle, scaled back."""
     zero = fill(source, 0, 64)
-    rows = np.zeros((BLOCK, source.shape[1]), source.dtype)
-    for block in range(lo, hi, BLOCK):
-        n = min(BLOCK, hi - block)
+    rows = np.zeros((GRAM, source.shape[1]), source.dtype)
+    for block in range(lo, hi, GRAM):
+        n = min(GRAM, hi - block)
         for i in range(n):
             for t in range(0, source.shape[1], lanes(source, 64)):
                 store(stored, block + i, t, madd(1 / scale, load(source, block + i, t, 64), zero))
@@ -240,12 +241,22 @@ def half_step(
     rows = np.zeros((BLOCK, width), new.dtype)
     b_lanes = np.empty((width, side), new.dtype)
     w_lanes = np.empty((width, side), new.dtype)
+    going_on = np.empty((1, side), new.dtype)
+    slots = np.empty(BLOCK, np.intp)
     minus = -gram
     zero = fill(new, 0, 64)
     for block in range(lo, hi, BLOCK):
         n = min(BLOCK, hi - block)
         b_start = zero
+        long, short = 0, n  # rows of one sweep lie side by side, after those of more
         for i in range(n):
+            if product.shape[0] or cells.indptr[block + i + 1] - cells.indptr[block + i] >= options.once_under:
+                slot = long
+                long += 1
+            else:
+                short -= 1
+                slot = short
+            slots[i] = slot
             # Memory answers while the row's cells are summed.
             for t in range(0, width, lanes(start, 64)):
                 prefetch(start, block + i, t)
@@ -254,13 +265,13 @@ def half_step(
                 prefetch(new, block + i, t)
             if product.shape[0]:
                 for t in range(0, width, group):
-                    store(b, i, t, madd(1, load(product, block + i, t, 64), fill(b, -l1, 64)))
+                    store(b, slot, t, madd(1, load(product, block + i, t, 64), fill(b, -l1, 64)))
             else:
-                _gather(block + i, cells, other, other_scale, l1, b, i)
+                _gather(block + i, cells, other, other_scale, l1, b, slot)
             for t in range(0, width, group):
                 initial = madd(own_scale, load(start, block + i, t, 64), zero)
-                b_start = madd(initial, load(b, i, t, 64), b_start)
-                store(rows, i, t, initial)
+                b_start = madd(initial, load(b, slot, t, 64), b_start)
+                store(rows, slot, t, initial)
         for i in range(n, BLOCK):
             for t in range(0, width, group):
                 store(b, i, t, zero)
@@ -276,10 +287,12 @@ def half_step(
                     for r in range(k):
                         guess = madd(inverse[t, r], load(b_lanes, r, 0, PANEL), guess)
                     store(w_lanes, t, 0, relu(guess))
+            for i in range(side):
+                going_on[0, i] = c + i < long
             if options.watched:
-                _watched_sweeps(b_lanes, w_lanes, gram, minus, options, sums)
+                _watched_sweeps(b_lanes, w_lanes, gram, minus, going_on, options, sums)
             else:
-                _sweeps(b_lanes, w_lanes, gram, minus, options, sums)
+                _sweeps(b_lanes, w_lanes, gram, minus, going_on, options, sums)
             for i in range(0, side, 8):
                 for t in range(0, width, 8):
                     transpose8(w_lanes, t, i, rows, c + i, t)
@@ -288,15 +301,16 @@ def half_step(
         sum_new = zero
         squares = zero
         for i in range(n):
+            slot = slots[i]
             for t in range(0, width, group):
-                now = load(rows, i, t, 64)
+                now = load(rows, slot, t, 64)
                 before = load(past, block + i, t, 64)
                 extrapolated = relu(madd(beta, madd(-1, before, now), now))
                 store(new, block + i, t, now)
                 store(own, block + i, t, madd(1 / own_scale, extrapolated, zero))
                 stored = madd(own_scale, load(own, block + i, t, 64), zero)
-                store(rows, i, t, stored)
-                cross = madd(now, madd(1, load(b, i, t, 64), fill(b, l1, 64)), cross)
+                store(rows, slot, t, stored)
+                cross = madd(now, madd(1, load(b, slot, t, 64), fill(b, l1, 64)), cross)
                 sum_own = madd(1, stored, sum_own)
                 sum_new = madd(1, now, sum_new)
                 squares = madd(now, now, squares)
@@ -306,7 +320,8 @@ def half_step(
         sums[5] += total(sum_new)
         sums[6] += total(squares)
         if gram_own.shape[0]:
-            add_gram(rows, 0, n, width, gram_own)
+            for i in range(0, n, GRAM):
+                add_gram(rows, i, min(GRAM, n - i), width, gram_own)
 
 
 def has_half() -> bool:

@@ -20,7 +20,7 @@ from support.examples import examples
 from pipeline.data import block_builder, block_reader
 from pipeline.data.block_builder import CellSorter, rows_of, rows_of_side, write_matrix, write_transposed
 from pipeline.data.block_files import read_header, write_array
-from pipeline.data.block_reader import Buffers, SideReader
+from pipeline.data.block_reader import STEP, Buffers, SideReader
 from pipeline.data.blocks import (
     BlockFolder,
     equal_work,
@@ -112,7 +112,7 @@ def test_both_sides_are_read_as_they_were_written(tmp_path: Path, monkeypatch, m
     assert all(a.flags.writeable for block in found.rows for a in found.read(block) if a.size)
 
 
-@given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 2**32 - 1), st.data())
+@given(st.integers(1, 700), st.integers(1, 40), st.integers(0, 2**32 - 1), st.data())
 @settings(max_examples=examples(25))
 def test_ranges_of_rows_are_those_of_the_matrix(tmp_path_factory, m, n, seed, data):
     X = matrix(m, n, seed, density=0.2, values=data.draw(st.sampled_from([10, 600, 5000])))
@@ -129,8 +129,8 @@ def test_ranges_of_rows_are_those_of_the_matrix(tmp_path_factory, m, n, seed, da
         windows = list(reader.windows(first, last, most))
     assert [a for a, _ in windows] + [last] * bool(windows) == [first] * bool(windows) + [b for _, b in windows]
     for a, b in windows:
-        assert (b - a) % 64 == 0 or b == last
-        assert X.indptr[b] - X.indptr[a] <= most or b - a <= 64
+        assert (b - a) % STEP == 0 or b == last
+        assert X.indptr[b] - X.indptr[a] <= most or b - a <= STEP
     parts = [
         sparse.csr_matrix((r.scores.copy(), r.indices.copy(), r.indptr.copy()), (len(r.indptr) - 1, n))
         for _, r in rows_of_side(found, "rows")
@@ -256,9 +256,9 @@ def test_nothing_is_left_in_the_scratch_folder(tmp_path: Path):
 
 def test_a_window_is_bounded_by_default(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(block_reader, "WINDOW", 100)
-    X = matrix(300, 20, 6, density=0.5)
-    with SideReader(write_matrix(tmp_path, X, cut(300, 2), cut(20, 2)), "rows") as reader:
-        assert [b - a for a, b in reader.windows(0, 300)] == [64, 64, 64, 64, 44]
+    X = matrix(600, 20, 6, density=0.5)
+    with SideReader(write_matrix(tmp_path, X, cut(600, 2), cut(20, 2)), "rows") as reader:
+        assert [b - a for a, b in reader.windows(0, 600)] == [256, 256, 88]
 
 
 def test_headers_are_read_by_many_threads_under_a_callback_of_the_garbage_collector(tmp_path: Path) -> None:

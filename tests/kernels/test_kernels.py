@@ -9,9 +9,11 @@ import pytest
 from scipy import sparse
 from support import naive_nmf as naive
 
+from pipeline.data import block_reader
 from pipeline.errors import UsageError
 from pipeline.kernels import compiled
 from pipeline.kernels.arguments import CsrRows, FixedFactor, SolvedFactor, StepOptions
+from pipeline.models.solvers import half_steps
 
 NONE = np.zeros((0, 0))
 
@@ -28,7 +30,7 @@ def problem(rows, columns, k, dtype, seed=0):
 
 
 def step(X, F, W, k, *, lo=0, hi=None, given=None, l1=0.0, l2=0.0, past=None, scales=(1.0, 1.0), beta=0.0, gram=None,
-         inverse=None, sweeps=1, watched=True, tol=0.0):  # fmt: skip
+         inverse=None, sweeps=1, once_under=0, watched=True, tol=0.0):  # fmt: skip
     """half_step with new arrays; returns own, new, gram_own, sums."""
     kind = (W if past is None else past).dtype.type
     width = W.shape[1]
@@ -43,7 +45,7 @@ def step(X, F, W, k, *, lo=0, hi=None, given=None, l1=0.0, l2=0.0, past=None, sc
     product = np.zeros((0, width), kind) if given is None else given
     fixed = FixedFactor(F, kind(scales[0]), gram, NONE.astype(kind) if inverse is None else inverse, product)
     solved = SolvedFactor(W, past, own, kind(scales[1]), new)
-    options = StepOptions(k, kind(l1), kind(beta), sweeps, watched, kind(tol))
+    options = StepOptions(k, kind(l1), kind(beta), sweeps, once_under, watched, kind(tol))
     compiled().half_step(cells, fixed, solved, options, gram_own, sums)
     return own, new, gram_own, sums
 
@@ -83,6 +85,34 @@ def test_several_sweeps_are_several_sweeps(watched):
     expected, _ = naive.half_step(X.toarray(), F[:, :5], W[:, :5], sweeps=4)
     got = step(X, F, W, 5, sweeps=4, watched=watched)[1]
     np.testing.assert_allclose(got[:, :5], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [1, 40, 700])
+def test_a_row_of_few_cells_gets_one_sweep(dtype, rows):
+    X, W, F = problem(rows, 12, 5, dtype)
+    once, thrice = (naive.half_step(X.toarray(), F[:, :5], W[:, :5], sweeps=n)[0] for n in (1, 3))
+    few = np.diff(X.indptr) < 5
+    assert rows == 1 or 0 < few.mean() < 1
+    expected = np.where(few[:, None], once, thrice)
+    own, new, gram_own, sums = step(X, F, W, 5, sweeps=3, once_under=5, watched=False)
+    close = {"rtol": 1e-9, "atol": 1e-12} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
+    np.testing.assert_allclose(new[:, :5], expected, **close)
+    assert np.array_equal(own, new)
+    np.testing.assert_allclose(gram_own[np.triu_indices(5)], (expected.T @ expected)[np.triu_indices(5)], **close)
+    b, G, before = X @ F[:, :5], F[:, :5].T @ F[:, :5], W[:, :5]
+
+    def objective(w):
+        return 0.5 * np.sum((w @ G) * w) - np.sum(b * w)
+
+    told = [objective(before) - objective(expected), np.sum(b * before), np.sum(b * expected), expected.sum()]
+    np.testing.assert_allclose(sums[1:5], told, rtol=1e-4 if dtype == np.float32 else 1e-9, atol=1e-5)
+    dense = step(X, F, W, 5, sweeps=3, once_under=5, watched=False, given=(X @ F).astype(dtype))[1]
+    np.testing.assert_allclose(dense[:, :5], thrice, **close)  # where X is dense, rows have no number of cells
+
+
+def test_what_the_modules_take_at_a_time_is_the_same():
+    assert compiled().BLOCK == half_steps.BLOCK == block_reader.STEP
 
 
 def test_it_stops_when_a_sweep_no_longer_pays():

@@ -118,7 +118,7 @@ class NonNegative:
         new = np.zeros((n, width), kind)
         fixed = FixedFactor(rows, kind(1), gram32, inverse, np.zeros((0, width), kind))
         solved = SolvedFactor(new, new, new, kind(1), new)
-        options = StepOptions(k, kind(strength * goal.l1_ratio), kind(0), SWEEPS, True, kind(TOL))
+        options = StepOptions(k, kind(strength * goal.l1_ratio), kind(0), SWEEPS, 0, True, kind(TOL))
 
         def piece(lo: int, hi: int) -> None:
             kernel(cells._replace(lo=lo, hi=hi), fixed, solved, options, no_gram, np.zeros(7))

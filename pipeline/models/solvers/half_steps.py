@@ -40,7 +40,7 @@ EVEN = 8  # where there are as many pieces, or more, a multiple of them: two, fo
 AMPLE = 8  # and each is worth so many of `PIECE`: one costs some 50 µs besides its rows
 MOST_PIECES = 64
 MOST_SORTING = 8  # threads that transpose X; each counts all columns
-BLOCK = 64  # rows that the kernel takes at a time
+BLOCK = 256  # rows that the kernel takes at a time
 
 
 def padded(columns: Floats) -> Floats:
@@ -225,12 +225,14 @@ class Sweeps:
     Attributes
     ----------
     most : of each row
+    once_under : a row of fewer cells gets one, unless it is watched or X is dense
     watched : the violation is asked for, and a row is done when a sweep moves it by less than `tol` of its length
     beta : how far `PaddedFactor.own` goes past `new`
     fresh : begin at max(0, G⁻¹·b) and not at `own`: the result depends on nothing but X and the other factor
     """
 
     most: int = 1
+    once_under: int = 0
     watched: bool = False
     tol: float = 0.0
     beta: float = 0.0
@@ -292,7 +294,8 @@ def half_step(
     start, past = factor.own, factor.new
     gram_start = None if own is new else factor.gram
     fixed = FixedFactor(other.own, kind(other.scale), gram.astype(dtype), inverse, product)
-    options = StepOptions(k, kind(l1), kind(sweeps.beta), sweeps.most, sweeps.watched, kind(sweeps.tol))
+    how_often = sweeps.most, sweeps.once_under, sweeps.watched
+    options = StepOptions(k, kind(l1), kind(sweeps.beta), *how_often, kind(sweeps.tol))
     step = Step("plain", (fixed, kind(factor.scale), options), (start, past), (own, new), sums=7, gram=width)
     grams, sums = engine.run(side, step)
     factor.own, factor.new, factor.gram = own, new, _symmetric(grams)

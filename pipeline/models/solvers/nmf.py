@@ -38,7 +38,7 @@ from pipeline.models.solvers.stored_side import sum_over
 
 __all__ = ["Factorization", "Penalty", "factorize", "factorize_rows", "fold_in"]
 
-TRAIN = Sweeps(most=2)
+MOST = 2  # sweeps of an iteration
 WATCHED = Sweeps(watched=True)
 SAMPLED = 10  # iterations over a sample of the rows, which cost a quarter at most
 GENTLE = 6  # iterations of one sweep: solving a random start exactly leads to worse minima
@@ -193,10 +193,12 @@ def _accelerated(
         best, narrow, converged = _go_on(state, W, H, ahead, iterations)
     spare_W, spare_H = at_line(W.own.shape, W.own.dtype), at_line(H.new.shape, H.new.dtype)
     best_H = H.new  # never written to while it is the best
+    # A row's product with X takes less time than a sweep where it has fewer cells than components.
+    train = Sweeps(MOST, once_under=W.k)
     try:
         while iterations.left and not converged:
             own, new, plain = W.own, H.new, ahead.plain
-            sweeps = TRAIN if begun or len(iterations.losses) >= GENTLE else Sweeps()
+            sweeps = train if begun or len(iterations.losses) >= GENTLE else Sweeps()
             past_W = replace(sweeps, beta=0.0 if ahead.plain else ahead.beta)
             on_W = problem.solve_w(engine, H, W, past_W, (spare_W, W.new))
             on_H = problem.solve_h(engine, W, H, replace(sweeps, beta=ahead.beta), (H.own, spare_H))
