@@ -237,8 +237,8 @@ def half_step(
     width = new.shape[1]
     side = lanes(new, PANEL)
     group = lanes(new, 64)
-    b = np.zeros((BLOCK, width), new.dtype)
-    rows = np.zeros((BLOCK, width), new.dtype)
+    b = np.empty((BLOCK, width), new.dtype)
+    rows = np.empty((BLOCK, width), new.dtype)
     b_lanes = np.empty((width, side), new.dtype)
     w_lanes = np.empty((width, side), new.dtype)
     going_on = np.empty((1, side), new.dtype)
@@ -272,7 +272,7 @@ def half_step(
                 initial = madd(own_scale, load(start, block + i, t, 64), zero)
                 b_start = madd(initial, load(b, slot, t, 64), b_start)
                 store(rows, slot, t, initial)
-        for i in range(n, BLOCK):
+        for i in range(n, (n + side - 1) // side * side):
             for t in range(0, width, group):
                 store(b, i, t, zero)
                 store(rows, i, t, zero)
