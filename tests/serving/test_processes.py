@@ -87,7 +87,8 @@ def test_what_one_worker_made_the_other_has_from_redis(served: Served, redis: Re
         try:
             lists += [served.ask(path)[1] for _ in range(3)]
             until = time.monotonic() + 60
-            while not redis.client().dbsize() and time.monotonic() < until:  # it is sent there a moment later
+            # It is sent there a moment later; the agent may write the model's metadata before.
+            while not redis.client().keys("recommendations:user:100:*") and time.monotonic() < until:
                 time.sleep(0.02)
         finally:
             os.kill(stopped, signal.SIGCONT)

@@ -244,6 +244,16 @@ def test_hung_it_costs_a_few_requests_their_time_and_then_none(make: Make, redis
         assert workers.get(f"{LISTS}/{user}").json()["user_id"] == user
 
 
+def test_a_slow_one_is_waited_for_as_long_as_was_asked(make: Make, redis_server: RedisServer) -> None:
+    workers = make(redis_server.url)
+    first, second = workers.clients
+    answer = workers.runner.run(first.get(f"{LISTS}/100")).content
+    settle(workers)
+    redis_server.client().client_pause(900)  # longer than storing may take
+    assert workers.runner.run(second.get(f"{LISTS}/100")).content == answer
+    assert hits(workers, 1, "redis") == 1
+
+
 @pytest.mark.parametrize(("settings", "password", "said"), [
     (("--requirepass", "right-one"), "wrong-one", "invalid"),
     (("--requirepass", "right-one"), "", "uthentication"),

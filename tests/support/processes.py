@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -22,10 +23,23 @@ BIN = Path(sys.executable).parent
 _AT_START = ("PYTHON", "LD_", "NUMBA_", "MPL", "HOME", "XDG_")
 
 
+# The system gives connections ports from 32768 on: one of these could be taken between the choice and its use.
+_PORTS = range(15_000, 32_768)
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """A port that nobody listens on, and another one at every call in this process."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 @dataclass

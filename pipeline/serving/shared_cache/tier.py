@@ -140,7 +140,7 @@ class SharedCache:
             password=address.password or None,
             max_connections=_CONNECTIONS,
             timeout=self._timeout,
-            socket_timeout=_STORE_SECONDS,
+            socket_timeout=max(self._timeout, _STORE_SECONDS),
             socket_connect_timeout=max(self._timeout, 0.05),
             retry=Retry(NoBackoff(), 0),
             protocol=2,
