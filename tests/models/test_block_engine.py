@@ -63,7 +63,7 @@ def same(one, other) -> bool:
 
 @pytest.fixture(autouse=True)
 def many_blocks(monkeypatch):
-    monkeypatch.setattr(half_steps, "PIECE", 2_000)
+    monkeypatch.setattr(half_steps, "PIECE", 500)
 
 
 OBJECTIVES = pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def problem(rows=60, columns=40, k=6, dtype=np.float64, seed=0, density=0.2):
 @pytest.fixture
 def many_pieces(monkeypatch):
     """Small problems are cut as large ones are."""
-    monkeypatch.setattr(half_steps, "PIECE", 200)
+    monkeypatch.setattr(half_steps, "PIECE", 50)
 
 
 @pytest.mark.parametrize("dense", [False, True])

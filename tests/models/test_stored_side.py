@@ -39,7 +39,7 @@ from pipeline.options import TrainOptions
 def small_pieces(monkeypatch):
     """Small matrices are cut into pieces, windows and sums as large ones are."""
     for module, name, value in (
-        (half_steps, "PIECE", 200), (nmf, "NARROW_BYTES", 0), (stored_side, "SUMMED", 16),
+        (half_steps, "PIECE", 50), (nmf, "NARROW_BYTES", 0), (stored_side, "SUMMED", 16),
         (block_reader, "WINDOW", 40), (block_builder, "CHUNK", 64),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
@@ -69,7 +69,7 @@ def same(a, b):
     assert (a.losses, a.loss, a.error) == (b.losses, b.loss, b.error)
 
 
-@pytest.mark.parametrize("piece", [200, 10**6])
+@pytest.mark.parametrize("piece", [50, 10**6])
 def test_windows_of_a_piece_add_up_as_the_piece_does(tmp_path: Path, monkeypatch, piece):
     monkeypatch.setattr(half_steps, "PIECE", piece)  # pieces of a few rows, or one of several windows
     X, W, H = problem(330, 270, 9, density=0.2, half_stars=False)

@@ -177,7 +177,7 @@ def test_with_the_dial_at_1_it_is_the_plain_objective():
 @pytest.mark.parametrize("o", FEW)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_threads_change_no_bit(monkeypatch, o, dtype):
-    monkeypatch.setattr(half_steps, "PIECE", 200)
+    monkeypatch.setattr(half_steps, "PIECE", 50)
     monkeypatch.setattr(weighted_half_steps, "PIECE", 200)
     X, _, W, H = problem(150, 120, 8, dtype)
     assert len(half_steps.Cells.of(X, 8).cuts) > 10

@@ -71,7 +71,7 @@ def saved(home: Home, run_id: str) -> FactorModel:
 def test_the_run_is_like_any_other_and_the_model_is_the_same(
     spark: Any, here: Home, ratings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(half_steps, "PIECE", 20_000)  # some blocks, for so little data; the driver alone cuts them
+    monkeypatch.setattr(half_steps, "PIECE", 5_000)  # some blocks, for so little data; the driver alone cuts them
     folder, said = here.folder / "shared", list[str]()
     result = trained_by(EngineOptions(engine="spark", spark_folder=folder), PLAIN, ratings, said)
     local = train(read_file([ratings]).interactions, PLAIN)
@@ -99,7 +99,7 @@ def test_the_run_is_like_any_other_and_the_model_is_the_same(
 def test_other_objectives_are_the_same_too(
     spark: Any, tmp_path: Path, ratings: Path, monkeypatch: pytest.MonkeyPatch, spec: TrainOptions
 ) -> None:
-    monkeypatch.setattr(half_steps, "PIECE", 20_000)
+    monkeypatch.setattr(half_steps, "PIECE", 5_000)
     x = read_file([ratings]).interactions
     there = train(x, spec, engine=BlockEngine(tmp_path / "shared", SparkTasks(spark)))
     here = train(x, spec)
