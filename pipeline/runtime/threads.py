@@ -23,14 +23,16 @@ def thread_count(n_threads: int | None) -> int:
 
 
 class ThreadPool:
-    """Runs pieces of work on its own threads, or on the caller's thread where `n_threads` is 1.
+    """Runs pieces of work on the caller's thread and on threads of its own, `n_threads` together.
 
     Several pools may run at once. The pieces don't depend on the number of threads, so neither do the results.
+    The caller works too because a thread that only waits still takes a core for a moment each time it wakes another:
+    Linux then puts the woken thread behind the one that already works, and may leave it there for milliseconds.
     """
 
     def __init__(self, n_threads: int | None = None) -> None:
         self.n_threads = thread_count(n_threads)
-        self._pool = ThreadPoolExecutor(self.n_threads, "kernel") if self.n_threads > 1 else None
+        self._pool = ThreadPoolExecutor(self.n_threads - 1, "kernel") if self.n_threads > 1 else None
 
     def __enter__(self) -> ThreadPool:
         return self
@@ -61,10 +63,12 @@ class ThreadPool:
                     todo.clear()
                     raise
 
-        jobs = [self._pool.submit(work) for _ in range(min(self.n_threads, count))]
+        jobs = [self._pool.submit(work) for _ in range(min(self.n_threads, count) - 1)]
         try:
+            work()
             for job in jobs:
-                job.result()
+                if not job.cancel():  # nothing is left to do for a thread that has not begun
+                    job.result()
         except BaseException:
             todo.clear()
             wait(jobs)

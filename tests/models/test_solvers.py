@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,11 +14,10 @@ from scipy import sparse
 from support import naive_nmf as naive
 from support.examples import examples
 
-from pipeline.errors import UsageError
 from pipeline.models.solvers import half_steps, nmf, sample
 from pipeline.models.solvers.engine import LOCAL
 from pipeline.models.solvers.nmf import Penalty, factorize, fold_in
-from pipeline.runtime.threads import ThreadPool, thread_count
+from pipeline.runtime.threads import ThreadPool
 
 PENALTY = Penalty(0.3, 0.2, 0.1, 0.4)
 PLAIN_PENALTY = (0.3, 0.2, 0.1, 0.4)
@@ -253,36 +250,6 @@ def test_what_an_interrupt_found_is_kept_where_asked(monkeypatch, accelerate, na
     steps[:] = [None] * (at - 1)
     with pytest.raises(KeyboardInterrupt):
         factorize(X, W, H, tol=0, accelerate=accelerate)
-
-
-def test_an_error_in_a_piece_leaves_the_rest_undone():
-    done, n_before = [], threading.active_count()
-
-    def piece(number):
-        if number == 1:  # while the caller waits for the thread that has piece 0
-            raise KeyboardInterrupt
-        time.sleep(0.0 if number else 0.1)
-        done.append(number)
-
-    with pytest.raises(KeyboardInterrupt), ThreadPool(2) as threads:
-        threads.run(piece, 1000)
-    assert len(done) < 900
-    assert threading.active_count() == n_before
-
-
-def test_every_piece_is_done_once():
-    for n in (1, 2, 5):
-        done = []
-        with ThreadPool(n) as threads:
-            threads.run(done.append, 300)
-        assert sorted(done) == list(range(300))
-
-
-def test_thread_count():
-    assert thread_count(None) >= 1
-    assert thread_count(3) == 3
-    with pytest.raises(UsageError, match="at least 1, got 0"):
-        thread_count(0)
 
 
 @pytest.mark.slow
