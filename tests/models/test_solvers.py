@@ -88,7 +88,8 @@ def test_acceleration_pays():
     assert losses[-1] <= goal
 
 
-def test_an_iteration_over_a_sample_is_one_over_all_rows_where_these_are_alike():
+def test_an_iteration_over_a_sample_is_one_over_all_rows_where_these_are_alike(monkeypatch):
+    monkeypatch.setattr(sample, "MORE", 5)  # no component more for four
     X, W, H = problem(20, 30, 4)
     X, W = sparse.csr_matrix(sparse.kron(X, np.ones((3, 1)))), np.repeat(W, 3, axis=0)
     left, right = half_steps.PaddedFactor(half_steps.padded(W), 4), half_steps.PaddedFactor(half_steps.padded(H.T), 4)
@@ -108,10 +109,70 @@ def test_a_sample_is_taken_where_enough_cells_are_left_for_each_column():
         return sample.distance(X)
 
     assert found(10_000, 2_500, 1_000_000) == 4
-    assert found(10_000, 2_501, 1_000_000) == 0
+    assert found(10_000, 2_501, 1_000_000) == 2
+    assert found(10_000, 10_000, 1_000_000) == 2
+    assert found(10_000, 10_001, 1_000_000) == 0
     assert found(10_000, 100, 999_999) == 0
     assert found(10_000, 100, 33_000_000) == 5
     assert sample.distance(np.ones((9, 9))) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_start_gets_half_as_many_more_components_by_the_numbers_of_each_row(dtype):
+    _, W, _ = problem(600, 40, 9, dtype)
+    out = sample.extended(half_steps.padded(W), 9)
+    assert (out.shape, out.dtype, sample.begun_with(9)) == ((600, 16), dtype, 13)
+    assert np.array_equal(out[:, :9], W)
+    more = out[:, 9:13]
+    assert more.min() >= 0
+    assert more.max() <= 2 * W.mean() * (1 + 1e-6)
+    assert more.mean() == pytest.approx(W.mean(), rel=0.05)
+    assert np.abs(np.corrcoef(np.hstack([W, more]), rowvar=False) - np.eye(13)).max() < 0.2
+    assert not out[:, 13:].any()
+    turned = np.roll(W, 1, axis=0)
+    np.testing.assert_allclose(sample.extended(turned, 9)[1:, :13], out[:-1, :13], rtol=1e-6)
+    assert not sample.extended(np.zeros((3, 9), dtype), 9).any()
+
+
+@settings(max_examples=examples(40))
+@given(seed=st.integers(0, 999), m=st.integers(2, 9), n=st.integers(2, 6), share=st.floats(0.2, 1))
+def test_the_two_components_are_merged_that_one_describes_best(seed, m, n, share):
+    rng = np.random.default_rng(seed)
+    W, H = (rng.random((rows, n)) * (rng.random((rows, n)) < share) for rows in (m, m + 2))
+    P, Q = sample.merging(W.T @ W, H.T @ H, n - 1)
+    assert P.shape == Q.shape == (n, n - 1)
+    assert min(P.min(), Q.min()) >= 0
+    costs = [  # the slow twin: the second singular value of each two
+        np.linalg.svd(W[:, [s, t]] @ H[:, [s, t]].T)[1][1] for s in range(n) for t in range(s)
+    ]
+    cost = np.linalg.norm(W @ H.T - (W @ P) @ (H @ Q).T)
+    assert cost == pytest.approx(min(costs), rel=1e-6, abs=1e-6)
+
+
+def test_components_that_are_alike_are_merged_without_loss():
+    rng = np.random.default_rng(3)
+    W, H = rng.random((30, 5)), rng.random((20, 5))
+    alike = np.array([0, 1, 2, 3, 4, 1, 4, 1])
+    W, H = W[:, alike] * rng.random(8), H[:, alike] * rng.random(8)
+    P, Q = sample.merging(W.T @ W, H.T @ H, 5)
+    np.testing.assert_allclose((W @ P) @ (H @ Q).T, W @ H.T, rtol=1e-6)
+
+
+def test_from_more_components_each_group_gets_one(monkeypatch):
+    """Twelve groups of users, each with items of its own: twelve components leave nothing to explain."""
+    monkeypatch.setattr(sample, "LARGE", 0)
+    monkeypatch.setattr(sample, "LEAST_CELLS", 0)
+    monkeypatch.setattr(sample, "EVERY", (2,))
+    X = sparse.csr_matrix(np.kron(np.eye(12), np.ones((10, 5))))
+
+    def left(seed):
+        rng = np.random.default_rng(seed)
+        W, H = np.abs(rng.standard_normal((120, 12))), np.abs(rng.standard_normal((12, 60)))
+        return factorize(X, W, H, random_start=True, max_iter=60, tol=0).error
+
+    assert max(map(left, range(10))) < 0.01
+    monkeypatch.setattr(sample, "MORE", 99)
+    assert max(map(left, range(10))) > 1  # as many as groups: some groups share one
 
 
 def test_an_interrupt_of_the_sample_leaves_the_start(monkeypatch):

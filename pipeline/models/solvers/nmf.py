@@ -32,15 +32,17 @@ from pipeline.models.solvers.half_steps import (
     padded,
 )
 from pipeline.models.solvers.iterations import Extrapolation, Factorization, Iterations
-from pipeline.models.solvers.sample import distance, engine_of, sampled_rows
+from pipeline.models.solvers.sample import begun_with, distance, engine_of, extended, merging, sampled_rows
 from pipeline.models.solvers.steps import Engine, OpenEngine, State
 from pipeline.models.solvers.stored_side import sum_over
+from pipeline.runtime.blas import one_blas_thread
 
 __all__ = ["Factorization", "Penalty", "factorize", "factorize_rows", "fold_in"]
 
 MOST = 2  # sweeps of an iteration
 WATCHED = Sweeps(watched=True)
-SAMPLED = 10  # iterations over a sample of the rows, which cost a quarter at most
+SAMPLED = 12  # iterations over a sample of the rows
+PARTS = 8  # of a product of a factor with a small matrix
 GENTLE = 6  # iterations of one sweep: solving a random start exactly leads to worse minima
 BETA = 0.4  # the first extrapolation
 POLISH, POLISH_TOL = 1000, {"float32": 1e-6, "float64": 1e-10}  # sweeps, and the relative move they stop at
@@ -125,8 +127,8 @@ def factorize_rows(
         scikit-learn's rule: when Σ |projected gradient| is under tol times that of the first iteration
     accelerate : several sweeps for each product with X, extrapolation with restart, W solved against the
         final H at the end; if not, exactly one sweep a half-step, ending on H, which are scikit-learn's steps
-    random_start : W and H tell nothing about X; accelerated, `SAMPLED` iterations over a sample of X's rows, which
-        `iterations` does not count, then come first where X is large
+    random_start : W and H tell nothing about X; accelerated, `SAMPLED` iterations over a sample of X's rows, with more
+        components, then come first where X is large. `iterations` does not count them. See `sample.py`
     n_threads : default, the cores this process may use; the result is the same for any number
     engine : carries out the half-steps
     """
@@ -148,11 +150,23 @@ def factorize_rows(
 
 
 def _begin(X: Any, W: PaddedFactor, H: PaddedFactor, every: int, penalty: Penalty, most: int, here: OpenEngine) -> None:
-    """The first iterations, on every so many rows of X: sets these rows of W, and H."""
-    users, items = PaddedFactor(padded(W.new[::every]), W.k), PaddedFactor(padded(H.new), H.k)
-    problem = _Problem(here, sampled_rows(X, every), W.k, penalty.of_sample(every))
+    """The first iterations, with more components, on every so many rows of X: sets these rows of W, and H."""
+    k, n = W.k, begun_with(W.k)
+    users, items = (PaddedFactor(extended(start, k), n) for start in (W.new[::every], H.new))
+    problem = _Problem(here, sampled_rows(X, every), n, penalty.of_sample(every))
     _accelerated(here, problem, users, items, Iterations(min(SAMPLED, most), 0.0))
-    W.new[::every], H.new = users.new, items.new
+    for factor in (users, items):
+        factor.keep(here.threads, narrow=False, apart=False)
+    P, Q = merging(users.gram[:n, :n], items.gram[:n, :n], k)
+    with one_blas_thread():
+        here.threads.run(partial(_product, users.new[:, :n], P, W.new[::every, :k]), PARTS)
+        here.threads.run(partial(_product, items.new[:, :n], Q, H.new[:, :k]), PARTS)
+
+
+def _product(left: Floats, right: Floats, out: Floats, part: int) -> None:
+    """A part of out = left·right, by rows."""
+    rows = slice(part * len(out) // PARTS, (part + 1) * len(out) // PARTS)
+    out[rows] = left[rows] @ right.astype(out.dtype)
 
 
 def _plain(engine: OpenEngine, problem: _Problem, W: PaddedFactor, H: PaddedFactor, iterations: Iterations) -> bool:

@@ -1,8 +1,11 @@
-"""A sample of X's rows, on which a fit from a random start begins: it finds the same components in less time.
+"""What a large fit from a random start begins with: a sample of X's rows, and more components than were asked for.
 
-The first iterations from a random start tell the components apart, and every fourth row tells as much about them as all
-rows do, where enough cells are left for each column. Rows are taken at equal distances, so the sample depends on X
-alone, whoever keeps it.
+The first iterations from a random start tell the components apart, and every second or fourth row tells as much about
+them as all rows do, where enough cells are left for each column. Rows are taken at equal distances, so the sample
+depends on X alone, whoever keeps it.
+
+Two components often come to describe the same thing, and none something else; a fit seldom gets out of that again. So
+there are half as many more, and the two that one describes best are merged, until as many are left as were asked for.
 """
 
 from __future__ import annotations
@@ -10,19 +13,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.data.block_builder import rows_of_side
 from pipeline.data.blocks import BlockFolder
 from pipeline.models.solvers.engine import LOCAL, LocalEngine
+from pipeline.models.solvers.half_steps import BLOCK, GROUP, Floats, at_line
 from pipeline.models.solvers.steps import Engine
 
-__all__ = ["distance", "engine_of", "sampled_rows"]
+__all__ = ["begun_with", "distance", "engine_of", "extended", "merging", "sampled_rows"]
 
+MORE = 2  # one component more for so many
+KNUTH = np.uint32(2654435761)  # of his multiplicative hash
 LARGE = 1_000_000  # cells of a matrix for which it is worth it
-EVERY = 4  # the least distance
 MOST_CELLS = 8_000_000  # of the sample, which lies in memory twice
-LEAST_CELLS = 100  # of the sample for each column, on average: 25 of them led to worse minima
+EVERY = (4, 2)  # the least distances, the one with the smaller sample first
+LEAST_CELLS = 25  # of X a column on average, times the distance squared: with a quarter of them fits ended higher
 
 
 def distance(X: Any) -> int:
@@ -33,8 +40,93 @@ def distance(X: Any) -> int:
     if isinstance(X, np.ndarray):
         return 0
     cells = X.cells if isinstance(X, BlockFolder) else X.nnz
-    every = max(EVERY, -(-cells // MOST_CELLS))
-    return every if cells >= max(LARGE, every * LEAST_CELLS * X.shape[1]) else 0
+    for least in EVERY:
+        every = max(least, -(-cells // MOST_CELLS))
+        if cells >= max(LARGE, LEAST_CELLS * every**2 * X.shape[1]):
+            return every
+    return 0
+
+
+def begun_with(k: int) -> int:
+    """The components that a fit of k begins with."""
+    return k + k // MORE
+
+
+def extended(start: Floats, k: int) -> Floats:
+    """The start (rows, at least k columns) with `begun_with(k)` components, by row and `at_line`.
+
+    Those past k are numbers from 0 to twice the mean, each a hash of one of the same row (Knuth's multiplicative one).
+    """
+    rows, n = len(start), begun_with(k)
+    out = at_line((rows, -(-n // GROUP) * GROUP), start.dtype)
+    size = np.float32(2.0**-31 * float(start[:, :k].mean(dtype=np.float64)) if rows else 0)
+    for lo in range(0, rows, BLOCK):
+        block = start[lo : lo + BLOCK]
+        out[lo : lo + BLOCK, :k] = block[:, :k]
+        digits = np.ascontiguousarray(block[:, : n - k], np.float32).view(np.uint32)
+        out[lo : lo + BLOCK, k:n] = (digits * KNUTH) * size
+    return out
+
+
+def merging(
+    users: NDArray[np.float64], items: NDArray[np.float64], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """P and Q (n, k) ≥ 0: W·P and H·Q have k components, merged of the n columns of W and H.
+
+    users, items : WᵀW and HᵀH (n, n)
+
+    Time and again two components become the one that is next to their sum: M = w_s·h_sᵀ + w_t·h_tᵀ has two singular
+    values, whose squares are the eigenvalues of the product of the Gram matrices (2 × 2) of w_s, w_t and of h_s, h_t.
+    The first singular vectors, which are ≥ 0 as M is, take their place, and the square of the second value is what that
+    costs. The two are chosen for whom it is least.
+    """
+    A, B, n = users.copy(), items.copy(), len(users)
+    P, Q, left = np.eye(n), np.eye(n), np.ones(n, bool)
+    cost = np.triu(_second(A, B, np.arange(n)[:, None]))
+    cost[np.tril_indices(n)] = np.inf
+    for _ in range(n - k):
+        s, t = (int(i) for i in np.unravel_index(np.argmin(cost), cost.shape))
+        two = np.ix_([s, t], [s, t])
+        x, y = _one_of_two(A[two], B[two])
+        for gram, columns, share in ((A, P, x), (B, Q, y)):
+            columns[:, s] = columns[:, [s, t]] @ share
+            gram[s] = share @ gram[[s, t]]
+            gram[:, s] = gram[:, [s, t]] @ share
+        left[t] = False
+        again = _second(A, B, s)
+        again[~left] = np.inf
+        cost[s, s + 1 :], cost[:s, s] = again[s + 1 :], again[:s]
+        cost[t], cost[:, t] = np.inf, np.inf
+        cost[~left], cost[:, ~left] = np.inf, np.inf
+    return P[:, left], Q[:, left]
+
+
+def _second(A: NDArray[np.float64], B: NDArray[np.float64], s: Any) -> NDArray[np.float64]:
+    """The smaller eigenvalue of the product of the Gram matrices of s and of each other component."""
+    t = np.arange(len(A))
+    trace = A[s, s] * B[s, s] + A[t, t] * B[t, t] + 2 * A[s, t] * B[s, t]
+    det = (A[s, s] * A[t, t] - A[s, t] ** 2) * (B[s, s] * B[t, t] - B[s, t] ** 2)
+    first = trace / 2 + np.sqrt(np.maximum(trace**2 / 4 - det, 0))
+    second: NDArray[np.float64] = np.divide(np.maximum(det, 0), first, out=np.zeros_like(first), where=first > 0)
+    return second
+
+
+def _one_of_two(A: NDArray[np.float64], B: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The shares x and y (2,) of two components in the one that is next to both together: [w_s w_t]·x and [h_s h_t]·y.
+
+    Its two vectors are as long beside each other as theirs are.
+    """
+    product = B @ A
+    first = np.trace(product) / 2 + np.sqrt(max(np.trace(product) ** 2 / 4 - np.linalg.det(product), 0.0))
+    large = int(product[1, 1] > product[0, 0])
+    x = np.empty(2)
+    x[large], x[1 - large] = first - product[1 - large, 1 - large], product[1 - large, large]
+    length = x @ A @ x
+    if length <= 0:  # one of the factors is 0
+        return np.array([1.0, 0.0]), np.array([1.0, 0.0])
+    y = A @ x / length
+    scale = (np.trace(A) * (y @ B @ y) / (np.trace(B) * length)) ** 0.25 if np.trace(B) > 0 else 1.0
+    return x * scale, y / scale
 
 
 def engine_of(X: Any, engine: Engine) -> Engine:
