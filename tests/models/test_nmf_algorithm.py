@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -10,6 +12,8 @@ from support.fits import fit_nmf
 
 from pipeline.data.interactions import Interactions
 from pipeline.errors import InputError, UsageError
+from pipeline.models.footprint import Plan, Size
+from pipeline.models.registry import find
 from pipeline.options import TrainOptions
 from pipeline.training.train import train
 
@@ -73,3 +77,13 @@ def test_what_does_not_fit_is_refused_as_by_the_other(x: sparse.csr_matrix) -> N
         fit_nmf(x, "fast", n_components=100, init="nndsvd")
     with pytest.raises(InputError, match="float32"):
         fit_nmf(x * np.float32(1e37), "fast", n_components=3)
+
+
+def test_the_estimate_counts_a_sample_and_its_components() -> None:
+    size, plan = Size(10**7, 10**7, 100_000, 100_000), Plan(64, threads=2)
+    parts = find("nmf").footprint(size, plan).fit
+    assert set(parts) == {"sample", "transposed matrix", "factors"}
+    # 255 MB were measured above the matrix: 331 above the program.
+    assert sum(parts.values()) / 2**20 == pytest.approx(255, rel=0.1)
+    fewer = find("nmf").footprint(replace(size, n_cells=5 * 10**6), plan).fit
+    assert set(fewer) == {"transposed matrix", "factors"}

@@ -128,7 +128,11 @@ class NMFAlgorithm(Algorithm):
         fitting = 20 * k * both if plan.solver == "sklearn" else 10 * width * both
         return Footprint(
             evaluate={"factors": 4 * k * both},
-            fit={**transposed(size, plan), "factors": fitting},
+            fit=max(
+                {**transposed(size, plan), "factors": fitting},
+                _sampled(size, plan),
+                key=lambda parts: sum(parts.values()),
+            ),
             # The items' factors a second time; predictions and residuals of some cells, and the factors of these.
             measure={
                 "factors": 4 * k * (both + size.n_items),
@@ -174,6 +178,20 @@ class NMFAlgorithm(Algorithm):
         if options.biases == "no":
             return ""
         return "Tuning searches what ranks best, and --biases yes estimates ratings: take --biases no"
+
+
+def _sampled(size: Size, plan: Plan) -> Mapping[str, int]:
+    """Bytes by part of a fit's first iterations, on a sample and with more components, beside the start."""
+    from pipeline.models.solvers.sample import begun_with, distance_of
+
+    every = distance_of(size.n_cells, size.n_items)
+    if not every or plan.weighted or plan.solver == "sklearn":
+        return {}
+    k, n = (-(-components // 16) * 16 for components in (plan.n_components, begun_with(plan.n_components)))
+    sample = replace(size, n_cells=size.n_cells // every, n_users=-(-size.n_users // every))
+    both = sample.n_users + sample.n_items
+    factors = 4 * k * (size.n_users + size.n_items) + 10 * n * both
+    return {"sample": 8 * (sample.n_cells + both), **transposed(sample, plan), "factors": factors}
 
 
 def _draws(user_items: UserItems, seed: int, k: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -22,7 +22,7 @@ from pipeline.models.solvers.engine import LOCAL, LocalEngine
 from pipeline.models.solvers.half_steps import BLOCK, GROUP, Floats, at_line
 from pipeline.models.solvers.steps import Engine
 
-__all__ = ["begun_with", "distance", "engine_of", "extended", "merging", "sampled_rows"]
+__all__ = ["begun_with", "distance", "distance_of", "engine_of", "extended", "merging", "sampled_rows"]
 
 MORE = 2  # one component more for so many
 KNUTH = np.uint32(2654435761)  # of his multiplicative hash
@@ -39,10 +39,14 @@ def distance(X: Any) -> int:
     """
     if isinstance(X, np.ndarray):
         return 0
-    cells = X.cells if isinstance(X, BlockFolder) else X.nnz
+    return distance_of(X.cells if isinstance(X, BlockFolder) else X.nnz, X.shape[1])
+
+
+def distance_of(cells: int, columns: int) -> int:
+    """As `distance`, of a sparse matrix with so many cells and columns."""
     for least in EVERY:
         every = max(least, -(-cells // MOST_CELLS))
-        if cells >= max(LARGE, LEAST_CELLS * every**2 * X.shape[1]):
+        if cells >= max(LARGE, LEAST_CELLS * every**2 * columns):
             return every
     return 0
 
