@@ -48,7 +48,7 @@ class NMF(FactorEstimator):
     tol : accelerated, stop when the loss has fallen by less than this share of itself in ten iterations
         (scikit-learn's ratio depends on the start); plain, scikit-learn's own rule
     max_iter : most outer iterations; accelerated from ``init="random"``, twelve over a sample of the rows come first
-        where X has a million cells, and 100 a column or more; these are not counted
+        where X has a million cells, 100 a column and 200 rows a component, or more; these are not counted
     random_state : seed of the start
     alpha_W, alpha_H, l1_ratio : penalties; alpha_H ``"same"`` is alpha_W
     accelerate : False takes exactly the steps of scikit-learn's ``cd`` solver and ends on H as it does.

@@ -101,12 +101,12 @@ def test_an_iteration_over_a_sample_is_one_over_all_rows_where_these_are_alike(m
     assert np.array_equal(left.new[1::3, :4], W[1::3])
 
 
-def test_a_sample_is_taken_where_enough_cells_are_left_for_each_column():
+def test_a_sample_is_taken_where_it_has_enough_cells_a_column_and_rows_a_component():
     def found(users, items, cells):
         X = sparse.csr_matrix((users, items), dtype=np.float32)
         X.indices, X.data = np.zeros(cells, np.int32), np.zeros(cells, np.int8)
         X.indptr[-1] = cells
-        return sample.distance(X)
+        return sample.distance(X, 20)
 
     assert found(10_000, 2_500, 1_000_000) == 4
     assert found(10_000, 2_501, 1_000_000) == 2
@@ -114,7 +114,11 @@ def test_a_sample_is_taken_where_enough_cells_are_left_for_each_column():
     assert found(10_000, 10_001, 1_000_000) == 0
     assert found(10_000, 100, 999_999) == 0
     assert found(10_000, 100, 33_000_000) == 5
-    assert sample.distance(np.ones((9, 9))) == 0
+    assert found(8_000, 2_500, 1_000_000) == 4
+    assert found(7_999, 2_500, 1_000_000) == 2  # at least 100 rows of the sample for each of 20 components
+    assert found(4_000, 2_500, 1_000_000) == 2
+    assert found(3_999, 2_500, 1_000_000) == 0
+    assert sample.distance(np.ones((9, 9)), 2) == 0
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -162,6 +166,7 @@ def test_from_more_components_each_group_gets_one(monkeypatch):
     """Twelve groups of users, each with items of its own: twelve components leave nothing to explain."""
     monkeypatch.setattr(sample, "LARGE", 0)
     monkeypatch.setattr(sample, "LEAST_CELLS", 0)
+    monkeypatch.setattr(sample, "LEAST_ROWS", 0)
     monkeypatch.setattr(sample, "EVERY", (2,))
     X = sparse.csr_matrix(np.kron(np.eye(12), np.ones((10, 5))))
 
@@ -178,6 +183,7 @@ def test_from_more_components_each_group_gets_one(monkeypatch):
 def test_an_interrupt_of_the_sample_leaves_the_start(monkeypatch):
     monkeypatch.setattr(sample, "LARGE", 0)
     monkeypatch.setattr(sample, "LEAST_CELLS", 0)
+    monkeypatch.setattr(sample, "LEAST_ROWS", 0)
 
     def half_step(*arguments, **options):
         monkeypatch.undo()

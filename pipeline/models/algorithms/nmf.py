@@ -184,7 +184,7 @@ def _sampled(size: Size, plan: Plan) -> Mapping[str, int]:
     """Bytes by part of a fit's first iterations, on a sample and with more components, beside the start."""
     from pipeline.models.solvers.sample import begun_with, distance_of
 
-    every = distance_of(size.n_cells, size.n_items)
+    every = distance_of(size.n_cells, size.n_users, size.n_items, plan.n_components)
     if not every or plan.weighted or plan.solver == "sklearn":
         return {}
     k, n = (-(-components // 16) * 16 for components in (plan.n_components, begun_with(plan.n_components)))

@@ -132,7 +132,7 @@ def factorize_rows(
     n_threads : default, the cores this process may use; the result is the same for any number
     engine : carries out the half-steps
     """
-    k, converged, every = W.k, False, distance(X) if accelerate and random_start else 0
+    k, converged, every = W.k, False, distance(X, W.k) if accelerate and random_start else 0
     if every:
         with iterations.interruptible(), engine_of(X, engine).open(n_threads) as here:
             _begin(X, W, H, every, penalty, iterations.max_iter, here)

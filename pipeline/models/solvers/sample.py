@@ -30,23 +30,25 @@ LARGE = 1_000_000  # cells of a matrix for which it is worth it
 MOST_CELLS = 8_000_000  # of the sample, which lies in memory twice
 EVERY = (4, 2)  # the least distances, the one with the smaller sample first
 LEAST_CELLS = 25  # of X a column on average, times the distance squared: with a quarter of them fits ended higher
+LEAST_ROWS = 100  # of the sample for each component: with half of them fits ended higher
 
 
-def distance(X: Any) -> int:
-    """The distance of the sample's rows; 0 where all rows are better.
+def distance(X: Any, k: int) -> int:
+    """The distance of the sample's rows for k components; 0 where all rows are better.
 
     X : CSR or dense (m, n), or a folder of blocks
     """
     if isinstance(X, np.ndarray):
         return 0
-    return distance_of(X.cells if isinstance(X, BlockFolder) else X.nnz, X.shape[1])
+    rows, columns = X.shape
+    return distance_of(X.cells if isinstance(X, BlockFolder) else X.nnz, rows, columns, k)
 
 
-def distance_of(cells: int, columns: int) -> int:
-    """As `distance`, of a sparse matrix with so many cells and columns."""
+def distance_of(cells: int, rows: int, columns: int, k: int) -> int:
+    """As `distance`, of a sparse matrix with so many cells, rows and columns."""
     for least in EVERY:
         every = max(least, -(-cells // MOST_CELLS))
-        if cells >= max(LARGE, LEAST_CELLS * every**2 * columns):
+        if cells >= max(LARGE, LEAST_CELLS * every**2 * columns) and rows >= LEAST_ROWS * k * every:
             return every
     return 0
 
