@@ -133,6 +133,8 @@ def test_a_start_gets_half_as_many_more_components_by_the_numbers_of_each_row(dt
     assert more.mean() == pytest.approx(W.mean(), rel=0.05)
     assert np.abs(np.corrcoef(np.hstack([W, more]), rowvar=False) - np.eye(13)).max() < 0.2
     assert not out[:, 13:].any()
+    louder = sample.extended(W * dtype(1.001), 9) / dtype(1.001)
+    assert np.isclose(louder, out, rtol=1e-3).mean() > 0.99  # but for digits that rounding carries
     turned = np.roll(W, 1, axis=0)
     np.testing.assert_allclose(sample.extended(turned, 9)[1:, :13], out[:-1, :13], rtol=1e-6)
     assert not sample.extended(np.zeros((3, 9), dtype), 9).any()

@@ -25,7 +25,7 @@ from pipeline.models.solvers.steps import Engine
 __all__ = ["begun_with", "distance", "distance_of", "engine_of", "extended", "merging", "sampled_rows"]
 
 MORE = 2  # one component more for so many
-KNUTH = np.uint32(2654435761)  # of his multiplicative hash
+DIGITS = 64  # the digits of a share past so many parts tell nothing of it
 LARGE = 1_000_000  # cells of a matrix for which it is worth it
 MOST_CELLS = 8_000_000  # of the sample, which lies in memory twice
 EVERY = (4, 2)  # the least distances, the one with the smaller sample first
@@ -61,16 +61,18 @@ def begun_with(k: int) -> int:
 def extended(start: Floats, k: int) -> Floats:
     """The start (rows, at least k columns) with `begun_with(k)` components, by row and `at_line`.
 
-    Those past k are numbers from 0 to twice the mean, each a hash of one of the same row (Knuth's multiplicative one).
+    Those past k are numbers from 0 to twice the mean: the later digits of the share of one of the row's numbers in two
+    of them. So a row depends on its own numbers, and on the level of all.
     """
     rows, n = len(start), begun_with(k)
     out = at_line((rows, -(-n // GROUP) * GROUP), start.dtype)
-    size = np.float32(2.0**-31 * float(start[:, :k].mean(dtype=np.float64)) if rows else 0)
+    size = start.dtype.type(2 * float(start[:, :k].mean(dtype=np.float64)) if rows else 0)
     for lo in range(0, rows, BLOCK):
         block = start[lo : lo + BLOCK]
+        one, two = block[:, : n - k], block[:, : n - k] + block[:, 1 : n - k + 1]
+        share = DIGITS * np.divide(one, two, out=np.zeros_like(one), where=two > 0)
         out[lo : lo + BLOCK, :k] = block[:, :k]
-        digits = np.ascontiguousarray(block[:, : n - k], np.float32).view(np.uint32)
-        out[lo : lo + BLOCK, k:n] = (digits * KNUTH) * size
+        out[lo : lo + BLOCK, k:n] = (share - np.floor(share)) * size
     return out
 
 
@@ -99,11 +101,9 @@ def merging(
             gram[s] = share @ gram[[s, t]]
             gram[:, s] = gram[:, [s, t]] @ share
         left[t] = False
-        again = _second(A, B, s)
-        again[~left] = np.inf
+        again = np.where(left, _second(A, B, s), np.inf)
         cost[s, s + 1 :], cost[:s, s] = again[s + 1 :], again[:s]
         cost[t], cost[:, t] = np.inf, np.inf
-        cost[~left], cost[:, ~left] = np.inf, np.inf
     return P[:, left], Q[:, left]
 
 
