@@ -83,10 +83,10 @@ def merging(
 
     users, items : WᵀW and HᵀH (n, n)
 
-    Time and again two components become the one that is next to their sum: M = w_s·h_sᵀ + w_t·h_tᵀ has two singular
+    The two components that one describes best become that one, n − k times. M = w_s·h_sᵀ + w_t·h_tᵀ has two singular
     values, whose squares are the eigenvalues of the product of the Gram matrices (2 × 2) of w_s, w_t and of h_s, h_t.
-    The first singular vectors, which are ≥ 0 as M is, take their place, and the square of the second value is what that
-    costs. The two are chosen for whom it is least.
+    The first singular vectors, which are ≥ 0 as M is, take the place of both. The square of the second value is what
+    that costs (Eckart & Young 1936), and the two with the least cost are chosen.
     """
     A, B, n = users.copy(), items.copy(), len(users)
     P, Q, left = np.eye(n), np.eye(n), np.ones(n, bool)
@@ -127,6 +127,7 @@ def _one_of_two(A: NDArray[np.float64], B: NDArray[np.float64]) -> tuple[NDArray
     large = int(product[1, 1] > product[0, 0])
     x = np.empty(2)
     x[large], x[1 - large] = first - product[1 - large, 1 - large], product[1 - large, large]
+    x = np.maximum(x, 0)  # rounding
     length = x @ A @ x
     if length <= 0:  # one of the factors is 0
         return np.array([1.0, 0.0]), np.array([1.0, 0.0])
