@@ -58,6 +58,7 @@ __all__ = [
 ]
 
 _IN_FILES = "memory is short: the interactions lie in temporary files while it trains (TMPDIR says where)"
+_VARIES = 8 << 20  # bytes more or less that a program takes in another process: what is said to fit, fits
 _LONG = 30.0  # seconds; a longer training is announced with its estimate
 
 
@@ -191,7 +192,7 @@ def check_scoring(model: SavedModel, k: int, settings: Settings) -> None:
 
     if peak(k) <= room.most:
         return
-    fewer = most_components(peak, k - 1, room.most)
+    fewer = most_components(peak, k - 1, room.most - _VARIES)
     fits = f"--k {fewer}, or " if fewer else ""
     raise DoesNotFitError(
         f"Scoring needs some {in_bytes(peak(k))} of memory, and {_available(room)}. "
@@ -277,7 +278,7 @@ def refusal(
     def peak(size: Size, plan: Plan) -> int:
         return estimate(size, plan, program).peak
 
-    options = what_fits(size, plan, room.most, peak, size_for or (lambda least: size))
+    options = what_fits(size, plan, room.most - _VARIES, peak, size_for or (lambda least: size))
     larger = f"a machine with {in_bytes(estimated.peak)}"
     fits = "; or ".join([*options, larger]) if options else f"{larger}, or fewer rows; no one option would do"
     part, most = max(estimated.parts.items(), key=lambda item: item[1])
